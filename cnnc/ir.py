@@ -1,0 +1,144 @@
+"""The graph that every pass and backend reads: immutable, in topological order, shapes checked, spans kept.
+
+Knows nothing of text. `verify` states what holds of every graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+
+from cnnc.diagnostics import Span
+from cnnc.ops import Input, Op, Shape, Weight
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Membership in the `index`-th (0-based) of the `count` repeats of a group, `resnet.2` say."""
+
+    group: str
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A call that led to a node: the path of the scope it opened (`resnet.0.0`), and where it is written."""
+
+    path: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where in the spec a node comes from, innermost call last."""
+
+    span: Span
+    frames: tuple[Frame, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The chain of calls, innermost first, as diagnostics show it."""
+        return tuple(
+            f"in {f.path}, expanded from {f.span.location}: {' '.join(f.span.text.split())[:100]}"
+            for f in reversed(self.frames)
+        )
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator applied to the results of earlier nodes. Weights are named `<name>.<weight>`."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    shape: Shape
+    repeats: tuple[Repeat, ...] = ()
+    """Outermost first."""
+    origin: Origin | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in topological order. `outputs` pairs an output's name with its node's."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    outputs: tuple[tuple[str, str], ...]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    def __getitem__(self, name: str) -> Node:
+        return self.by_name[name]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @cached_property
+    def inputs(self) -> tuple[Node, ...]:
+        """The input nodes in the order the spec declares them."""
+        return tuple(node for node in self.nodes if isinstance(node.op, Input))
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """For every node the nodes that read it, in order, once for each time they do."""
+        readers: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in node.inputs:
+                readers[name].append(node)
+        return {name: tuple(nodes) for name, nodes in readers.items()}
+
+    def input_shapes(self, node: Node) -> tuple[Shape, ...]:
+        """The shapes a node reads."""
+        return tuple(self.by_name[name].shape for name in node.inputs)
+
+    def weights(self, node: Node) -> Mapping[str, Weight]:
+        """The arrays a node owns, by their short names."""
+        return node.op.weights(*self.input_shapes(node))
+
+    def macs(self, node: Node) -> int:
+        """Multiply-accumulates of a node for one sample."""
+        return node.op.macs(node.shape, *self.input_shapes(node))
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """All weights, batch norm's running statistics included."""
+        return sum(prod(w.shape) for node in self.nodes for w in self.weights(node).values())
+
+    @cached_property
+    def trainable_count(self) -> int:
+        """The weights that training changes: what papers call the number of parameters."""
+        return sum(prod(w.shape) for node in self.nodes for w in self.weights(node).values() if w.trainable)
+
+    @cached_property
+    def mac_count(self) -> int:
+        """Multiply-accumulates of the whole graph for one sample."""
+        return sum(self.macs(node) for node in self.nodes)
+
+
+def verify(graph: Graph) -> None:
+    """Assert what every pass must keep: unique names, topological order, shapes as inferred, known outputs."""
+    seen: dict[str, Shape] = {}
+    for node in graph.nodes:
+        assert node.name not in seen, f"{node.name} is defined twice"
+        shapes = []
+        for name in node.inputs:
+            assert name in seen, f"{node.name} reads {name} before it is computed"
+            shapes.append(seen[name])
+        low, high = node.op.arity
+        assert len(shapes) >= low and (high is None or len(shapes) <= high), f"{node.name}: {len(shapes)} inputs"
+        inferred = node.op.infer(*shapes)
+        assert inferred == node.shape, f"{node.name}: shape {node.shape}, inferred {inferred}"
+        assert all(size > 0 for size in node.shape), f"{node.name}: empty shape {node.shape}"
+        seen[node.name] = node.shape
+    assert graph.outputs, "a graph without outputs"
+    for label, name in graph.outputs:
+        assert name in seen, f"output {label} names no node: {name}"
+    assert len({label for label, _ in graph.outputs}) == len(graph.outputs), "an output is named twice"

@@ -1,0 +1,1 @@
+"""Every operator, declared once: attributes, shape rule, weights, initialisers, multiply-accumulates."""

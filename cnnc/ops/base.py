@@ -1,0 +1,118 @@
+"""What an operator is: attributes, a shape rule, parameters with initialisers, and multiply-accumulates.
+
+Shapes are without the batch, channels last: `(height, width, channels)`, `(length, channels)`, `(features,)`. The rank of
+a shape is its number of spatial axes. An operator knows nothing of spans, text or backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self, TypeVar
+
+from cnnc.signature import signature_of
+
+Shape = tuple[int, ...]
+T = TypeVar("T")
+
+Initializer = Literal[
+    "zeros",
+    "ones",
+    "he_normal",
+    "he_uniform",
+    "glorot_normal",
+    "glorot_uniform",
+    "lecun_normal",
+    "normal",  # of deviation 0.02 (Radford et al. 2019)
+    "quarter",  # the constant 0.25 (He et al. 2015, PReLU)
+]
+
+
+class OpError(ValueError):
+    """An operator that cannot be: `code` is `shape`, `value` or `arity`; `attribute` names the one at fault, if one is."""
+
+    def __init__(self, message: str, *, code: str = "shape", attribute: str | None = None, help: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.attribute = attribute
+        self.help = help
+
+
+@dataclass(frozen=True)
+class Weight:
+    """An array that an operator owns.
+
+    `fan_in` and `fan_out` are those of Glorot & Bengio 2010 and He et al. 2015. `trainable` is false for batch norm's
+    running statistics; `decay` is false for biases and norms, which weight decay leaves alone.
+    """
+
+    shape: Shape
+    initializer: Initializer
+    fan_in: int = 0
+    fan_out: int = 0
+    trainable: bool = True
+    decay: bool = True
+
+
+@dataclass(frozen=True)
+class Op:
+    """An operator. Subclasses are frozen dataclasses whose fields are the attributes that a spec may give."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+    """As a spec writes it; the first is canonical, the others are aliases. Empty: not writable in a spec."""
+    arity: ClassVar[tuple[int, int | None]] = (1, 1)
+    """Fewest and most inputs; None: no upper bound."""
+
+    def infer(self, *inputs: Shape) -> Shape:
+        """The output's shape. Raises OpError when the inputs do not fit."""
+        raise AssertionError(f"{type(self).__name__} has no shape rule")
+
+    def weights(self, *inputs: Shape) -> Mapping[str, Weight]:
+        """The arrays the operator owns, by name (`kernel`, `bias`, `gamma`, ...), in a fixed order."""
+        return {}
+
+    def macs(self, output: Shape, *inputs: Shape) -> int:
+        """Multiply-accumulates for one sample."""
+        return 0
+
+    def validate(self) -> None:
+        """Raises OpError(code="value") when an attribute is outside its range, whatever the input."""
+
+    def resolve(self, *inputs: Shape) -> Self:
+        """This operator with every `dims` and `padding` attribute written out for the rank of its first input.
+
+        Raises OpError when an attribute has another number of axes than the input.
+        """
+        rank = len(inputs[0]) - 1
+        changes: dict[str, object] = {}
+        for parameter in signature_of(type(self)):
+            value = getattr(self, parameter.name)
+            if parameter.type.kind == "dims" and value is not None:
+                changes[parameter.name] = spread(value, rank, parameter.name, inputs[0])
+            elif parameter.type.kind == "padding" and not isinstance(value, str):
+                changes[parameter.name] = spread(value, rank, parameter.name, inputs[0])
+        return replace(self, **changes) if changes else self
+
+    @property
+    def name(self) -> str:
+        """The canonical name: the first of `names`."""
+        return self.names[0]
+
+
+def spread(value: tuple[T, ...], rank: int, attribute: str, shape: Shape) -> tuple[T, ...]:
+    """A value an axis: one value counts for every axis, otherwise there must be as many as axes."""
+    if len(value) == 1:
+        return value * rank
+    if len(value) != rank:
+        raise OpError(
+            f"`{attribute}` has {len(value)} axes, but the input {format_shape(shape)} has {rank}",
+            attribute=attribute,
+            help=f"write one number for all axes, or {rank} joined by `x`" if rank > 1 else "write one number",
+        )
+    return value
+
+
+def format_shape(shape: Shape) -> str:
+    """`56x56x256`, as the field writes it; a scalar is `()`."""
+    return "x".join(map(str, shape)) if shape else "()"

@@ -1,0 +1,247 @@
+"""How to train a network: what the `train` section of a spec says, as values.
+
+Every class is written in a spec by one of its `names`, with its fields as arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from cnnc.signature import Floats
+
+
+class OutOfRange(ValueError):
+    """A field outside its range; `attribute` names it."""
+
+    def __init__(self, message: str, attribute: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.attribute = attribute
+
+
+def _require(holds: bool, message: str, attribute: str) -> None:
+    if not holds:
+        raise OutOfRange(message, attribute)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What an entry of the train section may name."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+
+    def validate(self) -> None:
+        """Raises OutOfRange when a field is outside its range."""
+
+
+@dataclass(frozen=True)
+class Augment(Entry):
+    """A random change of a training picture, `(height, width, channels)` uint8 or float."""
+
+
+@dataclass(frozen=True)
+class PadCrop(Augment):
+    """Pad every side by `pixels` of zeros, cut the original size out at random (He et al. 2015, section 4.2)."""
+
+    names = ("pad_crop",)
+    pixels: int = 4
+
+    def validate(self) -> None:
+        _require(0 < self.pixels <= 1024, "`pixels` must be from 1 to 1024", "pixels")
+
+
+@dataclass(frozen=True)
+class Flip(Augment):
+    """Mirror left and right with probability `probability`."""
+
+    names = ("flip",)
+    probability: float = 0.5
+
+    def validate(self) -> None:
+        _require(0 <= self.probability <= 1, "`probability` must be from 0 to 1", "probability")
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop(Augment):
+    """Cut a random part out and resize it to the input (Szegedy et al. 2015).
+
+    The part has `minimum_area` up to `maximum_area` of the picture's area and an aspect of 3/4 up to 4/3.
+    """
+
+    names = ("random_resized_crop",)
+    minimum_area: float = 0.08
+    maximum_area: float = 1.0
+
+    def validate(self) -> None:
+        _require(0 < self.minimum_area <= 1, "`minimum_area` must be above 0 and at most 1", "minimum_area")
+        _require(
+            self.minimum_area <= self.maximum_area <= 1,
+            "`maximum_area` must be from `minimum_area` to 1",
+            "maximum_area",
+        )
+
+
+@dataclass(frozen=True)
+class Loss(Entry):
+    """What an output is held to; the losses of several outputs add up by their `weight`."""
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Softmax cross-entropy with integer classes; a softmax that ends the network is left out and logits are used.
+
+    `label_smoothing` as in Szegedy et al. 2016, section 7.
+    """
+
+    names = ("cross_entropy",)
+    label_smoothing: float = 0.0
+    weight: float = 1.0
+
+    def validate(self) -> None:
+        _require(0 <= self.label_smoothing < 1, "`label_smoothing` must be from 0 up to 1", "label_smoothing")
+        _require(self.weight >= 0, "`weight` must not be negative", "weight")
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """Sigmoid cross-entropy with 0/1 targets; a sigmoid that ends the network is left out and logits are used."""
+
+    names = ("binary_cross_entropy",)
+    label_smoothing: float = 0.0
+    weight: float = 1.0
+
+    def validate(self) -> None:
+        _require(0 <= self.label_smoothing < 1, "`label_smoothing` must be from 0 up to 1", "label_smoothing")
+        _require(self.weight >= 0, "`weight` must not be negative", "weight")
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Loss):
+    """Mean squared error. Against integer classes an output of many channels is held to their one-hot vectors."""
+
+    names = ("mse", "mean_squared_error")
+    weight: float = 1.0
+
+    def validate(self) -> None:
+        _require(self.weight >= 0, "`weight` must not be negative", "weight")
+
+
+@dataclass(frozen=True)
+class Optimizer(Entry):
+    """How gradients become steps. Weight decay is decoupled from the gradient's scale and skips norms and biases."""
+
+    weight_decay: float = 0.0
+
+    def validate(self) -> None:
+        _require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
+
+
+@dataclass(frozen=True)
+class Sgd(Optimizer):
+    """Stochastic gradient descent; decay is added to the gradient, as in the papers that quote it."""
+
+    names = ("sgd",)
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def validate(self) -> None:
+        super().validate()
+        _require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Kingma & Ba 2015; decay, if any, is added to the gradient."""
+
+    names = ("adam",)
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer):
+    """Loshchilov & Hutter 2019; decay is multiplied by the learning rate only."""
+
+    names = ("adamw",)
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 1e-4
+
+
+@dataclass(frozen=True)
+class RmsProp(Optimizer):
+    """Tieleman & Hinton 2012; MobileNet and EfficientNet use decay 0.9, momentum 0.9, epsilon 1e-3."""
+
+    names = ("rmsprop",)
+    decay: float = 0.9
+    momentum: float = 0.0
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Schedule(Entry):
+    """Learning rate over epochs: a linear warm-up from zero over `warmup` epochs to `peak`, then the class's own."""
+
+    peak: float = 0.01
+    warmup: float = 0.0
+
+    def validate(self) -> None:
+        _require(self.peak > 0, "`peak` must be above 0", "peak")
+        _require(self.warmup >= 0, "`warmup` must not be negative", "warmup")
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """Stays at `peak`."""
+
+    names = ("constant",)
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """Is multiplied by `factor` at each of the epochs `at`."""
+
+    names = ("step",)
+    at: Floats = ()
+    factor: float = 0.1
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Falls along half a cosine to `floor` times the peak at the last epoch (Loshchilov & Hutter 2017)."""
+
+    names = ("cosine",)
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """Is multiplied by `factor` every `every` epochs, continuously."""
+
+    names = ("exponential",)
+    factor: float = 0.97
+    every: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole `train` section, defaults filled in. Every field can be overridden by a flag of `cnnc train`.
+
+    `losses` pairs an output's name with its loss; the name is None where the section gives one loss for all.
+    """
+
+    data: str | None = None
+    augment: tuple[Augment, ...] = ()
+    losses: tuple[tuple[str | None, Loss], ...] = ((None, CrossEntropy()),)
+    optimizer: Optimizer = Sgd(momentum=0.9, nesterov=True, weight_decay=5e-4)
+    schedule: Schedule = Cosine(peak=0.05, warmup=1.0)
+    batch: int = 64
+    epochs: int = 10
+    seed: int = 0
+    precision: Literal["f32", "bf16"] = "f32"
