@@ -5,6 +5,7 @@ Every class is written in a spec by one of its `names`, with its fields as argum
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -129,17 +130,15 @@ class MeanSquaredError(Loss):
 
 @dataclass(frozen=True)
 class Optimizer(Entry):
-    """How gradients become steps. Weight decay is decoupled from the gradient's scale and skips norms and biases."""
-
-    weight_decay: float = 0.0
-
-    def validate(self) -> None:
-        _require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
+    """How gradients become steps. Weight decay skips norms and biases (`Weight.decay`)."""
 
 
 @dataclass(frozen=True)
 class Sgd(Optimizer):
-    """Stochastic gradient descent; decay is added to the gradient, as in the papers that quote it."""
+    """Stochastic gradient descent; decay is added to the gradient, as in the papers that quote it.
+
+    Momentum is v = momentum * v + g; nesterov steps along g + momentum * v (Sutskever et al. 2013).
+    """
 
     names = ("sgd",)
     momentum: float = 0.0
@@ -147,8 +146,9 @@ class Sgd(Optimizer):
     weight_decay: float = 0.0
 
     def validate(self) -> None:
-        super().validate()
         _require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
+        _require(not self.nesterov or self.momentum > 0, "`nesterov` needs a `momentum` above 0", "nesterov")
+        _require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,9 @@ class Adam(Optimizer):
     epsilon: float = 1e-8
     weight_decay: float = 0.0
 
+    def validate(self) -> None:
+        _require_moments(self.b1, self.b2, self.epsilon, self.weight_decay)
+
 
 @dataclass(frozen=True)
 class AdamW(Optimizer):
@@ -172,16 +175,35 @@ class AdamW(Optimizer):
     epsilon: float = 1e-8
     weight_decay: float = 1e-4
 
+    def validate(self) -> None:
+        _require_moments(self.b1, self.b2, self.epsilon, self.weight_decay)
+
 
 @dataclass(frozen=True)
 class RmsProp(Optimizer):
-    """Tieleman & Hinton 2012; MobileNet and EfficientNet use decay 0.9, momentum 0.9, epsilon 1e-3."""
+    """Tieleman & Hinton 2012 in TensorFlow's form: epsilon within the root, momentum over the scaled steps.
+
+    MobileNet and EfficientNet use decay 0.9, momentum 0.9, epsilon 1e-3.
+    """
 
     names = ("rmsprop",)
     decay: float = 0.9
     momentum: float = 0.0
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+
+    def validate(self) -> None:
+        _require(0 <= self.decay < 1, "`decay` must be from 0 up to 1", "decay")
+        _require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
+        _require(self.epsilon > 0, "`epsilon` must be above 0", "epsilon")
+        _require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
+
+
+def _require_moments(b1: float, b2: float, epsilon: float, weight_decay: float) -> None:
+    _require(0 <= b1 < 1, "`b1` must be from 0 up to 1", "b1")
+    _require(0 <= b2 < 1, "`b2` must be from 0 up to 1", "b2")
+    _require(epsilon > 0, "`epsilon` must be above 0", "epsilon")
+    _require(weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -192,8 +214,8 @@ class Schedule(Entry):
     warmup: float = 0.0
 
     def validate(self) -> None:
-        _require(self.peak > 0, "`peak` must be above 0", "peak")
-        _require(self.warmup >= 0, "`warmup` must not be negative", "warmup")
+        _require(0 < self.peak < math.inf, "`peak` must be above 0", "peak")
+        _require(0 <= self.warmup < math.inf, "`warmup` must not be negative", "warmup")
 
 
 @dataclass(frozen=True)
@@ -205,11 +227,16 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """Is multiplied by `factor` at each of the epochs `at`."""
+    """Is multiplied by `factor` at each of the epochs `at`, counted from the start of training."""
 
     names = ("step",)
     at: Floats = ()
     factor: float = 0.1
+
+    def validate(self) -> None:
+        super().validate()
+        _require(list(self.at) == sorted(self.at) and all(x > 0 for x in self.at), "`at` must rise from above 0", "at")
+        _require(0 < self.factor <= 1, "`factor` must be above 0 and at most 1", "factor")
 
 
 @dataclass(frozen=True)
@@ -219,14 +246,23 @@ class Cosine(Schedule):
     names = ("cosine",)
     floor: float = 0.0
 
+    def validate(self) -> None:
+        super().validate()
+        _require(0 <= self.floor <= 1, "`floor` must be from 0 to 1", "floor")
+
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Is multiplied by `factor` every `every` epochs, continuously."""
+    """Is multiplied by `factor` every `every` epochs after the warm-up, continuously."""
 
     names = ("exponential",)
     factor: float = 0.97
     every: float = 1.0
+
+    def validate(self) -> None:
+        super().validate()
+        _require(0 < self.factor <= 1, "`factor` must be above 0 and at most 1", "factor")
+        _require(self.every > 0, "`every` must be above 0", "every")
 
 
 @dataclass(frozen=True)
