@@ -1,19 +1,23 @@
 """What an operator is: attributes, a shape rule, parameters with initialisers, and multiply-accumulates.
 
-Shapes are without the batch, channels last: `(height, width, channels)`, `(length, channels)`, `(features,)`. The rank of
-a shape is its number of spatial axes. An operator knows nothing of spans, text or backends.
+Shapes are without the batch, channels last: `(height, width, channels)`, `(length, channels)`, `(features,)`. The rank
+of a shape is its number of spatial axes. An operator knows nothing of spans, text or backends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import ClassVar, Literal, Self, TypeVar
 
 from cnnc.signature import signature_of
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
+
+LARGEST = 2**31
+"""No attribute may be larger: it is a slip of the pen, and arrays of that size fit no machine."""
 
 Initializer = Literal[
     "zeros",
@@ -29,9 +33,11 @@ Initializer = Literal[
 
 
 class OpError(ValueError):
-    """An operator that cannot be: `code` is `shape`, `value` or `arity`; `attribute` names the one at fault, if one is."""
+    """An operator that cannot be: `code` is `shape`, `value` or `arity`; `attribute` names the one at fault, if any."""
 
-    def __init__(self, message: str, *, code: str = "shape", attribute: str | None = None, help: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str = "shape", attribute: str | None = None, help: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
@@ -78,21 +84,20 @@ class Op:
 
     def validate(self) -> None:
         """Raises OpError(code="value") when an attribute is outside its range, whatever the input."""
+        for parameter in signature_of(type(self)):
+            _require_sane(getattr(self, parameter.name), parameter.name)
 
     def resolve(self, *inputs: Shape) -> Self:
         """This operator with every `dims` and `padding` attribute written out for the rank of its first input.
 
         Raises OpError when an attribute has another number of axes than the input.
         """
-        rank = len(inputs[0]) - 1
-        changes: dict[str, object] = {}
-        for parameter in signature_of(type(self)):
-            value = getattr(self, parameter.name)
-            if parameter.type.kind == "dims" and value is not None:
-                changes[parameter.name] = spread(value, rank, parameter.name, inputs[0])
-            elif parameter.type.kind == "padding" and not isinstance(value, str):
-                changes[parameter.name] = spread(value, rank, parameter.name, inputs[0])
-        return replace(self, **changes) if changes else self
+        spatial = [p.name for p in signature_of(type(self)) if p.type.kind in ("dims", "padding")]
+        if not spatial:
+            return self
+        rank = spatial_rank(self, inputs[0])
+        values = {attribute: getattr(self, attribute) for attribute in spatial}
+        return replace(self, **{a: spread(v, rank, a, inputs[0]) for a, v in values.items() if isinstance(v, tuple)})
 
     @property
     def name(self) -> str:
@@ -113,6 +118,26 @@ def spread(value: tuple[T, ...], rank: int, attribute: str, shape: Shape) -> tup
     return value
 
 
+def spatial_rank(op: Op, shape: Shape) -> int:
+    """How many spatial axes a shape has, for an operator that works along 1, 2 or 3 of them."""
+    rank = len(shape) - 1
+    if rank == 0:
+        raise OpError(f"`{op.name}` works along spatial axes, but its input {format_shape(shape)} has none")
+    if rank > 3:
+        raise OpError(f"`{op.name}` works along at most 3 spatial axes, but its input {format_shape(shape)} has {rank}")
+    return rank
+
+
 def format_shape(shape: Shape) -> str:
     """`56x56x256`, as the field writes it; a scalar is `()`."""
     return "x".join(map(str, shape)) if shape else "()"
+
+
+def _require_sane(value: object, attribute: str) -> None:
+    if isinstance(value, tuple):
+        for part in value:
+            _require_sane(part, attribute)
+    elif isinstance(value, float) and not isfinite(value):
+        raise OpError(f"`{attribute}` must be a finite number, but is {value}", code="value", attribute=attribute)
+    elif isinstance(value, (int, float)) and abs(value) > LARGEST:
+        raise OpError(f"`{attribute}` must not be above {LARGEST}", code="value", attribute=attribute)

@@ -1,0 +1,93 @@
+"""Embedding of indices, and attention between positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Annotated, Self
+
+from cnnc.ops.base import Op, OpError, Shape, Weight, format_shape
+from cnnc.ops.bounds import require_at_least
+from cnnc.signature import Channels, Type
+
+
+@dataclass(frozen=True)
+class Embedding(Op):
+    """A learnt vector for every index from 0 up to `vocabulary`: `(length,)` becomes `(length, features)`.
+
+    Table: `(vocabulary, features)`. The input must hold integers.
+    """
+
+    names = ("embedding",)
+    vocabulary: int
+    features: Channels
+
+    def validate(self) -> None:
+        super().validate()
+        require_at_least(self, 1, "vocabulary", "features")
+
+    def infer(self, *inputs: Shape) -> Shape:
+        return (*inputs[0], self.features)
+
+    def weights(self, *inputs: Shape) -> Mapping[str, Weight]:
+        return {"table": Weight((self.vocabulary, self.features), "normal", self.vocabulary, self.features)}
+
+
+@dataclass(frozen=True)
+class Attention(Op):
+    """Multi-head self-attention over all positions of `(..., channels)`: Vaswani et al. 2017, section 3.2.2.
+
+    Each of `heads` compares queries with keys of `key_features`, unless given channels / heads, scaled by
+    1 / sqrt(key_features), and mixes values of as many. Weights as those of Keras's MultiHeadAttention:
+    `query_kernel`, `key_kernel`, `value_kernel` `(channels, heads, key_features)`, `output_kernel`
+    `(heads, key_features, channels)`, and a bias each.
+    """
+
+    names = ("attention",)
+    heads: int = 8
+    key_features: Annotated[int | None, Type("int", optional=True)] = None
+
+    def validate(self) -> None:
+        super().validate()
+        require_at_least(self, 1, "heads", "key_features")
+
+    def resolve(self, *inputs: Shape) -> Self:
+        """This operator with `key_features` written out."""
+        channels = inputs[0][-1]
+        if self.key_features is not None:
+            return self
+        if channels % self.heads:
+            raise OpError(
+                f"{channels} channels do not split over {self.heads} heads",
+                attribute="heads",
+                help="choose heads that divide the channels, or give key_features",
+            )
+        return replace(self, key_features=channels // self.heads)
+
+    def infer(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if len(shape) < 2:
+            raise OpError(f"`attention` works between positions, but its input {format_shape(shape)} has none")
+        return shape
+
+    def weights(self, *inputs: Shape) -> Mapping[str, Weight]:
+        channels = inputs[0][-1]
+        heads, features = self.heads, self._features
+        found: dict[str, Weight] = {}
+        for part in ("query", "key", "value"):
+            found[f"{part}_kernel"] = Weight((channels, heads, features), "glorot_uniform", channels, heads * features)
+            found[f"{part}_bias"] = Weight((heads, features), "zeros", decay=False)
+        found["output_kernel"] = Weight((heads, features, channels), "glorot_uniform", heads * features, channels)
+        found["output_bias"] = Weight((channels,), "zeros", decay=False)
+        return found
+
+    def macs(self, output: Shape, *inputs: Shape) -> int:
+        (shape,) = inputs
+        positions, width = prod(shape[:-1]), self.heads * self._features
+        return 4 * positions * shape[-1] * width + 2 * positions**2 * width
+
+    @property
+    def _features(self) -> int:
+        assert self.key_features is not None, "used before resolve"
+        return self.key_features

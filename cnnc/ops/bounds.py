@@ -1,0 +1,42 @@
+"""The ranges of attributes: each function raises OpError(code="value") for an attribute outside its own."""
+
+from __future__ import annotations
+
+from cnnc.ops.base import Op, OpError
+
+
+def require_at_least(op: Op, minimum: int, *attributes: str) -> None:
+    """Every number of the attributes is `minimum` or more; an attribute that is None or a word is left alone."""
+    for attribute in attributes:
+        value = getattr(op, attribute)
+        if any(number < minimum for number in _numbers(value)):
+            raise OpError(
+                f"`{attribute}` must be at least {minimum}, but is {_format(value)}", code="value", attribute=attribute
+            )
+
+
+def require_positive(op: Op, *attributes: str) -> None:
+    """Every number of the attributes is above zero."""
+    for attribute in attributes:
+        value = getattr(op, attribute)
+        if any(number <= 0 for number in _numbers(value)):
+            raise OpError(f"`{attribute}` must be above 0, but is {_format(value)}", code="value", attribute=attribute)
+
+
+def require_rate(op: Op, attribute: str) -> None:
+    """The attribute is a probability from 0 up to, not including, 1."""
+    value = getattr(op, attribute)
+    if not 0 <= value < 1:
+        raise OpError(
+            f"`{attribute}` must be from 0 up to, not including, 1, but is {value}", code="value", attribute=attribute
+        )
+
+
+def _numbers(value: object) -> list[float]:
+    if isinstance(value, (int, float)):
+        return [value]
+    return [number for part in value for number in _numbers(part)] if isinstance(value, tuple) else []
+
+
+def _format(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
