@@ -60,9 +60,13 @@ Auto = Annotated[bool | None, Type("bool", optional=True)]
 _PLAIN: Mapping[Any, str] = {int: "int", float: "float", bool: "bool", str: "string"}
 
 
-@cache
 def signature_of(cls: type) -> tuple[Parameter, ...]:
     """The parameters of a dataclass whose fields are annotated with the types above, `Literal` for choices."""
+    return _signature_of(cls)
+
+
+@cache
+def _signature_of(cls: type) -> tuple[Parameter, ...]:
     hints = get_type_hints(cls, include_extras=True)
     return tuple(
         Parameter(f.name, _type_of(hints[f.name]), REQUIRED if f.default is MISSING else f.default)
