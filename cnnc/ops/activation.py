@@ -8,24 +8,16 @@ from dataclasses import dataclass
 from cnnc.ops.base import Op, Shape, Weight
 
 
-@dataclass(frozen=True)
 class Relu(Op):
     """max(x, 0)."""
 
     names = ("relu",)
 
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
-
-@dataclass(frozen=True)
 class Relu6(Op):
     """min(max(x, 0), 6)."""
 
     names = ("relu6",)
-
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
 
 @dataclass(frozen=True)
@@ -35,11 +27,7 @@ class LeakyRelu(Op):
     names = ("leaky_relu",)
     slope: float = 0.01
 
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
-
-@dataclass(frozen=True)
 class Prelu(Op):
     """`x` where positive, else alpha * x with a learnt alpha a channel, 0.25 at first (He et al. 2015).
 
@@ -47,9 +35,6 @@ class Prelu(Op):
     """
 
     names = ("prelu",)
-
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
     def weights(self, *inputs: Shape) -> Mapping[str, Weight]:
         return {"alpha": Weight(inputs[0][-1:], "quarter", decay=False)}
@@ -62,38 +47,23 @@ class Elu(Op):
     names = ("elu",)
     alpha: float = 1.0
 
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
-
-@dataclass(frozen=True)
 class Swish(Op):
     """`x` * sigmoid(x) (Ramachandran et al. 2017; the SiLU of Elfwing et al. 2018)."""
 
     names = ("swish", "silu")
 
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
-
-@dataclass(frozen=True)
 class HardSwish(Op):
     """`x` * relu6(x + 3) / 6 (Howard et al. 2019)."""
 
     names = ("hard_swish",)
 
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
-
-@dataclass(frozen=True)
 class HardSigmoid(Op):
     """relu6(x + 3) / 6 (Howard et al. 2019)."""
 
     names = ("hard_sigmoid",)
-
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
 
 @dataclass(frozen=True)
@@ -103,45 +73,26 @@ class Gelu(Op):
     names = ("gelu",)
     approximate: bool = False
 
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
-
-@dataclass(frozen=True)
 class Mish(Op):
     """`x` * tanh(log(1 + exp(x))) (Misra 2020)."""
 
     names = ("mish",)
 
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
-
-@dataclass(frozen=True)
 class Sigmoid(Op):
     """1 / (1 + exp(-x))."""
 
     names = ("sigmoid",)
 
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
-
-@dataclass(frozen=True)
 class Tanh(Op):
     """The hyperbolic tangent."""
 
     names = ("tanh",)
 
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
-
-@dataclass(frozen=True)
 class Softmax(Op):
     """exp(x) over its sum along the last axis."""
 
     names = ("softmax",)
-
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]

@@ -63,7 +63,10 @@ class Weight:
 
 @dataclass(frozen=True)
 class Op:
-    """An operator. Subclasses are frozen dataclasses whose fields are the attributes that a spec may give."""
+    """An operator. Subclasses are frozen dataclasses whose fields are the attributes that a spec may give.
+
+    One without attributes inherits all that the decorator would make, and does without its millisecond of import.
+    """
 
     names: ClassVar[tuple[str, ...]] = ()
     """As a spec writes it; the first is canonical, the others are aliases. Empty: not writable in a spec."""
@@ -71,8 +74,8 @@ class Op:
     """Fewest and most inputs; None: no upper bound."""
 
     def infer(self, *inputs: Shape) -> Shape:
-        """The output's shape. Raises OpError when the inputs do not fit."""
-        raise AssertionError(f"{type(self).__name__} has no shape rule")
+        """The output's shape: the first input's, unless an operator says otherwise. Raises OpError for a misfit."""
+        return inputs[0]
 
     def weights(self, *inputs: Shape) -> Mapping[str, Weight]:
         """The arrays the operator owns, by name (`kernel`, `bias`, `gamma`, ...), in a fixed order."""

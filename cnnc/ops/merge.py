@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnc.ops.base import Op, OpError, Shape, format_shape
 
 
-@dataclass(frozen=True)
 class Add(Op):
     """Elementwise sum of equal shapes, as in a residual connection."""
 
@@ -22,7 +19,6 @@ class Add(Op):
         return first
 
 
-@dataclass(frozen=True)
 class Mul(Op):
     """Elementwise product, as in squeeze-and-excite. An axis of size 1 counts for all of the others' values there."""
 
@@ -43,7 +39,6 @@ class Mul(Op):
         return first
 
 
-@dataclass(frozen=True)
 class Concat(Op):
     """The inputs' channels one after another; their spatial axes agree."""
 

@@ -29,9 +29,6 @@ class BatchNorm(Op):
             raise OpError(f"`momentum` must be from 0 to 1, but is {self.momentum}", code="value", attribute="momentum")
         require_positive(self, "epsilon")
 
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
-
     def weights(self, *inputs: Shape) -> Mapping[str, Weight]:
         channels = inputs[0][-1:]
         return {
@@ -53,9 +50,6 @@ class LayerNorm(Op):
     def validate(self) -> None:
         super().validate()
         require_positive(self, "epsilon")
-
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
     def weights(self, *inputs: Shape) -> Mapping[str, Weight]:
         return _scale_and_center(inputs[0][-1:], self.scale, self.center)
@@ -105,9 +99,6 @@ class LocalResponseNorm(Op):
         super().validate()
         require_at_least(self, 0, "radius", "alpha")
         require_positive(self, "bias")
-
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
 
 def _scale_and_center(channels: Shape, scale: bool, center: bool) -> Mapping[str, Weight]:

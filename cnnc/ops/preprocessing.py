@@ -62,7 +62,6 @@ class Normalize(Op):
         return shape
 
 
-@dataclass(frozen=True)
 class Bgr(Op):
     """Red, green, blue become blue, green, red, as networks from Caffe want them."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnnc.ops.base import Op, Shape
+from cnnc.ops.base import Op
 from cnnc.ops.bounds import require_rate
 
 
@@ -18,9 +18,6 @@ class Dropout(Op):
     def validate(self) -> None:
         super().validate()
         require_rate(self, "rate")
-
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,3 @@ class DropPath(Op):
     def validate(self) -> None:
         super().validate()
         require_rate(self, "rate")
-
-    def infer(self, *inputs: Shape) -> Shape:
-        return inputs[0]

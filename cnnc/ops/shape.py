@@ -12,7 +12,6 @@ from cnnc.ops.window import require_padding
 from cnnc.signature import Dims, OptionalDims, Padding
 
 
-@dataclass(frozen=True)
 class Flatten(Op):
     """All values in one axis, the last axis running fastest: height, width, channels."""
 
