@@ -1,0 +1,168 @@
+"""Runs a graph: a pure function of weights and inputs, for use under `jit`, `grad` and `vmap`.
+
+Weights stay float32. `precision="bf16"` computes in bfloat16 but keeps norms and softmax in float32. What training
+changes beside the weights is explicit: batch norm's new statistics are returned, dropout's randomness comes from `key`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal
+from zlib import crc32
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cnnc.backends.jax import compile, randomness
+from cnnc.backends.jax.lower import FLOAT32, lower
+from cnnc.backends.jax.normalization import batch_norm_of_batch
+from cnnc.diagnostics import CnnError
+from cnnc.ir import Graph, Node
+from cnnc.ops import BatchNorm, Dropout, DropPath, Input, Op, Sigmoid, Softmax
+
+Weights = Mapping[str, Mapping[str, Array]]
+Precision = Literal["f32", "bf16"]
+
+_DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
+
+
+def apply(
+    graph: Graph,
+    weights: Weights,
+    inputs: Mapping[str, Array],
+    *,
+    train: bool = False,
+    key: Array | None = None,
+    precision: Precision = "f32",
+    logits: bool = False,
+) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
+    """The outputs by their names, and batch norm's new running statistics (empty unless `train`).
+
+    Args:
+        graph: the network.
+        weights: float32 arrays by node and short name, as `initialize` makes them.
+        inputs: arrays `(batch, ...)` by the names of the input nodes.
+        train: whether batch norm uses the batch's own statistics, and dropout drops.
+        key: a `jax.random.key`, wanted when `train` and the graph drops anything.
+        precision: what to compute in. Outputs are float32 either way.
+        logits: whether an output that ends in softmax or sigmoid returns what enters it.
+    """
+    ends = {label: _logits_of(graph, name) if logits else name for label, name in graph.outputs}
+    values, statistics = _evaluate(
+        graph, weights, inputs, set(ends.values()), train=train, key=key, precision=precision
+    )
+    return {label: values[name].astype(jnp.float32) for label, name in ends.items()}, statistics
+
+
+def activations(
+    graph: Graph, weights: Weights, inputs: Mapping[str, Array], *, precision: Precision = "f32"
+) -> dict[str, Array]:
+    """The value of every node at inference, by its name."""
+    return _evaluate(graph, weights, inputs, set(graph.by_name), train=False, key=None, precision=precision)[0]
+
+
+def forward(graph: Graph) -> Callable[..., tuple[dict[str, Array], dict[str, dict[str, Array]]]]:
+    """`apply` of one graph, compiled: for this machine when called on arrays, else for the caller's transformation.
+
+    jax takes compiler options at the outermost `jit` only.
+    """
+    plain = partial(apply, graph)
+    options = ("train", "precision", "logits")
+    outermost = compile.jit(plain, static_argnames=options)
+    inner = jax.jit(plain, static_argnames=options)
+
+    def call(
+        weights: Weights, inputs: Mapping[str, Array], *, key: Array | None, train: bool, precision: str, logits: bool
+    ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
+        # Under jit even a fresh constant is a tracer; under grad and vmap only what they were given is.
+        leaves = (*jax.tree.leaves((weights, inputs, key)), jnp.zeros(()))
+        compiled = inner if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else outermost
+        result: tuple[dict[str, Array], dict[str, dict[str, Array]]]
+        result = compiled(weights, inputs, key=key, train=train, precision=precision, logits=logits)
+        return result
+
+    return call
+
+
+def has_dropout(graph: Graph) -> bool:
+    """Whether training needs a key: some dropout or stochastic depth has a rate above 0."""
+    return any(_drops(node.op) for node in graph)
+
+
+def _evaluate(
+    graph: Graph,
+    weights: Weights,
+    inputs: Mapping[str, Array],
+    wanted: set[str],
+    *,
+    train: bool,
+    key: Array | None,
+    precision: Precision,
+) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
+    dtype = jnp.dtype(_DTYPES[precision])
+    values: dict[str, Array] = {}
+    statistics: dict[str, dict[str, Array]] = {}
+    for node in _ancestors(graph, wanted):
+        if isinstance(node.op, Input):
+            # Float32 in either precision: pixels are normalised before they are rounded.
+            values[node.name] = inputs[node.name].astype(jnp.int32 if node.op.dtype == "int" else jnp.float32)
+            continue
+        operands = [values[name] for name in node.inputs]
+        arrays = weights.get(node.name, {})
+        if not isinstance(node.op, FLOAT32):
+            operands = [_cast(operand, dtype) for operand in operands]
+            arrays = {short: _cast(array, dtype) for short, array in arrays.items()}
+        match node.op:
+            case BatchNorm() if train:
+                values[node.name], statistics[node.name] = batch_norm_of_batch(node.op, arrays, operands[0])
+            case Dropout() if train and _drops(node.op):
+                values[node.name] = randomness.dropout(node.op.rate, _key_of(node, key), operands[0])
+            case DropPath() if train and _drops(node.op):
+                values[node.name] = randomness.drop_path(node.op.rate, _key_of(node, key), operands[0])
+            case _:
+                values[node.name] = _lowered(node, arrays, operands)
+    return values, statistics
+
+
+def _lowered(node: Node, arrays: Mapping[str, Array], operands: list[Array]) -> Array:
+    if lower.dispatch(type(node.op)) is lower.dispatch(Op):
+        raise CnnError.of(
+            "backend",
+            f"the jax backend has no `{node.op.name}`, which `{node.name}` needs",
+            node.origin.span if node.origin else None,
+            notes=node.origin.notes if node.origin else (),
+        )
+    # The name shows in profiles and in jax's own error messages.
+    with jax.named_scope(node.name):
+        return lower(node.op, arrays, *operands)
+
+
+def _ancestors(graph: Graph, wanted: set[str]) -> list[Node]:
+    """The nodes that the wanted ones depend on, in topological order."""
+    needed = set(wanted)
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+    return [node for node in graph if node.name in needed]
+
+
+def _cast(array: Array, dtype: jnp.dtype) -> Array:
+    return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+
+def _logits_of(graph: Graph, name: str) -> str:
+    node = graph[name]
+    return node.inputs[0] if isinstance(node.op, Softmax | Sigmoid) else name
+
+
+def _drops(op: Op) -> bool:
+    return isinstance(op, Dropout | DropPath) and op.rate > 0
+
+
+def _key_of(node: Node, key: Array | None) -> Array:
+    """A key of the node's own: other layers come and go without changing what it drops."""
+    if key is None:
+        raise ValueError(f"`{node.name}` drops at random when train=True: pass key=jax.random.key(seed)")
+    return jax.random.fold_in(key, crc32(node.name.encode()))

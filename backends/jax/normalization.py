@@ -1,0 +1,66 @@
+"""Norms, in float32 at least whatever the network computes in. Statistics are biased and taken in two passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from cnnc.ops import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm
+
+Weights = Mapping[str, Array]
+
+
+def batch_norm(op: BatchNorm, weights: Weights, x: Array) -> Array:
+    """By the running statistics, as at inference."""
+    scale = lax.rsqrt(weights["variance"] + op.epsilon) * weights.get("gamma", 1)
+    return ((widened(x) - weights["mean"]) * scale + weights.get("beta", 0)).astype(x.dtype)
+
+
+def batch_norm_of_batch(op: BatchNorm, weights: Weights, x: Array) -> tuple[Array, dict[str, Array]]:
+    """By the statistics of the batch, and the running statistics that follow: equations 1 to 4 of the paper."""
+    normal, mean, variance = _standardize(widened(x), tuple(range(x.ndim - 1)), op.epsilon)
+    running = {"mean": mean.reshape(-1), "variance": variance.reshape(-1)}
+    statistics = {
+        short: lax.stop_gradient(op.momentum * weights[short] + (1 - op.momentum) * value)
+        for short, value in running.items()
+    }
+    return _affine(weights, normal).astype(x.dtype), statistics
+
+
+def layer_norm(op: LayerNorm, weights: Weights, x: Array) -> Array:
+    """Over the channels of every position."""
+    return _affine(weights, _standardize(widened(x), (-1,), op.epsilon)[0]).astype(x.dtype)
+
+
+def group_norm(op: GroupNorm, weights: Weights, x: Array) -> Array:
+    """Over space and each run of neighbouring channels."""
+    grouped = widened(x).reshape(*x.shape[:-1], op.groups, -1)
+    axes = (*range(1, x.ndim - 1), x.ndim)
+    return _affine(weights, _standardize(grouped, axes, op.epsilon)[0].reshape(x.shape)).astype(x.dtype)
+
+
+def local_response_norm(op: LocalResponseNorm, x: Array) -> Array:
+    """The sum over neighbouring channels is a product with a matrix of ones along its diagonals."""
+    wide = widened(x)
+    channels = jnp.arange(x.shape[-1])
+    band = (jnp.abs(channels[:, None] - channels) <= op.radius).astype(wide.dtype)
+    energy = jnp.matmul(wide * wide, band, precision=lax.Precision.HIGHEST)
+    return (wide / (op.bias + op.alpha * energy) ** op.beta).astype(x.dtype)
+
+
+def widened(x: Array) -> Array:
+    """The array in float32, or in float64 where it already is."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _standardize(x: Array, axes: Sequence[int], epsilon: float) -> tuple[Array, Array, Array]:
+    mean = jnp.mean(x, axes, keepdims=True)
+    centred = x - mean
+    variance = jnp.mean(centred * centred, axes, keepdims=True)
+    return centred * lax.rsqrt(variance + epsilon), mean, variance
+
+
+def _affine(weights: Weights, normal: Array) -> Array:
+    return normal * weights.get("gamma", 1) + weights.get("beta", 0)
