@@ -1,0 +1,39 @@
+# `make demo` and `make test` do all set-up themselves: they need python 3.11 or later and a package index.
+
+VENV = .venv
+EXTRAS = train,test
+BIN = $(VENV)/bin
+
+.PHONY: help demo test test-slow lint format clean
+
+help:
+	@echo "make demo       train and evaluate a small network on digits, in under a minute"
+	@echo "make test       linter, type checker and the fast tests"
+	@echo "make test-slow  the long suites too: fuzzing, the built wheel, training"
+	@echo "make lint       linter and type checker only"
+	@echo "make format     lay the sources out"
+	@echo "make clean      remove the virtual environment and what was built"
+
+$(VENV)/.installed: pyproject.toml constraints.txt .ci/venv
+	@PYTHON="$(PYTHON)" sh .ci/venv $(VENV) $(EXTRAS)
+
+demo: $(VENV)/.installed
+	$(BIN)/cnnc demo
+
+test: lint
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+
+test-slow: lint
+	$(BIN)/python -m pytest -q -n 2
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) build dist cnnc.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
