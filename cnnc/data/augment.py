@@ -1,0 +1,108 @@
+"""Random changes of training pictures, whole batches at a time, deterministic under (seed, epoch, index).
+
+The entries of a spec's `augment` line apply in the order written. A `random_resized_crop` that stands first cuts from
+the picture as it is stored; anywhere else it cuts from the picture of the network's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, log, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc.data.decode import Box, resize
+from cnnc.data.draws import uniform
+from cnnc.recipe import Augment, Flip, PadCrop, RandomResizedCrop
+
+Pictures = NDArray[np.generic]
+"""`(batch, height, width, channels)`, uint8 or float."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which random numbers a batch gets: those of a seed, an epoch and each picture's own index."""
+
+    seed: int
+    epoch: int
+    indices: NDArray[np.integer]
+
+    def uniform(self, stream: int) -> NDArray[np.float64]:
+        """One number from 0 up to 1 for every picture."""
+        return uniform(self.seed, self.epoch, self.indices, stream)
+
+
+def augment(pictures: Pictures, entries: Sequence[Augment], draw: Draw, *, first: int = 0) -> Pictures:
+    """The batch after all `entries`; `first` is the place of the first of them in the spec's line."""
+    for place, entry in enumerate(entries, start=first):
+        match entry:
+            case PadCrop():
+                pictures = _pad_crop(pictures, entry, draw, place)
+            case Flip():
+                pictures = _flip(pictures, entry, draw, place)
+            case RandomResizedCrop():
+                pictures = _random_resized_crop(pictures, entry, draw, place)
+            case _:
+                raise AssertionError(entry)
+    return pictures
+
+
+def crop_numbers(draw: Draw, place: int) -> NDArray[np.float64]:
+    """The random numbers that `crop_box` wants for every picture of a batch: `(batch, 4)`."""
+    return np.stack([draw.uniform(_stream(place, i)) for i in range(4)], axis=-1)
+
+
+def crop_box(entry: RandomResizedCrop, numbers: NDArray[np.float64], width: int, height: int) -> Box:
+    """The part that a picture is cut to: its area and the logarithm of its aspect are uniform, as is its place.
+
+    As in Szegedy et al. 2015 and torchvision, but without a second try: an aspect with which the area does not fit
+    into the picture is moved to the nearest with which it does.
+    """
+    area, aspect, x, y = numbers.tolist()
+    target = width * height * (entry.minimum_area + area * (entry.maximum_area - entry.minimum_area))
+    ratio = exp(log(3 / 4) + aspect * (log(4 / 3) - log(3 / 4)))
+    ratio = min(max(ratio, target / height**2), width**2 / target)
+    cut_width, cut_height = min(sqrt(target * ratio), width), min(sqrt(target / ratio), height)
+    left, top = x * (width - cut_width), y * (height - cut_height)
+    return left, top, left + cut_width, top + cut_height
+
+
+def _pad_crop(pictures: Pictures, entry: PadCrop, draw: Draw, place: int) -> Pictures:
+    pad = entry.pixels
+    count, height, width, channels = pictures.shape
+    padded = np.zeros((count, height + 2 * pad, width + 2 * pad, channels), pictures.dtype)
+    padded[:, pad : pad + height, pad : pad + width] = pictures
+    tops, lefts = ((draw.uniform(_stream(place, i)) * (2 * pad + 1)).astype(int) for i in range(2))
+    # Every window of every picture, without a copy; the index then copies one a picture.
+    picture, row, pixel, _ = padded.strides
+    item = padded.itemsize
+    windows = np.lib.stride_tricks.as_strided(
+        padded,
+        (count, 2 * pad + 1, 2 * pad + 1, height, width * channels),
+        (picture, row, pixel, row, item),
+        writeable=False,
+    )
+    out: Pictures = windows[np.arange(count), tops, lefts].reshape(pictures.shape)
+    return out
+
+
+def _flip(pictures: Pictures, entry: Flip, draw: Draw, place: int) -> Pictures:
+    mirrored = draw.uniform(_stream(place, 0)) < entry.probability
+    out = np.array(pictures, order="C")
+    # Whole pixels as opaque bytes: numpy then reverses a row by pixels, not by single channels.
+    pixels = out.view(np.dtype((np.void, out.itemsize * out.shape[-1])))
+    pixels[mirrored] = pixels[mirrored][:, :, ::-1]
+    return out
+
+
+def _random_resized_crop(pictures: Pictures, entry: RandomResizedCrop, draw: Draw, place: int) -> Pictures:
+    _, height, width, _ = pictures.shape
+    numbers = crop_numbers(draw, place)
+    boxes = [crop_box(entry, row, width, height) for row in numbers]
+    return np.stack([resize(p, (height, width), box) for p, box in zip(pictures, boxes, strict=True)])
+
+
+def _stream(place: int, number: int) -> int:
+    return 16 * place + number

@@ -1,0 +1,144 @@
+"""Pictures to uint8 arrays: every mode that Pillow reads, upright, cut and resized to what a network takes."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from cnnc.diagnostics import CnnError
+
+Picture = NDArray[np.uint8]
+"""`(height, width, channels)`."""
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels."""
+BoxOf = Callable[[int, int], Box]
+"""The part to cut out of a picture of a width and a height."""
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""What Pillow calls a picture of so many channels."""
+
+# What Pillow raises for broken files: its own errors are OSErrors; the rest escapes from its format plugins.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_SIDEWAYS = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+
+
+def decode(path: Path, size: tuple[int, int], channels: int, box_of: BoxOf | None = None) -> Picture:
+    """A picture file cut by `box_of` (the centred box of the size's aspect if None) and resized to `size`.
+
+    Args:
+        path: a file that Pillow can read. EXIF's orientation is followed, transparency is laid over white, 16 bits
+            are cut to their upper 8, CMYK and palettes become RGB.
+        size: height and width wanted.
+        channels: 1, 3 or 4.
+        box_of: the part to cut out, given the upright picture's width and height.
+
+    Raises:
+        CnnError: of code `picture`, naming the file, when it cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            return _cut(image, size, channels, box_of or centred(size))
+    except FileNotFoundError:
+        raise CnnError.of("picture", f"there is no picture `{path}`") from None
+    except BROKEN as error:
+        reason = (
+            "it is no picture of a known kind" if isinstance(error, OSError) and _unknown(error) else _reason(error)
+        )
+        raise CnnError.of(
+            "picture",
+            f"cannot decode `{path}`: {reason}",
+            help="replace or remove the file, or pass `--skip-corrupt` to leave out what cannot be decoded",
+        ) from error
+
+
+def resize(picture: NDArray[np.generic], size: tuple[int, int], box: Box) -> NDArray[np.generic]:
+    """A part of an array `(height, width, channels)`, uint8 or float, resized bilinearly with antialiasing."""
+    height, width = size
+    if box == (0, 0, width, height) == (0, 0, picture.shape[1], picture.shape[0]):
+        return picture
+    if picture.dtype == np.uint8 and picture.shape[-1] == 3:
+        whole = Image.fromarray(np.ascontiguousarray(picture))
+        return np.asarray(whole.resize((width, height), Image.Resampling.BILINEAR, box))
+    planes = [Image.fromarray(picture[..., c]) for c in range(picture.shape[-1])]
+    return np.stack([np.asarray(p.resize((width, height), Image.Resampling.BILINEAR, box)) for p in planes], axis=-1)
+
+
+def centred(size: tuple[int, int]) -> BoxOf:
+    """The largest centred box of the size's aspect: resizing it is resizing the shorter side, then a centre crop."""
+
+    def box_of(width: int, height: int) -> Box:
+        scale = min(width / size[1], height / size[0])
+        cut_width, cut_height = size[1] * scale, size[0] * scale
+        left, top = (width - cut_width) / 2, (height - cut_height) / 2
+        return left, top, left + cut_width, top + cut_height
+
+    return box_of
+
+
+def to_channels(pictures: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Grey to RGB and back for an array `(..., channels)`; grey is ITU-R 601 luma, rounded as Pillow does."""
+    found = pictures.shape[-1]
+    if found == channels:
+        return pictures
+    assert {found, channels} <= {1, 3}, (found, channels)
+    if channels == 3:
+        return np.repeat(pictures, 3, axis=-1)
+    weights = np.array([19595, 38470, 7471], np.uint32)
+    return (((pictures.astype(np.uint32) @ weights) + 0x8000) >> 16).astype(np.uint8)[..., None]
+
+
+def _cut(image: Image.Image, size: tuple[int, int], channels: int, box_of: BoxOf) -> Picture:
+    height, width = size
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    full = image.size[::-1] if orientation in _SIDEWAYS else image.size
+    box = box_of(*full)
+    shrink = max(width / (box[2] - box[0]), height / (box[3] - box[1]))
+    if shrink < 0.5:
+        # A JPEG decodes several times faster at 1/2, 1/4 or 1/8; twice the size wanted leaves the resize its quality.
+        image.draft(None, (ceil(2 * shrink * image.size[0]), ceil(2 * shrink * image.size[1])))
+    upright = image if orientation == 1 else ImageOps.exif_transpose(image)
+    converted = _convert(upright, MODES[channels])
+    ratio_x, ratio_y = converted.size[0] / full[0], converted.size[1] / full[1]
+    box = (box[0] * ratio_x, box[1] * ratio_y, box[2] * ratio_x, box[3] * ratio_y)
+    if converted.size != (width, height) or box != (0, 0, width, height):
+        converted = converted.resize((width, height), Image.Resampling.BILINEAR, box)
+    array = np.asarray(converted)
+    return array if array.ndim == 3 else array[..., None]
+
+
+def _convert(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        deep = image.mode.startswith("I;16") or values.max(initial=0) > 255
+        values = values.astype(np.int64) >> 8 if deep else values
+        image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    if mode != "RGBA" and image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _unknown(error: OSError) -> bool:
+    return type(error).__name__ == "UnidentifiedImageError"
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text[:1].lower() + text[1:] if text else type(error).__name__

@@ -1,0 +1,120 @@
+"""Folders of pictures: `{train,val,test}/<class>/`, or class folders alone, of which a part is held out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnnc.data.sources import DataSet, Files, split, take
+from cnnc.diagnostics import CnnError, did_you_mean
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+_PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_JUNK = ("thumbs.db", "desktop.ini")
+"""What desktops leave in folders, beside hidden files."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to read a folder: the fraction held out of one without parts, its seed, and whether to skip other files."""
+
+    held_out: float = 0.2
+    seed: int = 0
+    skip_corrupt: bool = False
+
+
+def load_folder(root: Path, options: Options = Options()) -> DataSet:  # a frozen value
+    """A folder of pictures as a data set. Classes are the folders' names in alphabetical order."""
+    _require_folder(root)
+    parts = {
+        part: next((root / name for name in names if (root / name).is_dir()), None) for part, names in _PARTS.items()
+    }
+    if parts["train"] is None:
+        return _without_parts(root, root, options)
+    if parts["val"] is None and parts["test"] is None:
+        return _without_parts(root, parts["train"], options)
+    classes = class_names(parts["train"])
+    read = {part: read_part(path, classes, options) for part, path in parts.items() if path is not None}
+    notes = []
+    if "val" not in read:
+        notes.append("the test pictures serve as validation set too")
+    if "test" not in read:
+        notes.append("the validation pictures serve as test set too")
+    val, test = read.get("val") or read["test"], read.get("test") or read["val"]
+    return DataSet(str(root), read["train"], val, test, classes, tuple(notes))
+
+
+def load_all(root: Path, options: Options = Options()) -> Files:  # a frozen value
+    """Every picture of a folder of class folders, nothing held out."""
+    _require_folder(root)
+    return read_part(root, class_names(root), options)
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """The names of the class folders in a folder."""
+    names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    if not names:
+        loose = any(p.suffix.lower() in PICTURES for p in folder.iterdir())
+        raise CnnError.of(
+            "data",
+            f"`{folder}` holds pictures, but no class folders" if loose else f"`{folder}` holds no class folders",
+            help="a picture's class is its folder: train/<class>/*.jpg and val/<class>/*.jpg, or <class>/*.jpg alone",
+        )
+    return names
+
+
+def read_part(folder: Path, classes: tuple[str, ...], options: Options) -> Files:
+    """The pictures of a folder of class folders, labelled by their class's place in `classes`."""
+    paths: list[Path] = []
+    labels: list[int] = []
+    for name in class_names(folder):
+        if name not in classes:
+            raise CnnError.of(
+                "labels",
+                f"`{folder}` has a class `{name}` that the training pictures lack",
+                help=did_you_mean(name, classes) or f"the classes are {', '.join(classes[:20])}",
+            )
+        found = list(_pictures(folder / name, options))
+        if not found:
+            raise CnnError.of(
+                "data",
+                f"class `{name}` has no pictures in `{folder}`",
+                help=f"put pictures ({', '.join(PICTURES)}) there, or remove the folder `{folder / name}`",
+            )
+        paths += found
+        labels += [classes.index(name)] * len(found)
+    return Files(tuple(paths), np.array(labels, np.int32))
+
+
+def _without_parts(root: Path, folder: Path, options: Options) -> DataSet:
+    classes = class_names(folder)
+    everything = read_part(folder, classes, options)
+    kept, held = (take(everything, i) for i in split(everything.labels, options.held_out, options.seed))
+    note = f"{len(held)} of the {len(everything)} pictures are held out as validation and test set"
+    return DataSet(str(root), kept, held, held, classes, (note,))
+
+
+def _require_folder(root: Path) -> None:
+    if not root.exists():
+        raise CnnError.of("data", f"there is no folder `{root}`")
+    if not root.is_dir():
+        raise CnnError.of("data", f"`{root}` is a file, and a folder of pictures is wanted")
+
+
+def _pictures(folder: Path, options: Options) -> Iterator[Path]:
+    for place, subfolders, names in os.walk(folder):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(place, name)
+            if path.suffix.lower() in PICTURES and not name.startswith("."):
+                yield path
+            elif not name.startswith(".") and name.lower() not in _JUNK and not options.skip_corrupt:
+                raise CnnError.of(
+                    "data",
+                    f"`{path}` is no picture of a kind that is read ({', '.join(PICTURES)})",
+                    help="move it out of the class folder, or pass `--skip-corrupt` to leave such files out",
+                )
