@@ -248,7 +248,7 @@ def _(op: ops.Bgr, weights: Arrays, x: Array) -> Array:
 
 
 @evaluate.register
-def _(op: ops.Embedding, weights: Arrays, x: Array) -> Array:
+def _(op: ops.Embedding, weights: Arrays, x: NDArray[np.int64]) -> Array:
     return np.take(weights["table"], x, axis=0)
 
 

@@ -78,10 +78,7 @@ def random_inputs(case: Case, seed: int, batch: int = 2) -> list[Array]:
 @st.composite
 def _case(draw: Draw, cls: type[Op], rank: int) -> Case:
     make = _MAKERS.get(cls)
-    if make is None:
-        op, shapes = cls(), (draw(_shapes(rank)),)
-    else:
-        op, shapes = make(draw, rank)
+    op, shapes = (cls(), (draw(_shapes(rank)),)) if make is None else make(draw, rank)
     op.validate()
     return Case(op.resolve(*shapes), shapes)
 

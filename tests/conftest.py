@@ -1,0 +1,25 @@
+"""What every test shares: how other frameworks are set up, how hypothesis runs, and the switch for golden files."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ.setdefault("MPLBACKEND", "agg")
+
+# No deadline: the first example of a shape compiles. The same examples every time: a red build can be run again.
+settings.register_profile("cnnc", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("cnnc")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write golden files instead of comparing with them")
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are to be written."""
+    return bool(request.config.getoption("--update-golden"))
