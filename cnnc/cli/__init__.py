@@ -1,0 +1,87 @@
+"""The command `cnnc`. A command's module is imported when the command is asked for, and only this package prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+from cnnc.cli.report import report
+from cnnc.diagnostics import CnnError, did_you_mean
+
+COMMANDS: Final[Mapping[str, str]] = {
+    "check": "Find every fault of a spec, and hold it to its budgets.",
+    "show": "Show a network as a table, a picture or a spec written out.",
+    "train": "Train a network on pictures.",
+    "eval": "Measure a trained network: accuracy, classes, confusion.",
+    "predict": "Say what a trained network sees in pictures.",
+    "list": "List the bundled specs.",
+    "fmt": "Lay a spec out in the one canonical form.",
+    "demo": "Train on small digits in under a minute.",
+}
+"""Each command, the module `cnnc.cli.<name>` that has it, and what it does."""
+
+_INTERRUPTED: Final = 130
+
+
+class Commands(click.Group):
+    """Finds commands by name and turns what they raise into messages and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"cnnc.cli.{name}"), name)
+        assert isinstance(command, click.Command), name
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            help = did_you_mean(name, COMMANDS) or f"the commands are {', '.join(COMMANDS)}"
+            raise click.UsageError(f"there is no command `{name}`: {help}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([*COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CnnError as error:
+            report(error, ctx)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted", err=True)
+            ctx.exit(_INTERRUPTED)
+
+
+def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"cnnc {version('cnnc')}")
+        ctx.exit()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."
+)
+def main() -> None:
+    """Compile, draw and train convolutional networks that are written as .cnn specs.
+
+    A SPEC is a path or the name of a bundled spec, of which `cnnc list` has all. Exit status: 0 good, 1 the input is
+    wrong, 2 the command is.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

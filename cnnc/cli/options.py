@@ -1,0 +1,97 @@
+"""The argument and options that every command with a SPEC shares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from math import isfinite, nan
+from typing import Any, Final, Literal, TypeVar
+
+import click
+
+from cnnc.cli.report import remember_format
+from cnnc.overrides import Overrides
+
+F = TypeVar("F", bound=Callable[..., Any])
+Named = tuple[str | None, tuple[int, ...]]
+
+_DIMS: Final = re.compile(r"(?:(\w+)=)?(\d{1,9}(?:x\d{1,9})*)", re.ASCII)
+_SETTING: Final = re.compile(r"([A-Za-z_]\w*)=(.+)", re.ASCII | re.DOTALL)
+
+
+def finite(text: str) -> float:
+    """A number that is neither infinite nor `nan`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if not isfinite(number):
+        raise click.BadParameter(f"`{text}` is not a finite number")
+    return number
+
+
+def input_dims(text: str) -> Named:
+    """`96x96x1`, or `board=19x19x17` for one of several inputs."""
+    match = _DIMS.fullmatch(text)
+    if match is None:
+        raise click.BadParameter(f"`{text}` is not a shape: write 96x96x1, or board=19x19x17 for one of several inputs")
+    return match[1], tuple(map(int, match[2].split("x")))
+
+
+def setting(text: str) -> tuple[str, str]:
+    """`classes=10`."""
+    match = _SETTING.fullmatch(text)
+    if match is None:
+        raise click.BadParameter(f"`{text}` is not NAME=VALUE: write classes=10")
+    return match[1], match[2]
+
+
+def override_options(command: F) -> F:
+    """Give a command `--variant`, `--phi`, ..., `--set`; it receives them as `overrides: Overrides`."""
+    options = [
+        click.option("--variant", metavar="NAME", help="A variant that the spec names, b3 say."),
+        click.option("--phi", type=finite, metavar="X", help="Coefficient of the spec's `scale` rule."),
+        click.option("--width", type=finite, metavar="X", help="Multiply the channels."),
+        click.option("--depth", type=finite, metavar="X", help="Multiply the repeats."),
+        click.option("--resolution", type=finite, metavar="X", help="Multiply the input's height and width."),
+        click.option("--input", type=input_dims, multiple=True, metavar="DIMS", help="96x96x1, or NAME=DIMS."),
+        click.option("--set", "settings", type=setting, multiple=True, metavar="NAME=VALUE", help="classes=10."),
+    ]
+
+    @wraps(command)
+    def collected(
+        *args: Any,
+        variant: str | None,
+        phi: float | None,
+        width: float | None,
+        depth: float | None,
+        resolution: float | None,
+        input: tuple[Named, ...],
+        settings: tuple[tuple[str, str], ...],
+        **rest: Any,
+    ) -> Any:
+        overrides = Overrides(variant, phi, width, depth, resolution, input, settings)
+        return command(*args, overrides=overrides, **rest)
+
+    for option in reversed(options):
+        collected = option(collected)
+    return collected  # type: ignore[return-value]  # click calls it by keywords, of which it takes more than `command`
+
+
+def spec_options(command: F) -> F:
+    """Give a command its SPEC and the options that change it; it receives `spec: str, overrides: Overrides`."""
+    return click.argument("spec", metavar="SPEC")(override_options(command))
+
+
+def format_option(*choices: Literal["text", "table", "json"]) -> Callable[[F], F]:
+    """`--format`, the first choice being the default; errors come in the format that is asked for."""
+    return click.option(
+        "--format",
+        type=click.Choice(choices),
+        default=choices[0],
+        show_default=True,
+        is_eager=True,
+        callback=remember_format,
+        help="How to print.",
+    )
