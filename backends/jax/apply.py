@@ -130,7 +130,7 @@ def _lowered(node: Node, arrays: Mapping[str, Array], operands: list[Array]) -> 
     if lower.dispatch(type(node.op)) is lower.dispatch(Op):
         raise CnnError.of(
             "backend",
-            f"the jax backend has no `{node.op.name}`, which `{node.name}` needs",
+            f"the backend `jax` has no operator `{node.op.name}`, which `{node.name}` needs",
             node.origin.span if node.origin else None,
             notes=node.origin.notes if node.origin else (),
         )

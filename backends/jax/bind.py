@@ -18,7 +18,14 @@ Weights = Mapping[str, Mapping[str, Array]]
 def bind_inputs(graph: Graph, x: Any) -> dict[str, Array]:
     """Arrays by input name, from one array, a mapping by name, or a sequence in the order of the spec."""
     given = _by_name(graph, x)
-    return {node.name: _checked(node, jnp.asarray(given[node.name])) for node in graph.inputs}
+    arrays = {node.name: _checked(node, jnp.asarray(given[node.name])) for node in graph.inputs}
+    (first, one), *rest = arrays.items()
+    for name, other in rest:
+        if other.shape[0] != one.shape[0]:
+            raise CnnError.of(
+                "shape", f"input `{name}` holds {other.shape[0]} samples, but `{first}` holds {one.shape[0]}"
+            )
+    return arrays
 
 
 def check_weights(graph: Graph, weights: Weights) -> None:

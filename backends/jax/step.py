@@ -1,0 +1,150 @@
+"""A training step and an evaluation step, compiled once each.
+
+The step owns its state: the old one is donated, so training holds one copy of the weights. Nothing in it waits for the
+host; the losses that it returns may be read whenever they are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax  # type: ignore[import-untyped]  # it ships no types
+from jax import Array
+
+from cnnc.backends.jax.apply import Weights, apply
+from cnnc.backends.jax.compile import jit
+from cnnc.backends.jax.loss import classes, has_classes, losses, predictions, ranks
+from cnnc.backends.jax.optimizer import Mask, decay_mask, transformation
+from cnnc.ir import Graph
+from cnnc.recipe import Loss, Recipe
+
+
+class State(NamedTuple):
+    """All that a step changes."""
+
+    trainable: dict[str, dict[str, Array]]
+    statistics: dict[str, dict[str, Array]]
+    optimizer: Any
+    step: Array
+
+
+class Measured(NamedTuple):
+    """What a training step measures on its batch before it changes the weights, for every output in order."""
+
+    loss: Array
+    """Mean losses, `(outputs,)`."""
+    top1: Array
+    """Fractions of right answers, `(outputs,)`; 0 where there is no right and wrong."""
+    total: Array
+    """The weighted sum of the losses."""
+
+
+class Scored(NamedTuple):
+    """What evaluation says of every example of a batch for one output; without classes only the loss is there."""
+
+    loss: Array
+    rank: Array | None
+    truth: Array | None
+    predicted: Array | None
+
+
+Step = Callable[[State, Mapping[str, Any], tuple[Any, ...], float], tuple[State, Measured]]
+Evaluate = Callable[[Weights, Mapping[str, Any], tuple[Any, ...]], tuple[Scored, ...]]
+
+
+def first_state(graph: Graph, recipe: Recipe, weights: Weights) -> State:
+    """The state before the first step. The weights are copied, as the first step gives the state's arrays away."""
+    mask = decay_mask(graph)
+    copied = jax.tree.map(jnp.array, {node: dict(arrays) for node, arrays in weights.items()})
+    trainable = {node: {short: copied[node][short] for short in shorts} for node, shorts in mask.items()}
+    rest = {node: {s: a for s, a in arrays.items() if s not in mask[node]} for node, arrays in copied.items()}
+    statistics = {node: arrays for node, arrays in rest.items() if arrays}
+    optimizer = transformation(recipe.optimizer, 0.0, mask).init(trainable)
+    return State(trainable, statistics, optimizer, jnp.zeros((), jnp.int32))
+
+
+def weights_of(state: State) -> dict[str, dict[str, Array]]:
+    """The weights, trainable and not, as `apply` takes them."""
+    return _merged(state.trainable, state.statistics)
+
+
+def training_step(graph: Graph, recipe: Recipe, output_losses: tuple[Loss, ...]) -> Step:
+    """A compiled step `(state, inputs, targets, rate) -> (state, measured)`; the state is donated."""
+    mask: Mask = decay_mask(graph)
+    seed = recipe.seed
+
+    def step(
+        state: State, inputs: Mapping[str, Array], targets: tuple[Array, ...], rate: Array
+    ) -> tuple[State, Measured]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        def objective(trainable: Any) -> tuple[Array, tuple[Any, Measured]]:
+            outputs, statistics = apply(
+                graph,
+                _merged(trainable, state.statistics),
+                inputs,
+                train=True,
+                key=key,
+                precision=recipe.precision,
+                logits=True,
+            )
+            measured = _measure(graph, output_losses, outputs, targets)
+            return measured.total, (statistics, measured)
+
+        gradients, (statistics, measured) = jax.grad(objective, has_aux=True)(state.trainable)
+        updates, optimizer = transformation(recipe.optimizer, rate, mask).update(
+            gradients, state.optimizer, state.trainable
+        )
+        trainable = optax.apply_updates(state.trainable, updates)
+        return State(trainable, {**state.statistics, **statistics}, optimizer, state.step + 1), measured
+
+    compiled: Step = jit(step, donate_argnums=(0,))
+    return compiled
+
+
+def evaluation_step(graph: Graph, recipe: Recipe, output_losses: tuple[Loss, ...]) -> Evaluate:
+    """A compiled `(weights, inputs, targets) -> scored`, an entry for every output in order."""
+
+    def evaluate(weights: Weights, inputs: Mapping[str, Array], targets: tuple[Array, ...]) -> tuple[Scored, ...]:
+        outputs, _ = apply(graph, weights, inputs, precision=recipe.precision, logits=True)
+        return tuple(
+            _score(graph, name, loss, outputs[label], target)
+            for (label, name), loss, target in zip(graph.outputs, output_losses, targets, strict=True)
+        )
+
+    compiled: Evaluate = jit(evaluate)
+    return compiled
+
+
+def _measure(
+    graph: Graph, output_losses: tuple[Loss, ...], outputs: Mapping[str, Array], targets: tuple[Array, ...]
+) -> Measured:
+    loss, top1, total = [], [], jnp.zeros(())
+    for (label, name), own, target in zip(graph.outputs, output_losses, targets, strict=True):
+        logits = outputs[label]
+        mean = losses(own, logits, target, graph[name].op).mean()
+        total += own.weight * mean
+        loss.append(mean)
+        known = has_classes(own, logits.shape, target.shape, integers=_is_integer(target))
+        top1.append((ranks(own, logits, target) == 0).mean() if known else jnp.zeros(()))
+    return Measured(jnp.stack(loss), jnp.stack(top1), total)
+
+
+def _score(graph: Graph, name: str, loss: Loss, logits: Array, target: Array) -> Scored:
+    each = losses(loss, logits, target, graph[name].op)
+    if not has_classes(loss, logits.shape, target.shape, integers=_is_integer(target)):
+        return Scored(each, None, None, None)
+    return Scored(each, ranks(loss, logits, target), classes(target, logits), predictions(loss, logits))
+
+
+def _is_integer(target: Array) -> bool:
+    return jnp.issubdtype(target.dtype, jnp.integer)
+
+
+def _merged(
+    trainable: Mapping[str, Mapping[str, Array]], statistics: Mapping[str, Mapping[str, Array]]
+) -> dict[str, dict[str, Array]]:
+    return {node: {**arrays, **statistics.get(node, {})} for node, arrays in trainable.items()}
