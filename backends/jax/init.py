@@ -28,13 +28,13 @@ def initialize(graph: Graph, seed: int) -> dict[str, dict[str, jax.Array]]:
     """Float32 arrays for every node that owns weights, by node and by short name."""
     if seed < 0:
         raise CnnError.of("value", f"`seed` must be 0 or more, found {seed}")
-    drawn = {
-        node.name: {short: draw(weight, seed, f"{node.name}.{short}") for short, weight in weights.items()}
+    return {
+        node.name: {
+            short: jax.device_put(draw(weight, seed, f"{node.name}.{short}")) for short, weight in weights.items()
+        }
         for node in graph
         if (weights := graph.weights(node))
     }
-    arrays: dict[str, dict[str, jax.Array]] = jax.device_put(drawn)
-    return arrays
 
 
 def draw(weight: Weight, seed: int, name: str) -> NDArray[np.float32]:

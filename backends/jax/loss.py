@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import optax  # type: ignore[import-untyped]  # it ships no types
+import optax
 from jax import Array
 
 from cnnc.ops import Op, Sigmoid, Softmax
@@ -52,15 +52,6 @@ def predictions(loss: Loss, logits: Array) -> Array:
     if isinstance(loss, BinaryCrossEntropy) and logits.shape[-1] == 1:
         return (logits[..., 0] > 0).astype(jnp.int32)
     return logits.argmax(axis=-1).astype(jnp.int32)
-
-
-def has_classes(loss: Loss, logits_shape: tuple[int, ...], target_shape: tuple[int, ...], *, integers: bool) -> bool:
-    """Whether right and wrong can be told: the targets are classes, or distributions over them."""
-    if isinstance(loss, MeanSquaredError):
-        return integers and logits_shape[-1] > 1 and len(target_shape) == len(logits_shape) - 1
-    if integers:
-        return len(target_shape) == len(logits_shape) - 1
-    return isinstance(loss, CrossEntropy)
 
 
 def classes(target: Array, logits: Array) -> Array:

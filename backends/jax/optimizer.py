@@ -7,7 +7,7 @@ on it, so nothing but the rate itself changes.
 from __future__ import annotations
 
 import jax
-import optax  # type: ignore[import-untyped]  # it ships no types
+import optax
 
 from cnnc.ir import Graph
 from cnnc.recipe import Adam, AdamW, Optimizer, RmsProp, Sgd

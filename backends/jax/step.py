@@ -11,15 +11,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax  # type: ignore[import-untyped]  # it ships no types
+import optax
 from jax import Array
 
 from cnnc.backends.jax.apply import Weights, apply
 from cnnc.backends.jax.compile import jit
-from cnnc.backends.jax.loss import classes, has_classes, losses, predictions, ranks
+from cnnc.backends.jax.loss import classes, losses, predictions, ranks
 from cnnc.backends.jax.optimizer import Mask, decay_mask, transformation
 from cnnc.ir import Graph
 from cnnc.recipe import Loss, Recipe
+
+
+class Aim(NamedTuple):
+    """What an output is held to, and whether right and wrong answers can be told."""
+
+    loss: Loss
+    classified: bool
 
 
 class State(NamedTuple):
@@ -71,7 +78,7 @@ def weights_of(state: State) -> dict[str, dict[str, Array]]:
     return _merged(state.trainable, state.statistics)
 
 
-def training_step(graph: Graph, recipe: Recipe, output_losses: tuple[Loss, ...]) -> Step:
+def training_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...]) -> Step:
     """A compiled step `(state, inputs, targets, rate) -> (state, measured)`; the state is donated."""
     mask: Mask = decay_mask(graph)
     seed = recipe.seed
@@ -91,7 +98,7 @@ def training_step(graph: Graph, recipe: Recipe, output_losses: tuple[Loss, ...])
                 precision=recipe.precision,
                 logits=True,
             )
-            measured = _measure(graph, output_losses, outputs, targets)
+            measured = _measure(graph, aims, outputs, targets)
             return measured.total, (statistics, measured)
 
         gradients, (statistics, measured) = jax.grad(objective, has_aux=True)(state.trainable)
@@ -105,43 +112,36 @@ def training_step(graph: Graph, recipe: Recipe, output_losses: tuple[Loss, ...])
     return compiled
 
 
-def evaluation_step(graph: Graph, recipe: Recipe, output_losses: tuple[Loss, ...]) -> Evaluate:
+def evaluation_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...]) -> Evaluate:
     """A compiled `(weights, inputs, targets) -> scored`, an entry for every output in order."""
 
     def evaluate(weights: Weights, inputs: Mapping[str, Array], targets: tuple[Array, ...]) -> tuple[Scored, ...]:
         outputs, _ = apply(graph, weights, inputs, precision=recipe.precision, logits=True)
         return tuple(
-            _score(graph, name, loss, outputs[label], target)
-            for (label, name), loss, target in zip(graph.outputs, output_losses, targets, strict=True)
+            _score(graph, name, aim, outputs[label], target)
+            for (label, name), aim, target in zip(graph.outputs, aims, targets, strict=True)
         )
 
     compiled: Evaluate = jit(evaluate)
     return compiled
 
 
-def _measure(
-    graph: Graph, output_losses: tuple[Loss, ...], outputs: Mapping[str, Array], targets: tuple[Array, ...]
-) -> Measured:
-    loss, top1, total = [], [], jnp.zeros(())
-    for (label, name), own, target in zip(graph.outputs, output_losses, targets, strict=True):
+def _measure(graph: Graph, aims: tuple[Aim, ...], outputs: Mapping[str, Array], targets: tuple[Array, ...]) -> Measured:
+    means, hits, total = [], [], jnp.zeros(())
+    for (label, name), (loss, classified), target in zip(graph.outputs, aims, targets, strict=True):
         logits = outputs[label]
-        mean = losses(own, logits, target, graph[name].op).mean()
-        total += own.weight * mean
-        loss.append(mean)
-        known = has_classes(own, logits.shape, target.shape, integers=_is_integer(target))
-        top1.append((ranks(own, logits, target) == 0).mean() if known else jnp.zeros(()))
-    return Measured(jnp.stack(loss), jnp.stack(top1), total)
+        mean = losses(loss, logits, target, graph[name].op).mean()
+        total += loss.weight * mean
+        means.append(mean)
+        hits.append((ranks(loss, logits, target) == 0).mean() if classified else jnp.zeros(()))
+    return Measured(jnp.stack(means), jnp.stack(hits), total)
 
 
-def _score(graph: Graph, name: str, loss: Loss, logits: Array, target: Array) -> Scored:
-    each = losses(loss, logits, target, graph[name].op)
-    if not has_classes(loss, logits.shape, target.shape, integers=_is_integer(target)):
+def _score(graph: Graph, name: str, aim: Aim, logits: Array, target: Array) -> Scored:
+    each = losses(aim.loss, logits, target, graph[name].op)
+    if not aim.classified:
         return Scored(each, None, None, None)
-    return Scored(each, ranks(loss, logits, target), classes(target, logits), predictions(loss, logits))
-
-
-def _is_integer(target: Array) -> bool:
-    return jnp.issubdtype(target.dtype, jnp.integer)
+    return Scored(each, ranks(aim.loss, logits, target), classes(target, logits), predictions(aim.loss, logits))
 
 
 def _merged(
