@@ -87,6 +87,11 @@ class RandomResizedCrop(Augment):
 class Loss(Entry):
     """What an output is held to; the losses of several outputs add up by their `weight`."""
 
+    @property
+    def weight(self) -> float:
+        """How much the loss counts in the sum. A field of every loss, last in its order."""
+        raise AssertionError(type(self).__name__)
+
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):

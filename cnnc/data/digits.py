@@ -13,7 +13,7 @@ _SPLIT_SEED = 0
 def load_digits() -> DataSet:
     """The digits with their values 0..16 stretched to 0..255, and a fixed fifth of every class held out."""
     # Imported late: it takes a second.
-    from sklearn import datasets  # type: ignore[import-untyped]  # it ships no types
+    from sklearn import datasets
 
     pixels, labels = datasets.load_digits(return_X_y=True)
     pictures = np.rint(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)

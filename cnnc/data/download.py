@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch  # type: ignore[import-untyped]  # it ships no types
+import pooch
 import requests
 
 from cnnc.diagnostics import CnnError

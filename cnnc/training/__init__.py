@@ -1,0 +1,1 @@
+"""Training a network, and the folder that a run leaves."""

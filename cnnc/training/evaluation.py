@@ -1,0 +1,58 @@
+"""A network's outcome over a whole feed: exact, with the last batch filled up and one compilation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnc import backends
+from cnnc.data.batches import Batch, evaluation_batches, prefetch
+from cnnc.data.feed import Feed
+from cnnc.diagnostics import CnnError
+from cnnc.ir import Graph
+from cnnc.recipe import Loss, Recipe
+from cnnc.training.metrics import Outcome, Scores, gather, score
+
+Weights = Mapping[str, Mapping[str, Any]]
+Evaluate = Callable[[Weights, Feed], tuple[Scores, ...]]
+
+
+def evaluator(
+    graph: Graph,
+    recipe: Recipe,
+    losses: tuple[Loss, ...],
+    classified: tuple[bool, ...],
+    batch: int,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Evaluate:
+    """A function from weights and a feed to the scores of every output; it may be called after every epoch."""
+    backend = backends.load("jax", "step")
+    aims = tuple(backend.Aim(loss, known) for loss, known in zip(losses, classified, strict=True))
+    step = backend.evaluation_step(graph, recipe, aims)
+    classes = [graph[node].shape[-1] if graph[node].shape[-1] > 1 else 2 for _, node in graph.outputs]
+
+    def evaluate(weights: Weights, feed: Feed) -> tuple[Scores, ...]:
+        parts: list[tuple[Outcome, ...]] = []
+        for item in prefetch(evaluation_batches(feed, batch)):
+            if should_stop():
+                raise KeyboardInterrupt
+            scored = step(weights, named_inputs(graph, item), item.targets)
+            parts.append(tuple(Outcome(*(_real(array, item) for array in output)) for output in scored))
+        outcomes = [gather([part[i] for part in parts]) for i in range(len(losses))]
+        if not len(outcomes[0].losses):
+            raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
+        return tuple(score(outcome, count) for outcome, count in zip(outcomes, classes, strict=True))
+
+    return evaluate
+
+
+def named_inputs(graph: Graph, batch: Batch) -> dict[str, Any]:
+    """A batch's arrays by the names of the graph's inputs."""
+    return {node.name: array for node, array in zip(graph.inputs, batch.inputs, strict=True)}
+
+
+def _real(array: Any, batch: Batch) -> Any:
+    return None if array is None else np.asarray(array)[batch.valid]

@@ -1,0 +1,69 @@
+"""What a training tells whoever watches it. It prints nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Said:
+    """A line for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """The data is ready and the first step about to be compiled."""
+
+    folder: Path
+    model: str
+    parameters: int
+    train_count: int
+    val_count: int
+    batch: int
+    steps: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Steps done in an epoch, with the means so far; pictures a second over the epoch."""
+
+    epoch: int
+    step: int
+    loss: float
+    top1: float | None
+    per_second: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """An epoch, as a line of `results.csv`. Figures that a network has not are None."""
+
+    epoch: int
+    time: float
+    lr: float
+    train_loss: float
+    train_top1: float | None
+    val_loss: float
+    val_top1: float | None
+    val_top5: float | None
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """An epoch is trained, evaluated and saved; `best` says whether it is the best so far."""
+
+    row: Row
+    best: bool
+
+
+Event = Said | Started | Progress | EpochEnded
+Report = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """A report that nobody reads."""

@@ -1,0 +1,114 @@
+"""A run's folder: `runs/<model>/exp1` and so on. Every file in it is written atomically."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from cnnc.diagnostics import CnnError
+from cnnc.files import write_atomically
+from cnnc.training.events import Row
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the files of a run lie."""
+
+    path: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.path / "spec.cnn"
+
+    @property
+    def graph(self) -> Path:
+        return self.path / "graph.txt"
+
+    @property
+    def args(self) -> Path:
+        return self.path / "args.yaml"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.csv"
+
+    @property
+    def curves(self) -> Path:
+        return self.path / "results.png"
+
+    @property
+    def confusion(self) -> Path:
+        return self.path / "confusion_matrix.png"
+
+    @property
+    def first_batch(self) -> Path:
+        return self.path / "batch0.png"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "weights" / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "weights" / "last.safetensors"
+
+
+def claim(model: str, out: Path | None = None) -> RunFolder:
+    """A folder that no other run has: `out`, or the next free `runs/<model>/exp<n>`.
+
+    Raises:
+        CnnError: `out` holds something already, or no folder can be made.
+    """
+    try:
+        path = _claim_next(RUNS / model) if out is None else _claim_given(out)
+        (path / "weights").mkdir()
+    except OSError as error:
+        place = out or RUNS / model
+        raise CnnError.of("run", f"cannot make a run folder in `{place}`: {(error.strerror or '').lower()}") from error
+    return RunFolder(path)
+
+
+def write_rows(folder: RunFolder, rows: Sequence[Row]) -> None:
+    """`results.csv` as a whole: a line an epoch, empty where a network has no such figure."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([f.name for f in fields(Row)])
+    for row in rows:
+        writer.writerow([_cell(getattr(row, f.name)) for f in fields(Row)])
+    write_atomically(folder.results, text.getvalue())
+
+
+def _claim_next(parent: Path) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    taken = [int(m[1]) for p in parent.iterdir() if (m := re.fullmatch(r"exp(\d+)", p.name))]
+    number = max(taken, default=0) + 1
+    while True:
+        # Two runs may start at once; making the folder is what decides between them.
+        try:
+            (parent / f"exp{number}").mkdir()
+            return parent / f"exp{number}"
+        except FileExistsError:
+            number += 1
+
+
+def _claim_given(out: Path) -> Path:
+    if out.is_file():
+        raise CnnError.of("run", f"`{out}` is a file, and a folder for the run is wanted")
+    if out.is_dir() and any(out.iterdir()):
+        raise CnnError.of(
+            "run", f"`{out}` is not empty, and a run overwrites nothing", help="give another folder, or remove that one"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"

@@ -1,0 +1,144 @@
+"""Which loss holds which output, and whether a data set's labels fit the network's outputs."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from cnnc.data.feed import Feed
+from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.net import Net
+from cnnc.ops import Shape, Sigmoid, Softmax, format_shape
+from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, Recipe
+
+
+def output_losses(net: Net, recipe: Recipe) -> tuple[Loss, ...]:
+    """The loss of every output in the graph's order.
+
+    Raises:
+        CnnError: `train` when the recipe names an output that is not there, leaves one out, or asks of one what its
+            last layer cannot give.
+    """
+    labels = [label for label, _ in net.graph.outputs]
+    named: dict[str | None, Loss] = dict(recipe.losses)
+    for name in named:
+        if name is not None and name not in labels:
+            help = did_you_mean(name, labels) or f"the outputs are {_listed(labels)}"
+            raise CnnError.of("train", f"a loss is given for `{name}`, which is no output", help=help)
+    chosen = []
+    for label, node in net.graph.outputs:
+        loss = named.get(label, named.get(None))
+        if loss is None:
+            raise CnnError.of(
+                "train", f"the output `{label}` has no loss", help=f"give one for each of {_listed(labels)}"
+            )
+        _require_fitting_end(loss, label, net, node)
+        chosen.append(loss)
+    return tuple(chosen)
+
+
+def classified(net: Net, losses: tuple[Loss, ...], feed: Feed) -> tuple[bool, ...]:
+    """For every output whether right and wrong answers can be told: its targets are classes, or shares of classes."""
+    return tuple(
+        _is_classified(loss, net.graph[node].shape, target.shape[1:], integers=target.dtype.kind in "iub")
+        for (_, node), loss, target in zip(net.graph.outputs, losses, feed.targets, strict=True)
+    )
+
+
+def require_classes(net: Net, losses: tuple[Loss, ...], classes: tuple[str, ...]) -> None:
+    """Raises CnnError when the data has another number of classes than the network has outputs for."""
+    if not classes:
+        return
+    if len(net.graph.outputs) != 1:
+        names = _listed([label for label, _ in net.graph.outputs])
+        raise CnnError.of(
+            "labels",
+            f"the data has one label an example, and the network {len(net.graph.outputs)} outputs: {names}",
+            help="train a network of several outputs from Python, with an array for each",
+        )
+    ((label, node),) = net.graph.outputs
+    shape = net.graph[node].shape
+    wanted = 2 if isinstance(losses[0], BinaryCrossEntropy) and shape[-1] == 1 else shape[-1]
+    if len(shape) != 1:
+        raise CnnError.of(
+            "labels",
+            f"the data has one label an example, and the output `{label}` is {format_shape(shape)}",
+            help="end the network with globalpool or flatten, then dense(classes)",
+        )
+    if len(classes) != wanted:
+        parameter = re.search(r"\bclasses\b", net.text)
+        raise CnnError.of(
+            "labels",
+            f"the data has {len(classes)} classes, and the network's output `{label}` has {wanted}",
+            help=f"--set classes={len(classes)}" if parameter else f"end the network with dense({len(classes)})",
+        )
+
+
+def require_targets(net: Net, losses: tuple[Loss, ...], feed: Feed) -> None:
+    """Raises CnnError when targets are of another shape than their outputs, or outside them."""
+    if len(feed.targets) != len(losses):
+        raise CnnError.of(
+            "labels", f"the network has {len(losses)} outputs, and the data targets for {len(feed.targets)}"
+        )
+    for (label, node), loss, target in zip(net.graph.outputs, losses, feed.targets, strict=True):
+        shape, found = net.graph[node].shape, target.shape[1:]
+        integers = target.dtype.kind in "iub"
+        fits = found == shape or (found == shape[:-1] and (integers or shape[-1] == 1))
+        if not fits:
+            kind = "classes" if integers else "values"
+            raise CnnError.of(
+                "labels",
+                f"the targets of `{label}` are {kind} of shape {format_shape(found)}, and the output is"
+                f" {format_shape(shape)}",
+                help="give a class an example, or values of the output's own shape",
+            )
+        if integers and found != shape:
+            _require_range(label, target, loss, shape[-1])
+        if not integers and not np.isfinite(target).all():
+            raise CnnError.of("labels", f"the targets of `{label}` are not all finite numbers")
+
+
+def _is_classified(loss: Loss, output: Shape, target: Shape, *, integers: bool) -> bool:
+    if isinstance(loss, MeanSquaredError):
+        return integers and output[-1] > 1 and target == output[:-1]
+    return target == output[:-1] if integers else isinstance(loss, CrossEntropy)
+
+
+def _require_range(label: str, target: np.ndarray[tuple[int, ...], np.dtype[np.int32]], loss: Loss, size: int) -> None:
+    if size == 1 and isinstance(loss, MeanSquaredError):
+        return
+    count = 2 if size == 1 else size
+    low, high = int(target.min()), int(target.max())
+    if low < 0 or high >= count:
+        raise CnnError.of(
+            "labels",
+            f"the labels of `{label}` go from {low} to {high}, and its outputs stand for 0 to {count - 1}",
+            help=f"--set classes={high + 1}" if low >= 0 else "labels count classes from 0",
+        )
+
+
+def _require_fitting_end(loss: Loss, label: str, net: Net, node: str) -> None:
+    end, shape = net.graph[node].op, net.graph[node].shape
+    if isinstance(loss, CrossEntropy) and isinstance(end, Sigmoid):
+        raise CnnError.of(
+            "train",
+            f"`{label}` ends in `sigmoid`, and cross_entropy wants a softmax or nothing",
+            help="loss binary_cross_entropy",
+        )
+    if isinstance(loss, CrossEntropy) and shape[-1] == 1:
+        raise CnnError.of(
+            "train",
+            f"`{label}` has a single channel, and cross_entropy wants one a class",
+            help="loss binary_cross_entropy",
+        )
+    if isinstance(loss, BinaryCrossEntropy) and isinstance(end, Softmax):
+        raise CnnError.of(
+            "train",
+            f"`{label}` ends in `softmax`, and binary_cross_entropy wants a sigmoid or nothing",
+            help="loss cross_entropy",
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

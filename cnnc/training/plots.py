@@ -1,0 +1,144 @@
+"""The pictures of a run: its curves, its confusion matrix, and the first batch as the network saw it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cnnc.files import write_atomically
+from cnnc.training.events import Row
+
+_TRAIN, _VAL, _RATE, _INK, _GRID = "#8aa4c8", "#c8553d", "#5b8e7d", "#30343f", "#e3e6ec"
+_NAMED = 30
+"""A confusion matrix names its classes up to so many."""
+_COUNTED = 20
+"""And writes its counts up to so many."""
+
+
+def draw_curves(path: Path, model: str, rows: Sequence[Row]) -> None:
+    """Loss, accuracy and learning rate over the epochs."""
+    has_top1 = any(row.val_top1 is not None for row in rows)
+    figure = Figure(figsize=(12 if has_top1 else 8.5, 3.8), layout="constrained", facecolor="white")
+    axes = figure.subplots(1, 3 if has_top1 else 2, width_ratios=[4, 4, 2.6] if has_top1 else [4, 2.6])
+    epochs = [row.epoch for row in rows]
+    best = _best(rows)
+    loss, rate = axes[0], axes[-1]
+    loss.plot(epochs, [row.train_loss for row in rows], color=_TRAIN, label="train", **_line(rows))
+    loss.plot(epochs, [row.val_loss for row in rows], color=_VAL, label="validation", **_line(rows))
+    _finish(loss, "loss")
+    loss.legend(frameon=False)
+    if has_top1:
+        accuracy = axes[1]
+        accuracy.plot(epochs, _percent(rows, "train_top1"), color=_TRAIN, label="train", **_line(rows))
+        accuracy.plot(epochs, _percent(rows, "val_top1"), color=_VAL, label="validation", **_line(rows))
+        top = 100 * (best.val_top1 or 0)
+        accuracy.plot([best.epoch], [top], "o", color=_VAL, markersize=8, markerfacecolor="white", markeredgewidth=2)
+        accuracy.set_title(f"best {top:.2f} % at epoch {best.epoch}", loc="right", fontsize=10, color=_VAL)
+        accuracy.legend(frameon=False, loc="lower right")
+        _finish(accuracy, "top-1, %")
+    rate.plot(epochs, [row.lr for row in rows], color=_RATE, **_line(rows))
+    rate.set_ylim(bottom=0)
+    _finish(rate, "learning rate")
+    figure.suptitle(model, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK)
+    _save(figure, path)
+
+
+def draw_confusion(path: Path, model: str, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
+    """Every row the examples of a class, every column what they were taken for, shaded by the row's share."""
+    count = len(confusion)
+    totals = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+    longest = max(map(len, classes), default=0) if count <= _NAMED else 0
+    side = min(14.0, max(4.5, 0.5 * count + 1.5))
+    figure = Figure(
+        figsize=(side + 0.09 * longest + 0.8, side + 0.05 * longest), layout="constrained", facecolor="white"
+    )
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03, format=lambda share, _: f"{100 * share:.0f} %")
+    bar.outline.set_visible(False)
+    if count <= _NAMED:
+        axes.set_xticks(
+            range(count), classes, rotation=45 if longest > 2 else 0, ha="right" if longest > 2 else "center"
+        )
+        axes.set_yticks(range(count), classes)
+    if count <= _COUNTED:
+        for row, column in np.ndindex(confusion.shape):
+            if confusion[row, column]:
+                colour = "white" if shares[row, column] > 0.55 else _INK
+                axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xlabel("predicted", color=_INK)
+    axes.set_ylabel("true", color=_INK)
+    axes.tick_params(length=0, colors=_INK)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    hits = np.trace(confusion) / max(1, confusion.sum())
+    title = f"{model}: {100 * hits:.2f} % of {confusion.sum():,} right"
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=_INK)
+    _save(figure, path)
+
+
+def draw_batch(path: Path, pictures: NDArray[Any], labels: Sequence[str], *, most: int = 32) -> None:
+    """The first pictures of a batch `(batch, height, width, channels)` with their labels, as they enter the network."""
+    shown = pictures[:most]
+    columns = min(8, len(shown))
+    rows = ceil(len(shown) / columns)
+    figure = Figure(figsize=(1.5 * columns, 1.72 * rows), layout="constrained", facecolor="white")
+    grid = np.asarray(figure.subplots(rows, columns, squeeze=False)).reshape(-1)
+    scaled = _displayable(shown)
+    for axes in grid:
+        axes.axis("off")
+    for axes, picture, label in zip(grid, scaled, labels, strict=False):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(label if len(label) <= 18 else f"{label[:17]}…", fontsize=9, color=_INK, pad=3)
+    _save(figure, path)
+
+
+def _displayable(pictures: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pictures as 8-bit grey or RGB: the first channel where there are others, the whole range where it is another."""
+    if pictures.dtype != np.uint8:
+        low, high = float(pictures.min()), float(pictures.max())
+        pictures = (pictures - low) * (255 / (high - low if high > low else 1))
+    channels = pictures.shape[-1]
+    kept = pictures[..., :3] if channels in (3, 4) else pictures[..., 0]
+    return np.asarray(kept, np.uint8)
+
+
+def _best(rows: Sequence[Row]) -> Row:
+    return max(rows, key=lambda row: (row.val_top1 or 0.0, -row.val_loss))
+
+
+def _percent(rows: Sequence[Row], name: str) -> list[float]:
+    return [100 * (getattr(row, name) or 0.0) for row in rows]
+
+
+def _line(rows: Sequence[Row]) -> dict[str, Any]:
+    return {"linewidth": 2, "marker": "o" if len(rows) < 12 else "", "markersize": 4}
+
+
+def _finish(axes: Any, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    axes.set_xlabel("epoch", color=_INK)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, colors=_INK)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_GRID)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    content = io.BytesIO()
+    # No date and no version within: the same run gives the same bytes.
+    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
+    write_atomically(path, content.getvalue())

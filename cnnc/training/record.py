@@ -1,0 +1,211 @@
+"""What a run notes of itself, and a run read back: the same network with its weights, its classes and its settings.
+
+`spec.cnn` is the spec with its imports written in; `args.yaml` holds everything else in words. The hash of the graph's
+text goes into both `args.yaml` and the weights, so that a folder put together from two runs is found out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from cnnc.diagnostics import CnnError, Source
+from cnnc.files import write_atomically
+from cnnc.ir import Graph
+from cnnc.ir_text import print_graph, read_graph
+from cnnc.loading import Spec, load_spec
+from cnnc.net import Net
+from cnnc.overrides import Overrides
+from cnnc.recipe import Entry, Recipe
+from cnnc.training.evaluation import Weights
+from cnnc.training.folder import RunFolder
+from cnnc.weights.checkpoint import load_weights
+
+_PACKAGES = ("cnnc", "jax", "jaxlib", "optax", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class DataNote:
+    """Which data a run was trained on: enough to evaluate it on the same again."""
+
+    data: str
+    folder: str | None
+    held_out: float
+    seed: int
+    classes: tuple[str, ...]
+    train_count: int
+    val_count: int
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run read back from its folder."""
+
+    folder: RunFolder
+    net: Net
+    recipe: Recipe
+    data: DataNote
+    weights: Weights
+    epoch: int
+
+
+def graph_hash(graph: Graph) -> str:
+    """SHA-256 of the graph's text: what a network computes, whatever its spec's comments and its training."""
+    return hashlib.sha256(print_graph(graph).encode()).hexdigest()
+
+
+def write_record(folder: RunFolder, net: Net, recipe: Recipe, data: DataNote) -> None:
+    """Write `spec.cnn` (or `graph.txt` for a network without a spec) and `args.yaml`."""
+    if net.text:
+        write_atomically(folder.spec, net.text)
+    else:
+        write_atomically(folder.graph, print_graph(net.graph))
+    content = {
+        "model": net.name,
+        "graph_sha256": graph_hash(net.graph),
+        "overrides": _plain(asdict(net.overrides)) if isinstance(net.overrides, Overrides) else {},
+        "data": _plain(asdict(data)),
+        "train": recipe_in_words(recipe),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+    }
+    write_atomically(folder.args, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def recipe_in_words(recipe: Recipe) -> dict[str, Any]:
+    """Every setting of a recipe, defaults written out; entries as `{name: {field: value}}`."""
+    words: dict[str, Any] = {
+        "augment": [_entry(entry) for entry in recipe.augment],
+        "loss": {label or "every output": _entry(loss) for label, loss in recipe.losses},
+        "optimizer": _entry(recipe.optimizer),
+        "schedule": _entry(recipe.schedule),
+    }
+    return {**words, **{name: getattr(recipe, name) for name in ("batch", "epochs", "seed", "precision")}}
+
+
+def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
+    """The run in a folder.
+
+    Raises:
+        CnnError: `run` when the folder is no run, is incomplete, or its weights belong to another network; `weights`
+            when they cannot be read.
+    """
+    folder = _require_run(path)
+    args = _read_args(folder)
+    net = _read_net(folder, args)
+    file = folder.best if which == "best" else folder.last
+    if not file.is_file():
+        instead = folder.last if which == "best" and folder.last.is_file() else None
+        raise CnnError.of(
+            "run",
+            f"`{path}` has no weights: `{file.relative_to(path)}` is missing",
+            help="its training was stopped in the first epoch; pass `--last` for what it had learnt"
+            if instead
+            else None,
+        )
+    weights, metadata = load_weights(file, net.graph)
+    if metadata.get("graph_sha256") != graph_hash(net.graph):
+        raise CnnError.of(
+            "run",
+            f"the weights in `{file}` were trained for another network than the run's spec describes",
+            notes=[f"they are those of `{metadata.get('model', 'an unknown model')}`"],
+            help="a run's folder belongs together: put back the spec.cnn and args.yaml that it was trained with",
+        )
+    recipe = replace(net.recipe, **_scalars(args["train"]))
+    epoch = int(metadata["epoch"]) if metadata.get("epoch", "").isdigit() else 0
+    return Run(folder, net, recipe, _read_data(folder, args["data"]), weights, epoch)
+
+
+def _require_run(path: Path) -> RunFolder:
+    folder = RunFolder(path)
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise CnnError.of("run", f"the run `{path}` {what}", help="a run is a folder such as runs/mlp/exp1")
+    if folder.args.is_file() and (folder.spec.is_file() or folder.graph.is_file()):
+        return folder
+    runs = sorted(p.name for p in path.iterdir() if (p / "args.yaml").is_file())
+    if runs:
+        raise CnnError.of("run", f"`{path}` holds runs, and one is wanted", help=f"such as {path / runs[-1]}")
+    missing = [p.name for p in (folder.spec, folder.args) if not p.is_file()]
+    raise CnnError.of("run", f"`{path}` is no run, or an incomplete one: it lacks {' and '.join(missing)}")
+
+
+def _read_args(folder: RunFolder) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(folder.args.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CnnError.of("run", f"cannot read `{folder.args}`: {reason}") from error
+    wanted = {"model": str, "graph_sha256": str, "overrides": dict, "data": dict, "train": dict}
+    wrong = [
+        key for key, kind in wanted.items() if not isinstance(content, dict) or not isinstance(content.get(key), kind)
+    ]
+    if wrong:
+        raise CnnError.of("run", f"`{folder.args}` lacks {', '.join(f'`{key}`' for key in wrong)}")
+    assert isinstance(content, dict)
+    return content
+
+
+def _read_net(folder: RunFolder, args: Mapping[str, Any]) -> Net:
+    if not folder.spec.is_file():
+        net = Net(read_graph(folder.graph.read_text(encoding="utf-8"), str(folder.graph)))
+    else:
+        source = Source(str(folder.spec), folder.spec.read_text(encoding="utf-8"))
+        net = load_spec(Spec(source, None, args["model"]), _overrides(folder, args["overrides"]))
+    # A nameless model is called after its file, which is spec.cnn here.
+    net = replace(net, graph=replace(net.graph, name=args["model"]))
+    if graph_hash(net.graph) != args["graph_sha256"]:
+        raise CnnError.of(
+            "run",
+            f"`{folder.path}` was trained for another network than its spec describes",
+            help="put back the spec.cnn that it was trained with, or train the changed spec in a run of its own",
+        )
+    return net
+
+
+def _overrides(folder: RunFolder, given: Mapping[str, Any]) -> Overrides:
+    known = {f.name for f in fields(Overrides)}
+    if unknown := set(given) - known:
+        raise CnnError.of("run", f"`{folder.args}` has unknown overrides: {', '.join(sorted(map(str, unknown)))}")
+    return Overrides(**{name: _frozen(value) for name, value in given.items()})
+
+
+def _read_data(folder: RunFolder, given: Mapping[str, Any]) -> DataNote:
+    try:
+        return DataNote(**{name: _frozen(value) for name, value in given.items()})
+    except TypeError:
+        raise CnnError.of("run", f"`{folder.args}` does not say what the run was trained on") from None
+
+
+def _scalars(train: Mapping[str, Any]) -> dict[str, Any]:
+    """What evaluation needs of the flags that a run was trained with; its losses are in the spec."""
+    precision = train.get("precision")
+    return {"precision": precision} if precision in ("f32", "bf16") else {}
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {entry.names[0]: _plain(asdict(entry))}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which is what YAML has."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

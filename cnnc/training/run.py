@@ -1,0 +1,180 @@
+"""Train a network on a data set and leave a run's folder behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cnnc import backends
+from cnnc.data.arrays import Arrays, arrays_data_set
+from cnnc.data.draws import permutation
+from cnnc.data.feed import Feed, fetch, prepare
+from cnnc.data.load import load_data
+from cnnc.data.sources import DataSet
+from cnnc.diagnostics import CnnError
+from cnnc.net import Net
+from cnnc.recipe import Recipe
+from cnnc.training.events import Report, Row, Said, ignore
+from cnnc.training.fit import Plan, fit
+from cnnc.training.folder import RunFolder, claim
+from cnnc.training.metrics import Scores
+from cnnc.training.objective import classified, output_losses, require_classes, require_targets
+from cnnc.training.plots import draw_batch, draw_confusion
+from cnnc.training.record import DataNote, graph_hash, write_record
+
+Data = DataSet | tuple[Arrays, Arrays] | str | os.PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A training's outcome. `weights` are those of the best epoch, `scores` its validation scores for every output."""
+
+    folder: Path
+    rows: tuple[Row, ...]
+    best: Row
+    scores: tuple[Scores, ...]
+    weights: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a data set came from, for the run's record: what `--data`, `--data-dir` and `--split` said."""
+
+    data: str = "arrays"
+    folder: Path | None = None
+    held_out: float = 0.2
+
+
+def train(
+    net: Net,
+    data: Data,
+    val: tuple[Arrays, Arrays] | None = None,
+    *,
+    epochs: int | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    precision: Literal["f32", "bf16"] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    skip_corrupt: bool = False,
+    origin: Origin | None = None,
+    report: Report = ignore,
+) -> Trained:
+    """Train a network as the train section of its spec says, or as the arguments do that are not None.
+
+    Args:
+        net: the network.
+        data: arrays `(x, y)`, where either may be a tuple or a dict by name for several inputs or outputs; or the name
+            of a data set, or a folder of pictures; or a `DataSet`.
+        val: arrays to validate on; without them a fifth of `data` is held out.
+        epochs: passes over the data.
+        batch: examples a step.
+        lr: the schedule's peak.
+        seed: of the first weights, the order of examples, augmentation and dropout.
+        precision: what to compute in; weights are float32 either way.
+        out: the run's folder, new or empty; by default the next free `runs/<model>/exp<n>`.
+        skip_corrupt: leave out pictures that cannot be decoded.
+        origin: where a `DataSet` came from.
+        report: is told how it goes.
+
+    Raises:
+        CnnError: the data does not fit the network, or the loss stopped being a number.
+    """
+    recipe = overridden(net.recipe, epochs=epochs, batch=batch, lr=lr, seed=seed, precision=precision)
+    losses = output_losses(net, recipe)
+    data_set, origin = _data_set(net, data, val, recipe.seed, origin, report)
+    require_classes(net, losses, data_set.classes)
+    for line in data_set.notes:
+        report(Said(line))
+    shapes = [node.shape for node in net.graph.inputs]
+    held = prepare(data_set.val, shapes, skip_corrupt=skip_corrupt)
+    feed = prepare(data_set.train, shapes, augment=recipe.augment, seed=recipe.seed, skip_corrupt=skip_corrupt)
+    for part in (feed, held):
+        require_targets(net, losses, part)
+    _say_broken(report, feed, held)
+    if recipe.batch > len(feed):
+        report(Said(f"a batch is {len(feed)}, as there are no more pictures"))
+    folder = claim(net.name, None if out is None else Path(out))
+    note = DataNote(
+        origin.data,
+        None if origin.folder is None else str(origin.folder),
+        origin.held_out,
+        recipe.seed,
+        data_set.classes,
+        len(feed),
+        len(held),
+    )
+    write_record(folder, net, recipe, note)
+    metadata = {"model": net.name, "graph_sha256": graph_hash(net.graph)}
+    plan = Plan(net, recipe, losses, classified(net, losses, feed), feed, held, folder, metadata)
+    _draw_first_batch(plan, data_set.classes)
+    weights = backends.load("jax", "init").initialize(net.graph, recipe.seed)
+    fitted = fit(plan, weights, report)
+    _draw_confusion(plan, folder, fitted.best.scores, data_set.classes)
+    _say_broken(report, *(part for part in (feed, held) if part.size is not None))
+    return Trained(folder.path, fitted.rows, fitted.best.row, fitted.best.scores, fitted.best.weights)
+
+
+def overridden(
+    recipe: Recipe,
+    *,
+    epochs: int | None,
+    batch: int | None,
+    lr: float | None,
+    seed: int | None,
+    precision: Literal["f32", "bf16"] | None,
+) -> Recipe:
+    """The recipe with what is not None in place of its own. Raises CnnError for a value outside its range."""
+    for name, value in (("epochs", epochs), ("batch", batch)):
+        if value is not None and value < 1:
+            raise CnnError.of("value", f"`{name}` must be at least 1, found {value}")
+    if lr is not None and not 0 < lr < float("inf"):
+        raise CnnError.of("value", f"`lr` must be above 0, found {lr}")
+    changes: dict[str, Any] = {"epochs": epochs, "batch": batch, "seed": seed, "precision": precision}
+    changed = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+    return changed if lr is None else replace(changed, schedule=replace(recipe.schedule, peak=lr))
+
+
+def _data_set(
+    net: Net, data: Data, val: tuple[Arrays, Arrays] | None, seed: int, origin: Origin | None, report: Report
+) -> tuple[DataSet, Origin]:
+    if isinstance(data, DataSet):
+        return data, origin or Origin(data.name)
+    if isinstance(data, str | os.PathLike):
+        return load_data(os.fspath(data), report=lambda line: report(Said(line))), Origin(os.fspath(data))
+    return arrays_data_set(net.graph, data, val, seed=seed), Origin()
+
+
+def _say_broken(report: Report, *feeds: Feed) -> None:
+    broken = sorted(set().union(*(feed.broken for feed in feeds)))
+    if broken:
+        named = ", ".join(str(path) for path in broken[:3]) + (", ..." if len(broken) > 3 else "")
+        report(Said(f"{len(broken)} pictures cannot be decoded and are left out: {named}"))
+
+
+def _draw_first_batch(plan: Plan, classes: Sequence[str]) -> None:
+    """The first batch of the first epoch, as the network is about to see it; of pictures only."""
+    shape = plan.train.shapes[0]
+    if len(shape) != 3:
+        return
+    indices = permutation(plan.train.seed, 1, len(plan.train))[: min(plan.batch, 32)]
+    with ThreadPoolExecutor(1) as pool:
+        fetched = fetch(plan.train, indices, 1, pool)
+    target = fetched.targets[0]
+    labels = [""] * len(indices)
+    if target.dtype == np.int32 and target.ndim == 1:
+        labels = [classes[label] if classes else str(label) for label in target]
+    draw_batch(plan.folder.first_batch, fetched.inputs[0], labels)
+
+
+def _draw_confusion(plan: Plan, folder: RunFolder, scores: tuple[Scores, ...], classes: Sequence[str]) -> None:
+    confusion = None if plan.headline is None else scores[plan.headline].confusion
+    if confusion is not None:
+        names = classes or [str(i) for i in range(len(confusion))]
+        draw_confusion(folder.confusion, plan.net.name, confusion, names)

@@ -1,0 +1,92 @@
+"""Weights as safetensors: every array under `<node>.<weight>`, and facts about them as metadata.
+
+The format holds arrays and strings and nothing that runs (https://huggingface.co/docs/safetensors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from cnnc.diagnostics import CnnError
+from cnnc.files import write_atomically
+from cnnc.ir import Graph
+from cnnc.ops import format_shape
+
+_SHOWN = 5
+"""So many names of a kind are listed in an error."""
+
+
+def save_weights(path: Path, weights: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, str]) -> None:
+    """Write weights, by node and short name, atomically."""
+    flat = {
+        f"{node}.{short}": np.ascontiguousarray(array, np.float32)
+        for node, arrays in weights.items()
+        for short, array in arrays.items()
+    }
+    write_atomically(path, save(flat, dict(metadata)))
+
+
+def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, str]]:
+    """The weights of a file by node and short name, and its metadata.
+
+    Raises:
+        CnnError: when the file cannot be read, or does not hold exactly the graph's weights in their shapes.
+    """
+    arrays, metadata = _read(path)
+    declared = {f"{node.name}.{short}": (node.name, short) for node in graph for short in graph.weights(node)}
+    faults = [
+        *_listed("lacks", [name for name in declared if name not in arrays]),
+        *_listed("has unexpected", [name for name in arrays if name not in declared]),
+        *_listed("has in another shape", list(_misshapen(arrays, graph))),
+    ]
+    if faults:
+        raise CnnError.of(
+            "weights",
+            f"`{path}` does not hold the weights of `{graph.name}`",
+            notes=[f"the file {fault}" for fault in faults],
+            help="weights go with the spec, the variant and the scaling that they were trained with",
+        )
+    weights: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for name, (node, short) in declared.items():
+        weights.setdefault(node, {})[short] = arrays[name]
+    return weights, metadata
+
+
+def _read(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+    if not path.is_file():
+        raise CnnError.of("weights", f"there is no file `{path}`")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118  # no dict
+            return arrays, dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise CnnError.of(
+            "weights",
+            f"cannot read `{path}`: {reason[:1].lower()}{reason[1:]}",
+            help="the file is cut short or is no safetensors file; only safetensors are read",
+        ) from error
+
+
+def _misshapen(arrays: Mapping[str, NDArray[np.float32]], graph: Graph) -> list[str]:
+    wrong = []
+    for node in graph:
+        for short, weight in graph.weights(node).items():
+            found = arrays.get(f"{node.name}.{short}")
+            if found is not None and found.shape != weight.shape:
+                wrong.append(f"{node.name}.{short} ({format_shape(found.shape)}, not {format_shape(weight.shape)})")
+    return wrong
+
+
+def _listed(verb: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return [f"{verb} {', '.join(f'`{name}`' for name in names[:_SHOWN])}{more}"]
