@@ -244,6 +244,4 @@ def _shown(text: str) -> str:
 
 def _width(text: str) -> int:
     """Terminal columns that a text takes: wide East Asian characters two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -41,10 +41,14 @@ class Origin:
     @property
     def notes(self) -> tuple[str, ...]:
         """The chain of calls, innermost first, as diagnostics show it."""
-        return tuple(
-            f"in {f.path}, expanded from {f.span.location}: {' '.join(f.span.text.split())[:100]}"
-            for f in reversed(self.frames)
-        )
+        return call_notes(self.frames)
+
+
+def call_notes(frames: tuple[Frame, ...]) -> tuple[str, ...]:
+    """A chain of calls in words, innermost first."""
+    return tuple(
+        f"in {f.path}, expanded from {f.span.location}: {' '.join(f.span.text.split())[:100]}" for f in reversed(frames)
+    )
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from cnnc import backends
+from cnnc import backends, summary
 from cnnc.ir import Graph
 from cnnc.ops import Weight
+from cnnc.overrides import Overrides
 from cnnc.recipe import Recipe
 
 Weights = Mapping[str, Mapping[str, Any]]
@@ -36,11 +37,15 @@ class Net:
     graph: Graph
     recipe: Recipe = field(default_factory=Recipe)
     text: str = ""
-    overrides: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Overrides = field(default_factory=Overrides)
 
     @property
     def name(self) -> str:
         return self.graph.name
+
+    def summary(self, *, unfold: bool = False) -> str:
+        """A table of the layers, and totals; turns of a repeat that are alike are one line, unless `unfold`."""
+        return summary.render(self.graph, unfold)
 
     def init(self, seed: int = 0) -> dict[str, dict[str, Any]]:
         """First weights, float32, as the papers draw them: the same on every machine for the same seed."""

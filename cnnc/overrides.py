@@ -20,3 +20,8 @@ class Overrides:
     resolution: float | None = None
     input: tuple[tuple[str | None, tuple[int, ...]], ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def keep_the_model(self) -> bool:
+        """Whether the model stays the spec's own, or its variant's: nothing else is asked for."""
+        return self == Overrides(variant=self.variant)

@@ -168,7 +168,12 @@ def _lexical(source: Source, error: UnexpectedCharacters) -> Diagnostic:
         return Diagnostic("lexical", "a string is not closed on its line", Label(span), help='end it with `"`')
     shown = f"`{character}`" if character.isprintable() else f"U+{ord(character):04X}"
     helps = {"'": 'strings stand in double quotes: "..."', ";": "write a line for each statement", "&": "write `and`"}
-    helps |= {"×": "write `x`, the letter", "!": "write `not`", "\N{EN DASH}": "write `-`", "@": "a label is `name: ...`"}
+    helps |= {
+        "×": "write `x`, the letter",
+        "!": "write `not`",
+        "\N{EN DASH}": "write `-`",
+        "@": "a label is `name: ...`",
+    }
     return Diagnostic("lexical", f"the language has no {shown}", Label(span), help=helps.get(character))
 
 

@@ -24,7 +24,9 @@ _WORDS = {
     "_NEWLINE": "the end of the line",
     "$END": "the end of the file",
 }
-_OPERATORS = frozenset({"COMPARE", "PLUS", "MINUS", "MULTIPLY", "POWER", "OR", "AND", "_IF", "_ELSE", "_X", "DOT", "VBAR"})
+_OPERATORS = frozenset(
+    {"COMPARE", "PLUS", "MINUS", "MULTIPLY", "POWER", "OR", "AND", "_IF", "_ELSE", "_X", "DOT", "VBAR"}
+)
 _VALUES = frozenset({"NAME", "INTEGER", "STRING", "LSQB", "LPAR"})
 _DEFINITIONS = frozenset({"MODEL", "BLOCK"})
 ENDINGS = frozenset({"_NEWLINE", "$END", "RBRACE"})
@@ -45,7 +47,21 @@ def expectation(expected: frozenset[str]) -> str:
     words: list[str] = []
     if rest >= _VALUES:
         words.append("a layer or a value")
-        rest -= {"NAME", "INTEGER", "DECIMAL", "DIMS", "STRING", "LSQB", "LPAR", "MERGE", "TRUE", "FALSE", "NOT", "IN", "MINUS"}
+        rest -= {
+            "NAME",
+            "INTEGER",
+            "DECIMAL",
+            "DIMS",
+            "STRING",
+            "LSQB",
+            "LPAR",
+            "MERGE",
+            "TRUE",
+            "FALSE",
+            "NOT",
+            "IN",
+            "MINUS",
+        }
         rest -= {"INPUT", "OUTPUT", "EXPECT", "_IF", "_NEWLINE"}
     rest -= _OPERATORS
     if not words and rest & ENDINGS:

@@ -81,7 +81,9 @@ class TreeReader:
         name, parameters, body = tree.children
         for child in _given(body.children):
             if _kind(child) == "expect":
-                raise CnnError.of("syntax", "`expect` stands in a model or outside of it, not in a block", self._span(child))
+                raise CnnError.of(
+                    "syntax", "`expect` stands in a model or outside of it, not in a block", self._span(child)
+                )
         return syntax.Block(self._name(name), self._parameters(parameters), self._body(body), self._span(tree))
 
     def _parameters(self, tree: Any) -> tuple[syntax.ParameterDef, ...]:

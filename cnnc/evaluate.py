@@ -1,0 +1,208 @@
+"""Expressions to values, in a scope."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cnnc import arithmetic, bind, syntax
+from cnnc.arithmetic import show_value, type_name
+from cnnc.diagnostics import CnnError, Label, Span, did_you_mean
+from cnnc.ops import OPS, format_shape
+from cnnc.signature import Parameter, Type
+from cnnc.values import POISON, Count, Layer, Poisoned, Scope, Tensor, Turn
+
+AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+ATTRIBUTES = ("channels", "length", "height", "width", "depth", "shape", "rank")
+IDENTITY = "identity"
+TURN = ("stage", "repeat", "progress")
+
+
+def evaluate(expression: syntax.Expression, scope: Scope) -> Any:
+    """The value of an expression: a number, truth value, string, dims, list, layer or tensor.
+
+    Raises:
+        CnnError: `name`, `type`, `value` or `limit`, at the part at fault.
+        Poisoned: it needs a value that an earlier error left without meaning.
+    """
+    match expression:
+        case syntax.Constant(value=value):
+            return value
+        case syntax.Dims(sizes=sizes):
+            return sizes
+        case syntax.Name():
+            return _name(expression, scope)
+        case syntax.Incoming():
+            return _incoming(expression, scope)
+        case syntax.Attribute(value=value, name=name):
+            return _attribute(evaluate(value, scope), name, expression.span)
+        case syntax.ListOf(items=items):
+            return [evaluate(item, scope) for item in items]
+        case syntax.Unary(operator="-", operand=operand):
+            return arithmetic.negated(evaluate(operand, scope), expression.span)
+        case syntax.Unary(operand=operand):
+            return not truth(operand, scope)
+        case syntax.Binary(operator="and", left=left, right=right):
+            return truth(left, scope) and truth(right, scope)
+        case syntax.Binary(operator="or", left=left, right=right):
+            return truth(left, scope) or truth(right, scope)
+        case syntax.Binary(operator=operator, left=left, right=right):
+            return arithmetic.binary(operator, evaluate(left, scope), evaluate(right, scope), expression.span)
+        case syntax.Conditional(otherwise=None):
+            return Layer(expression, scope)
+        case syntax.Conditional(then=then, test=test, otherwise=otherwise) if otherwise is not None:
+            return evaluate(then if truth(test, scope) else otherwise, scope)
+        case syntax.Call(function=function, arguments=arguments) if function.text in arithmetic.FUNCTIONS:
+            values = [evaluate(argument.value, scope) for argument in arguments]
+            return arithmetic.call(function.text, values, expression.span)
+        case _:
+            return Layer(expression, scope)
+
+
+def truth(expression: syntax.Expression, scope: Scope) -> bool:
+    """The truth value of a test."""
+    value = evaluate(expression, scope)
+    if not isinstance(value, bool):
+        message = f"a test is true or false, but `{show_value(value)}` is {type_name(value)}"
+        raise CnnError.of("type", message, expression.span, help="compare it: ... != 0")
+    return value
+
+
+def number(expression: syntax.Expression, scope: Scope) -> int | float:
+    """The value of an expression that must be a number."""
+    value = evaluate(expression, scope)
+    if not arithmetic.is_number(value):
+        raise CnnError.of(
+            "type", f"a number is wanted, but `{show_value(value)}` is {type_name(value)}", expression.span
+        )
+    assert isinstance(value, int | float)
+    return value
+
+
+def _name(name: syntax.Name, scope: Scope) -> Any:
+    if name.text in scope.values:
+        value = scope.values[name.text]
+        if value is POISON:
+            raise Poisoned
+        return value
+    if name.text in TURN:
+        return getattr(scope.turn or Turn(), name.text)
+    if is_layer(name.text, scope):
+        return Layer(name, scope)
+    raise unknown(name, scope)
+
+
+def is_layer(name: str, scope: Scope) -> bool:
+    """Whether a name is a layer's or a block's."""
+    return name in OPS or name == IDENTITY or scope.namespace.find(name) is not None
+
+
+def unknown(name: syntax.Name, scope: Scope, others: tuple[str, ...] = ()) -> CnnError:
+    """The error for a name that nothing defines."""
+    candidates = {*OPS, IDENTITY, *scope.namespace.names(), *scope.values, *arithmetic.FUNCTIONS, *others}
+    return CnnError.of("name", f"nothing is named `{name.text}`", name.span, help=did_you_mean(name.text, candidates))
+
+
+def _incoming(expression: syntax.Incoming, scope: Scope) -> Tensor:
+    if scope.incoming is None:
+        message = "`in` could be any of the model's inputs"
+        raise CnnError.of("input", message, expression.span, help="use the input's name")
+    if not isinstance(scope.incoming, Tensor):
+        raise Poisoned
+    return scope.incoming
+
+
+def _attribute(value: Any, name: syntax.Name, span: Span) -> Any:
+    if not isinstance(value, Tensor):
+        raise CnnError.of("type", f"only a tensor has a `{name.text}`, but this is {type_name(value)}", span)
+    if name.text not in ATTRIBUTES:
+        help = did_you_mean(name.text, ATTRIBUTES) or f"it has {', '.join(ATTRIBUTES)}"
+        raise CnnError.of("name", f"a tensor has no `{name.text}`", name.span, help=help)
+    shape = value.shape
+    rank = len(shape) - 1
+    if name.text == "channels":
+        return Count(shape[-1])
+    if name.text == "shape":
+        return shape
+    if name.text == "rank":
+        return rank
+    axes = AXES.get(rank, ())
+    if name.text not in axes:
+        has = f"has {', '.join(axes)} and channels" if axes else "has channels only"
+        message = f"a tensor of {format_shape(shape)} has no `{name.text}`"
+        raise CnnError.of("shape", message, span, help=f"it {has}")
+    return shape[axes.index(name.text)]
+
+
+def argument(
+    expression: syntax.Expression, parameter: Parameter, scope: Scope, *, choices: tuple[str, ...] = ()
+) -> tuple[Any, Span]:
+    """An argument's value for its parameter and the turn at hand, unchecked, and the span to blame.
+
+    A word that the parameter's type knows (`same`, `nearest`, `auto`) is a string unless the scope defines it.
+    """
+    type = parameter.type
+    turn = scope.turn
+    if turn is not None and isinstance(expression, syntax.ListOf) and type.kind not in ("floats", "padding"):
+        check_length(len(expression.items), parameter.name, turn, expression.span)
+        expression = turn.pick(list(expression.items))
+    words = (*choices, *type.choices, *(("auto",) if type.optional else ()))
+    if type.kind == "padding":
+        words = (*words, "same", "valid")
+    if isinstance(expression, syntax.Name) and expression.text not in scope.values:
+        if expression.text in words:
+            return expression.text, expression.span
+        if expression.text not in TURN and not is_layer(expression.text, scope):
+            raise unknown(expression, scope, words)
+    value = _padding_list(expression, scope) if type.kind == "padding" else evaluate(expression, scope)
+    if turn is not None and bind.is_list_for_turns(value, type):
+        check_length(len(value), parameter.name, turn, expression.span)
+        value = turn.pick(value)
+    if type.kind == "layer" and not isinstance(value, Layer):
+        raise bind.mismatch(value, type, parameter.name, expression.span)
+    return value, expression.span
+
+
+def _padding_list(expression: syntax.Expression, scope: Scope) -> Any:
+    """Padding as a list may name `same` and `valid` for its turns."""
+    if not isinstance(expression, syntax.ListOf):
+        return evaluate(expression, scope)
+    words = ("same", "valid")
+    return [
+        item.text if isinstance(item, syntax.Name) and item.text in words else evaluate(item, scope)
+        for item in expression.items
+    ]
+
+
+def check_length(length: int, name: str, turn: Turn, span: Span) -> None:
+    """Raises CnnError("arity") when a list has not one value for each stage or repeat."""
+    if length != turn.length:
+        noun = "stage" if turn.by_stage else "repeat"
+        message = f"`{name}` lists {length} values for {turn.length} {noun}s"
+        secondary = [Label(turn.count, f"{turn.length} {noun}s")] if turn.count else []
+        raise CnnError.of("arity", message, span, secondary=secondary)
+
+
+def declared_type(parameter: syntax.ParameterDef) -> Type:
+    """The type of a block's or model's parameter: as declared, else that of a constant default, else any."""
+    if parameter.type is not None:
+        if parameter.type.text not in TYPES:
+            message = f"there is no type `{parameter.type.text}`"
+            help = did_you_mean(parameter.type.text, TYPES) or f"the types are {', '.join(TYPES)}"
+            raise CnnError.of("type", message, parameter.type.span, help=help)
+        return Type(parameter.type.text)
+    match parameter.default:
+        case syntax.Constant(value=bool()):
+            return Type("bool")
+        case syntax.Constant(value=int()):
+            return Type("int")
+        case syntax.Constant(value=float()):
+            return Type("float")
+        case syntax.Constant(value=str()):
+            return Type("string")
+        case syntax.Dims():
+            return Type("dims")
+        case _:
+            return Type("any")
+
+
+TYPES = ("int", "float", "bool", "dims", "channels", "repeats", "layer", "string")

@@ -1,0 +1,456 @@
+"""Blocks, stages, branches and scaling written out: a model's syntax tree to a graph.
+
+Expansion and shapes go hand in hand, since a block may ask what came in (`in.channels`). An error is reported, what it
+left without meaning is `POISON`, and nothing that depends on poison is reported again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cnnc import bind, syntax, timm_blocks
+from cnnc.arithmetic import show_value, type_name
+from cnnc.build import MOST_NODES, Builder, LimitReached
+from cnnc.diagnostics import CnnError, Diagnostic, Label, Span
+from cnnc.evaluate import IDENTITY, argument, declared_type, evaluate, truth, unknown
+from cnnc.ir import Repeat
+from cnnc.namespace import PRELUDE, BlockIn
+from cnnc.ops import OPS, Op, OpError, format_shape
+from cnnc.place import Place, labels
+from cnnc.scaling import Scale, round_channels, round_repeats
+from cnnc.signature import REQUIRED, Parameter, Type, signature_of
+from cnnc.values import POISON, Count, Layer, Poison, Poisoned, Scope, Tensor, Turn
+
+MOST_STEPS = 200_000
+DEEPEST_CALLS = 64
+MERGES = ("add", "concat", "mul")
+TIMM = "timm"
+Flowing = Tensor | Poison | None
+"""What a pipeline carries; None where several inputs leave open which one it is."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """An argument with the scope it was written in."""
+
+    argument: syntax.Argument
+    scope: Scope
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a layer is used: in which place, under which name, from where.
+
+    `path` is the exact name, None for a counted one. `direct` holds for what a repeat repeats itself, whose `stride` then
+    belongs to the first turn; `span` is what the chain of calls shows.
+    """
+
+    place: Place
+    path: str | None = None
+    direct: bool = False
+    span: Span | None = None
+
+
+class Expander:
+    """Expands one model. Collects diagnostics; `LimitReached` and nothing else ends it early."""
+
+    def __init__(self, scale: Scale) -> None:
+        self.builder = Builder()
+        self.diagnostics: dict[tuple[object, ...], Diagnostic] = {}
+        self._scale = scale
+        self._steps = 0
+        self._calls: list[str] = []
+
+    # Errors
+
+    def report(self, error: CnnError, place: Place) -> None:
+        """Keep an error's diagnostics, each fault once, with the chain of calls that led to it."""
+        for diagnostic in error.diagnostics:
+            located = _located(diagnostic, place)
+            span = located.primary.span if located.primary else None
+            key = (located.code, span.source.name, span.start) if span else (located.code, located.message)
+            self.diagnostics.setdefault(key, located)
+
+    # Statements
+
+    def body(self, statements: Sequence[syntax.Statement], scope: Scope, place: Place, x: Flowing) -> Flowing:
+        """What flows out of the statements when `x` flows in."""
+        for statement in statements:
+            try:
+                x = self._statement(statement, scope, place, x)
+            except CnnError as error:
+                self.report(error, place)
+                x = self._spoil(statement, scope)
+            except Poisoned:
+                x = self._spoil(statement, scope)
+        return x
+
+    def _spoil(self, statement: syntax.Statement, scope: Scope) -> Poison:
+        if isinstance(statement, syntax.Assignment):
+            scope.values[statement.name.text] = POISON
+        if isinstance(statement, syntax.Flow) and statement.label is not None:
+            scope.values[statement.label.text] = POISON
+        return POISON
+
+    def _statement(self, statement: syntax.Statement, scope: Scope, place: Place, x: Flowing) -> Flowing:
+        match statement:
+            case syntax.Assignment(name=name, value=value):
+                scope.values[name.text] = evaluate(value, scope)
+            case syntax.If(test=test, then=then, otherwise=otherwise):
+                return self.body(then if truth(test, scope) else otherwise, scope, place, x)
+            case syntax.Flow(label=label, value=value):
+                path = None if label is None else place.child(label.text)
+                x = self.flow(value, x, scope, Use(place, path), may_start=True)
+                if label is not None:
+                    scope.values[label.text] = x
+            case syntax.Input() | syntax.Output():
+                pass
+        return x
+
+    # Layers
+
+    def flow(self, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use, *, may_start: bool = False) -> Flowing:
+        """What flows out of a layer expression when `x` flows in; with `may_start` it may begin at a named result."""
+        self._steps += 1
+        if self._steps > MOST_STEPS:
+            raise LimitReached(f"the spec expands in more than {MOST_STEPS:,} steps")
+        if may_start:
+            started = self._start(layer, x, scope, use)
+            if started is not None:
+                return started
+        match layer:
+            case syntax.Pipeline(items=items):
+                return self._pipeline(items, x, scope, use, may_start)
+            case syntax.Repeat():
+                return self._repeat(layer, x, scope, use)
+            case syntax.Branches():
+                return self._branches(layer, x, scope, use)
+            case syntax.Conditional(then=then, test=test, otherwise=otherwise):
+                if truth(test, scope):
+                    return self.flow(then, x, scope, use, may_start=may_start)
+                return x if otherwise is None else self.flow(otherwise, x, scope, use, may_start=may_start)
+            case syntax.Name():
+                return self._apply(layer, (), scope, layer.span, x, use)
+            case syntax.Call(function=function, arguments=arguments):
+                given = tuple(Given(a, scope) for a in arguments)
+                return self._apply(function, given, scope, layer.span, x, use)
+            case syntax.Incoming():
+                raise CnnError.of("type", "`in` is a result; only a line or a branch may start with it", layer.span)
+            case _:
+                message = f"`{' '.join(layer.span.text.split())[:60]}` is not a layer"
+                raise CnnError.of("type", message, layer.span)
+
+    def _start(self, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use) -> Flowing:
+        """The named result, or merge of results, that a pipeline starts from; None when it starts with a layer."""
+        match layer:
+            case syntax.Name(text=text) if isinstance(scope.values.get(text), Tensor | Poison):
+                found: Tensor | Poison = scope.values[text]
+                return found
+            case syntax.Incoming():
+                return evaluate_incoming(layer, scope)
+            case syntax.Call(function=function, arguments=arguments) if function.text in MERGES:
+                branches = tuple(syntax.Branch(None, a.value, a.span) for a in arguments)
+                return self._branches(syntax.Branches(function, branches, layer.span), x, scope, use)
+            case _:
+                return None
+
+    def _pipeline(
+        self, items: tuple[syntax.Expression, ...], x: Flowing, scope: Scope, use: Use, may_start: bool
+    ) -> Flowing:
+        if may_start:
+            lone = len(items) == 2
+            started = self._start(items[0], x, scope, Use(use.place))
+            if started is not None:
+                x, items = started, items[1:]
+                if lone:
+                    return self.flow(items[0], x, scope, use)
+        place = use.place if use.path is None else use.place.group(use.path)
+        for item in items:
+            x = self.flow(item, x, scope, Use(place))
+        return x
+
+    def _apply(
+        self, name: syntax.Name, given: tuple[Given, ...], scope: Scope, span: Span, x: Flowing, use: Use
+    ) -> Flowing:
+        block = scope.namespace.find(name.text)
+        known = block is not None or name.text in OPS
+        if name.text in scope.values and (isinstance(scope.values[name.text], Layer | Tensor | Poison) or not known):
+            return self._apply_value(name, given, scope, span, x, use)
+        if block is not None:
+            return self._block(block, given, scope, span, x, use)
+        if name.text in OPS:
+            return self._operator(OPS[name.text], given, scope, span, x, use)
+        if name.text == IDENTITY:
+            bind.match(IDENTITY, (), [g.argument for g in given], span)
+            return x
+        if name.text == TIMM:
+            return self._timm(given, span, x, use)
+        raise unknown(name, scope, (TIMM,))
+
+    def _apply_value(
+        self, name: syntax.Name, given: tuple[Given, ...], scope: Scope, span: Span, x: Flowing, use: Use
+    ) -> Flowing:
+        """A layer that a name stands for; arguments are added to those it was written with."""
+        value = scope.values[name.text]
+        if value is POISON:
+            raise Poisoned
+        if isinstance(value, Tensor):
+            message = f"`{name.text}` is a result; only a line or a branch may start with it"
+            raise CnnError.of("type", message, name.span, help="join results with add(...), concat(...) or mul(...)")
+        if not isinstance(value, Layer):
+            message = f"`{name.text}` is {type_name(value)}, `{show_value(value)}`, not a layer"
+            raise CnnError.of("type", message, name.span)
+        home = value.scope.within(scope.turn)
+        if not given:
+            return self.flow(value.expression, x, home, use)
+        match value.expression:
+            case syntax.Name() as function:
+                own: tuple[syntax.Argument, ...] = ()
+            case syntax.Call(function=function, arguments=own):
+                pass
+            case _:
+                raise CnnError.of("type", f"`{name.text}` is a pipeline and takes no arguments", span)
+        named = {g.argument.name.text for g in given if g.argument.name is not None}
+        kept = [Given(a, home) for a in own if a.name is None or a.name.text not in named]
+        return self._apply(function, (*kept, *given), home, span, x, use)
+
+    # Repeats
+
+    def _repeat(self, layer: syntax.Repeat, x: Flowing, scope: Scope, use: Use) -> Flowing:
+        counts = evaluate(layer.count, scope)
+        by_stage = isinstance(counts, list)
+        stages = counts if isinstance(counts, list) else [counts]
+        path = use.path or use.place.fresh(_kind(layer.body))
+        scaled = [self._turns(written, scope, layer.count, use.place) for written in stages]
+        done, total = 0, sum(scaled)
+        for stage, (written, turns) in enumerate(zip(stages, scaled, strict=True)):
+            group = f"{path}.{stage}" if by_stage else path
+            for index in range(turns):
+                progress = done / total
+                turn = Turn(stage, len(stages), index, turns, written, by_stage, layer.count.span, progress)
+                done += 1
+                inside = use.place.turn(Repeat(group, index, turns))
+                x = self.flow(layer.body, x, scope.within(turn), Use(inside, f"{group}.{index}", True, layer.span))
+                if x is POISON:
+                    return POISON
+        return x
+
+    def _turns(self, written: Any, scope: Scope, count: syntax.Expression, place: Place) -> int:
+        if not isinstance(written, int) or isinstance(written, bool):
+            message = f"a repeat counts in whole numbers, but `{show_value(written)}` is {type_name(written)}"
+            raise CnnError.of("type", message, count.span)
+        if written < 0:
+            raise CnnError.of("value", f"a repeat of {written} turns", count.span)
+        scaled = scope.scales and not isinstance(written, Count)
+        turns = round_repeats(written, self._scale.depth) if scaled and written < MOST_NODES else written
+        if turns * place.turns > MOST_NODES:
+            message = f"repeats of {turns * place.turns:,} turns in all; at most {MOST_NODES:,} are expanded"
+            raise CnnError.of("limit", message, count.span)
+        return turns
+
+    def _timm(self, given: tuple[Given, ...], span: Span, x: Flowing, use: Use) -> Flowing:
+        """Stages written as timm's block strings."""
+        parameter = Parameter("blocks", Type("any"))
+        found = bind.match(TIMM, (parameter,), [g.argument for g in given], span)["blocks"]
+        scope = given[0].scope
+        items = found.value.items if isinstance(found.value, syntax.ListOf) else (found.value,)
+        path = use.path or use.place.fresh(TIMM)
+        for stage, item in enumerate(items):
+            repeat = timm_blocks.stage(evaluate(item, scope), item.span)
+            x = self._repeat(repeat, x, scope, Use(use.place, f"{path}.{stage}"))
+        return x
+
+    # Branches
+
+    def _branches(self, layer: syntax.Branches, x: Flowing, scope: Scope, use: Use) -> Flowing:
+        place = use.place if use.path is None else use.place.group(use.path)
+        results: list[tuple[Flowing, Span]] = []
+        for branch in layer.branches:
+            value = branch.value
+            if isinstance(value, syntax.Conditional) and value.otherwise is None:
+                if not truth(value.test, scope):
+                    continue
+                value = value.then
+            results.append((self._branch(branch, value, x, scope, place), branch.value.span))
+        if any(result is POISON for result, _ in results):
+            return POISON
+        keyword = layer.keyword
+        if not results:
+            raise CnnError.of("arity", f"`{keyword.text}` has no branches to join", keyword.span)
+        tensors = [self._tensor(result, span, scope) for result, span in results]
+        if len(tensors) == 1:
+            return tensors[0]
+        name = use.path or place.fresh(keyword.text)
+        try:
+            return self.builder.add(name, OPS[keyword.text](), tensors, place.repeats, place.origin(keyword.span))
+        except OpError as error:
+            secondary = [Label(span, format_shape(t.shape)) for t, (_, span) in zip(tensors, results, strict=True)]
+            raise CnnError.of(error.code, error.message, keyword.span, secondary=secondary, help=error.help) from None
+
+    def _branch(
+        self, branch: syntax.Branch, value: syntax.Expression, x: Flowing, scope: Scope, place: Place
+    ) -> Flowing:
+        path = None if branch.label is None else place.child(branch.label.text)
+        try:
+            result = self.flow(value, x, scope, Use(place, path), may_start=True)
+        except CnnError as error:
+            self.report(error, place)
+            result = POISON
+        except Poisoned:
+            result = POISON
+        if branch.label is not None:
+            scope.values[branch.label.text] = result
+        return result
+
+    def _tensor(self, x: Flowing, span: Span, scope: Scope) -> Tensor:
+        """What flows, which must be there by now."""
+        if x is None:
+            names = [name for name, value in scope.values.items() if isinstance(value, Tensor)]
+            message = (
+                f"the model has several inputs: which one does this read, {' or '.join(map('`{}`'.format, names))}?"
+            )
+            raise CnnError.of(
+                "input", message, span, help=f"start the line with it: {names[0]} | ..." if names else None
+            )
+        if isinstance(x, Poison):
+            raise Poisoned
+        return x
+
+    # Blocks
+
+    def _block(
+        self, block: BlockIn, given: tuple[Given, ...], site: Scope, span: Span, x: Flowing, use: Use
+    ) -> Flowing:
+        definition = block.definition
+        name = definition.name.text
+        incoming = self._tensor(x, span, site)
+        if len(self._calls) >= DEEPEST_CALLS:
+            raise _too_deep([*self._calls, name], span)
+        path = use.path or use.place.fresh(name)
+        inner = Scope(block.namespace, {}, incoming, scales=False, turn=site.turn)
+        self._bind_block(definition, given, site, span, inner, use)
+        inner.turn = None
+        place = use.place.block(path, use.span or span, labels(definition.body))
+        self._calls.append(name)
+        result = self.body(definition.body, inner, place, incoming)
+        self._calls.pop()
+        return result
+
+    def _bind_block(
+        self, block: syntax.Block, given: tuple[Given, ...], site: Scope, span: Span, inner: Scope, use: Use
+    ) -> None:
+        """Give the block's parameters their values, in `inner`."""
+        parameters = [
+            Parameter(p.name.text, declared_type(p), REQUIRED if p.default is None else p.default)
+            for p in block.parameters
+        ]
+        found = bind.match(block.name.text, parameters, [g.argument for g in given], span)
+        scopes = {id(g.argument): g.scope for g in given}
+        for parameter in parameters:
+            name = parameter.name
+            if name in found:
+                scope = scopes[id(found[name])]
+                value, at = argument(found[name].value, parameter, scope)
+                value = self._scaled(value, parameter.type, scope.scales)
+            else:
+                value, at = argument(parameter.default, parameter, inner)
+                value = self._scaled(value, parameter.type, site.scales)
+            if name == "stride" and use.direct and _is_later_turn(site.turn, found.get(name)):
+                value = 1
+            if parameter.type.kind != "layer":
+                value = bind.check(value, parameter.type, name, at)
+            inner.values[name] = value
+
+    def _scaled(self, value: Any, type: Type, scales: bool) -> Any:
+        """A number of channels or repeats written in the model's body, scaled; any other value as it is."""
+        if not scales or isinstance(value, Count | bool) or not isinstance(value, int):
+            return value
+        if type.kind == "channels" and value > 0:
+            return Count(round_channels(value, self._scale.width))
+        if type.kind == "repeats" and 0 <= value < MOST_NODES:
+            return Count(round_repeats(value, self._scale.depth))
+        return value
+
+    # Operators
+
+    def _operator(
+        self, kind: type[Op], given: tuple[Given, ...], site: Scope, span: Span, x: Flowing, use: Use
+    ) -> Flowing:
+        parameters = signature_of(kind)
+        found = bind.match(kind.names[0], parameters, [g.argument for g in given], span)
+        if kind.names[0] in MERGES:
+            message = f"`{kind.names[0]}` joins branches: {kind.names[0]} {{ ... }}, or results: {kind.names[0]}(a, b)"
+            raise CnnError.of("arity", message, span)
+        tensor = self._tensor(x, span, site)
+        scopes = {id(g.argument): g.scope for g in given}
+        attributes: dict[str, Any] = {}
+        for parameter in parameters:
+            if parameter.name in found:
+                scope = scopes[id(found[parameter.name])]
+                value, at = argument(found[parameter.name].value, parameter, scope)
+                value = self._scaled(value, parameter.type, scope.scales)
+                if parameter.name == "stride" and use.direct and _is_later_turn(site.turn, found["stride"]):
+                    value = 1
+                attributes[parameter.name] = bind.convert(value, parameter.type, parameter.name, at)
+        name = use.path or use.place.fresh(kind.names[0])
+        try:
+            return self.builder.add(name, kind(**attributes), (tensor,), use.place.repeats, use.place.origin(span))
+        except OpError as error:
+            at = found[error.attribute].span if error.attribute in found else span
+            label = f"from {format_shape(tensor.shape)}" if error.code == "shape" else ""
+            raise CnnError.of(error.code, error.message, at, label=label, help=error.help) from None
+
+
+def evaluate_incoming(layer: syntax.Incoming, scope: Scope) -> Flowing:
+    """What `in` is, as the start of a pipeline."""
+    if isinstance(scope.incoming, Poison):
+        return POISON
+    result: Tensor = evaluate(layer, scope)
+    return result
+
+
+def _is_later_turn(turn: Turn | None, written: syntax.Argument | None) -> bool:
+    """Whether a stride belongs to an earlier turn than this one; a list for each repeat says so itself."""
+    if turn is None or turn.repeat == 0:
+        return False
+    listed = written is not None and isinstance(written.value, syntax.ListOf) and not turn.by_stage
+    return not listed
+
+
+def _kind(body: syntax.Expression) -> str:
+    """What a repeat without a label is named after."""
+    match body:
+        case syntax.Name(text=text):
+            return text
+        case syntax.Call(function=function):
+            return function.text
+        case _:
+            return "repeat"
+
+
+def _too_deep(calls: list[str], span: Span) -> CnnError:
+    name = calls[-1]
+    if name in calls[:-1]:
+        start = len(calls) - 2 - calls[-2::-1].index(name)
+        cycle = " -> ".join(calls[start:])
+        message = f"the block `{name}` calls itself without end: {cycle}"
+        return CnnError.of("recursion", message, span, help=f"blocks call each other at most {DEEPEST_CALLS} deep")
+    return CnnError.of("limit", f"blocks call each other more than {DEEPEST_CALLS} deep", span)
+
+
+def _located(diagnostic: Diagnostic, place: Place) -> Diagnostic:
+    """The diagnostic with its chain of calls, and at the user's own call where it arose in the prelude."""
+    notes = diagnostic.notes or place.notes
+    primary, secondary = diagnostic.primary, diagnostic.secondary
+    if primary is not None and _is_in_prelude(diagnostic):
+        own = [f.span for f in place.frames if f.span.source.name != PRELUDE]
+        if own:
+            secondary = (Label(primary.span, primary.message or "here, in the prelude"), *secondary)
+            primary = Label(own[-1])
+    return replace(diagnostic, primary=primary, secondary=secondary, notes=notes)
+
+
+def _is_in_prelude(diagnostic: Diagnostic) -> bool:
+    return diagnostic.primary is not None and diagnostic.primary.span.source.name == PRELUDE

@@ -1,0 +1,91 @@
+"""Where in the network the expander is: the path that names are made from, the calls that led there, the repeats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cnnc import syntax
+from cnnc.diagnostics import Span
+from cnnc.ir import Frame, Origin, Repeat, call_notes
+
+
+@dataclass(frozen=True)
+class Place:
+    """A scope of names within the network, `resnet.2.0` say; the model's own is empty.
+
+    A layer without a label is named after its operator and counted: `resnet.2.0.conv1`.
+    """
+
+    path: str = ""
+    frames: tuple[Frame, ...] = ()
+    repeats: tuple[Repeat, ...] = ()
+    turns: int = 1
+    """How often the repeats around this place run, multiplied."""
+    taken: frozenset[str] = frozenset()
+    """Labels of this scope, which no counted name may equal."""
+    _counts: dict[str, int] = field(default_factory=dict)
+
+    def child(self, label: str) -> str:
+        """The path of a label of this scope."""
+        return f"{self.path}.{label}" if self.path else label
+
+    def fresh(self, kind: str) -> str:
+        """The path of the next unlabelled layer or block of a kind."""
+        while True:
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            name = f"{kind}{self._counts[kind]}"
+            if name not in self.taken:
+                return self.child(name)
+
+    def origin(self, span: Span) -> Origin:
+        """The origin of a node that is written at a span."""
+        return Origin(span, self.frames)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The chain of calls that led here, innermost first, as diagnostics show it."""
+        return call_notes(self.frames)
+
+    def group(self, path: str) -> Place:
+        """The scope of a labelled pipeline's layers."""
+        return Place(path, self.frames, self.repeats, self.turns)
+
+    def block(self, path: str, span: Span, taken: frozenset[str]) -> Place:
+        """The scope of a block's body, called at a span."""
+        return Place(path, (*self.frames, Frame(path, span)), self.repeats, self.turns, taken)
+
+    def turn(self, repeat: Repeat) -> Place:
+        """This scope, in one turn of a repeat. Names are counted on."""
+        repeats = (*self.repeats, repeat)
+        return Place(self.path, self.frames, repeats, self.turns * repeat.count, self.taken, self._counts)
+
+
+def labels(body: tuple[syntax.Statement, ...]) -> frozenset[str]:
+    """The labels that a body's statements define, those inside `if` and of branches included."""
+    found: set[str] = set()
+    for statement in body:
+        if isinstance(statement, syntax.If):
+            found |= labels(statement.then) | labels(statement.otherwise)
+        elif isinstance(statement, syntax.Flow):
+            if statement.label is not None:
+                found.add(statement.label.text)
+            found |= _branch_labels(statement.value)
+        elif isinstance(statement, syntax.Input):
+            found.add(statement.name.text if statement.name else "input")
+    return frozenset(found)
+
+
+def _branch_labels(expression: syntax.Expression) -> set[str]:
+    found: set[str] = set()
+    match expression:
+        case syntax.Pipeline(items=items):
+            for item in items:
+                found |= _branch_labels(item)
+        case syntax.Branches(branches=branches):
+            for branch in branches:
+                found |= _branch_labels(branch.value) | ({branch.label.text} if branch.label else set())
+        case syntax.Conditional(then=then, otherwise=otherwise):
+            found = _branch_labels(then) | (_branch_labels(otherwise) if otherwise else set())
+        case _:
+            pass
+    return found

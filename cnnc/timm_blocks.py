@@ -1,0 +1,85 @@
+"""timm's block strings, `ir_r2_k3_s2_e6_c24_se0.25`, as stages of the prelude's blocks.
+
+The notation is MnasNet's (Tan et al. 2019) as timm extends it. Every token must be known here; none is skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from cnnc import syntax
+from cnnc.arithmetic import show_value, type_name
+from cnnc.diagnostics import CnnError, Span
+
+_BLOCKS: Mapping[str, tuple[str, frozenset[str]]] = {
+    "ir": ("mbconv", frozenset({"r", "k", "s", "e", "c", "se", "n", "d", "noskip"})),
+    "er": ("fused_mbconv", frozenset({"r", "k", "s", "e", "c", "se", "n", "noskip"})),
+    "ds": ("depthwise_separable", frozenset({"r", "k", "s", "e", "c", "se", "n", "d", "noskip"})),
+    "dsa": ("depthwise_separable", frozenset({"r", "k", "s", "e", "c", "se", "n", "d"})),
+    "cn": ("conv_bn_act", frozenset({"r", "k", "s", "c", "n", "d"})),
+}
+"""For each kind of block the prelude's, and the tokens that it takes."""
+_PARAMETERS = {"k": "kernel", "s": "stride", "e": "expand", "c": "filters", "se": "se", "d": "dilation"}
+_ACTIVATIONS = {"re": "relu", "r6": "relu6", "hs": "hard_swish", "sw": "swish", "mi": "mish"}
+_TOKEN = re.compile(r"(se|[rksecd])(\d+(?:\.\d+)?)")
+
+
+def stage(text: object, span: Span) -> syntax.Repeat:
+    """The stage that a block string describes, as the tree of `2 x mbconv(kernel=3, ...)`.
+
+    Raises:
+        CnnError: `value` or `type`, naming the token at fault.
+    """
+    if not isinstance(text, str):
+        message = f"a block string is wanted, but `{show_value(text)}` is {type_name(text)}"
+        raise CnnError.of("type", message, span, help='timm("ir_r2_k3_s2_e6_c24_se0.25")')
+    kind, *tokens = text.split("_")
+    if kind not in _BLOCKS:
+        help = f"the kinds are {', '.join(_BLOCKS)}"
+        raise CnnError.of("value", f"`{kind}` in `{text}` is no kind of block", span, help=help)
+    block, known = _BLOCKS[kind]
+    values: dict[str, int | float | str | bool] = {}
+    repeats = 1
+    for token in tokens:
+        key, value = _read(token, text, span)
+        if key not in known:
+            help = f"`{kind}` takes {', '.join(sorted(known))}"
+            raise CnnError.of("value", f"`{token}` in `{text}` means nothing to `{kind}`", span, help=help)
+        name = {"n": "act", "noskip": "skip", "r": "repeats"}.get(key) or _PARAMETERS[key]
+        if name in values or (key == "r" and "repeats" in values):
+            raise CnnError.of("value", f"`{text}` gives `{key}` twice", span)
+        values[name] = value
+    repeats = int(values.pop("repeats", 1))
+    for required in ("kernel", "filters"):
+        if required not in values:
+            token = {"kernel": "k", "filters": "c"}[required]
+            raise CnnError.of("value", f"`{text}` gives no `{token}`, the {required}", span)
+    if kind in ("ds", "dsa") and values.pop("expand", 1) != 1:
+        raise CnnError.of("value", f"`{text}`: a depthwise separable block does not expand", span, help="use `ir`")
+    if kind == "ir" and values.get("expand") == 1:
+        message = f"`{text}`: timm's `ir` of e1 has a 1x1 convolution that expands nothing"
+        raise CnnError.of("value", message, span, help="use `ds`, which has none")
+    if kind == "ds":
+        values = {"skip": True, "last": "identity", **values}
+    arguments = tuple(
+        syntax.Argument(syntax.Name(name, span), _expression(value, span), span) for name, value in values.items()
+    )
+    call = syntax.Call(syntax.Name(block, span), arguments, span)
+    return syntax.Repeat(syntax.Constant(repeats, span), call, span)
+
+
+def _read(token: str, text: str, span: Span) -> tuple[str, int | float | str | bool]:
+    if token == "noskip":
+        return "noskip", False
+    if token.startswith("n") and token[1:] in _ACTIVATIONS:
+        return "n", _ACTIVATIONS[token[1:]]
+    found = _TOKEN.fullmatch(token)
+    if found is None or (found[1] != "se" and "." in found[2]):
+        message = f"`{token}` in `{text}` is no token of a block string"
+        raise CnnError.of("value", message, span, help="it has tokens such as r2, k3, s2, e6, c24, se0.25, nre, noskip")
+    return found[1], float(found[2]) if found[1] == "se" else int(found[2])
+
+
+def _expression(value: int | float | str | bool, span: Span) -> syntax.Expression:
+    return syntax.Name(value, span) if isinstance(value, str) else syntax.Constant(value, span)

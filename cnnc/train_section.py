@@ -1,0 +1,128 @@
+"""The `train` section of a spec to a `Recipe`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from cnnc import bind, recipe, syntax
+from cnnc.diagnostics import CnnError, Diagnostic, Label, did_you_mean
+from cnnc.evaluate import argument, evaluate
+from cnnc.recipe import Augment, Entry, Loss, Optimizer, OutOfRange, Recipe, Schedule
+from cnnc.signature import Parameter, Type, signature_of
+from cnnc.values import Layer, Poisoned, Scope
+
+KEYS = ("data", "augment", "loss", "optimizer", "schedule", "batch", "epochs", "seed", "precision")
+E = TypeVar("E", bound=Entry)
+
+
+def read(train: syntax.Train, scope: Scope, outputs: Sequence[str]) -> tuple[Recipe, list[Diagnostic]]:
+    """The recipe and what is wrong with the section.
+
+    Args:
+        train: the section.
+        scope: the model's parameters, which entries may use.
+        outputs: the names of the model's outputs, for losses.
+    """
+    fields: dict[str, Any] = {}
+    found: list[Diagnostic] = []
+    seen: dict[str, syntax.Name] = {}
+    for entry in train.entries:
+        try:
+            if entry.key.text in seen:
+                first = Label(seen[entry.key.text].span, "first here")
+                raise CnnError.of("duplicate", f"`{entry.key.text}` is given twice", entry.key.span, secondary=[first])
+            seen[entry.key.text] = entry.key
+            fields.update(_entry(entry, scope, outputs))
+        except CnnError as error:
+            found.extend(error.diagnostics)
+        except Poisoned:
+            continue
+    return Recipe(**fields), found
+
+
+def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping[str, Any]:
+    key = entry.key.text
+    if key not in KEYS:
+        help = did_you_mean(key, KEYS) or f"its entries are {', '.join(KEYS)}"
+        raise CnnError.of("train", f"the train section has no entry `{key}`", entry.key.span, help=help)
+    if key == "loss":
+        return {"losses": tuple(_loss(arm, scope, outputs) for arm in entry.arms)}
+    if len(entry.arms) > 1 or entry.arms[0].label is not None:
+        raise CnnError.of("train", f"`{key}` takes one value", entry.span)
+    value = entry.arms[0].value
+    match key:
+        case "data":
+            return {"data": _word(value, scope)}
+        case "augment":
+            items = value.items if isinstance(value, syntax.Pipeline) else (value,)
+            if isinstance(value, syntax.Name) and value.text == "none":
+                return {"augment": ()}
+            return {"augment": tuple(_choose(Augment, "augmentation", item, scope) for item in items)}
+        case "optimizer":
+            return {"optimizer": _choose(Optimizer, "optimizer", value, scope)}
+        case "schedule":
+            return {"schedule": _choose(Schedule, "schedule", value, scope)}
+        case "precision":
+            return {"precision": bind.convert(_word(value, scope), Type("choice", ("f32", "bf16")), key, value.span)}
+        case _:
+            number = bind.check(evaluate(value, scope), Type("int"), key, value.span)
+            if number < (0 if key == "seed" else 1):
+                raise CnnError.of("value", f"`{key}` is {number}, but must be at least 1", value.span)
+            return {key: int(number)}
+
+
+def _loss(arm: syntax.Arm, scope: Scope, outputs: Sequence[str]) -> tuple[str | None, Loss]:
+    label = None if arm.label is None else arm.label.text
+    if arm.label is not None and label not in outputs:
+        help = did_you_mean(arm.label.text, outputs) or f"its outputs are {', '.join(outputs)}"
+        raise CnnError.of("name", f"the model has no output `{label}`", arm.label.span, help=help)
+    return label, _choose(Loss, "loss", arm.value, scope)
+
+
+def _word(value: syntax.Expression, scope: Scope) -> str:
+    if isinstance(value, syntax.Name) and not isinstance(scope.values.get(value.text), str):
+        return value.text
+    found = evaluate(value, scope)
+    if not isinstance(found, str):
+        raise CnnError.of("type", "a name or a path in quotes is wanted", value.span)
+    return found
+
+
+def _choose(kind: type[E], noun: str, value: syntax.Expression, scope: Scope) -> E:
+    """The entry of a kind (an optimizer, say) that a call describes."""
+    choices = {name: choice for choice in _subclasses(kind) for name in choice.names}
+    match value:
+        case syntax.Name() as function:
+            arguments: tuple[syntax.Argument, ...] = ()
+        case syntax.Call(function=function, arguments=arguments):
+            pass
+        case _:
+            raise CnnError.of("type", f"the name of a kind of {noun} is wanted", value.span)
+    if function.text not in choices:
+        help = did_you_mean(function.text, choices) or f"there are {', '.join(sorted(choices))}"
+        raise CnnError.of("name", f"there is no {noun} `{function.text}`", function.span, help=help)
+    chosen = choices[function.text]
+    found = bind.match(function.text, signature_of(chosen), arguments, value.span)
+    values: dict[str, Any] = {}
+    for parameter in signature_of(chosen):
+        if parameter.name in found:
+            values[parameter.name] = _argument(found[parameter.name], parameter, scope)
+    entry = chosen(**values)
+    try:
+        entry.validate()
+    except OutOfRange as error:
+        at = found[error.attribute].span if error.attribute in found else value.span
+        raise CnnError.of("value", error.message, at) from None
+    return entry
+
+
+def _argument(given: syntax.Argument, parameter: Parameter, scope: Scope) -> Any:
+    value, at = argument(given.value, parameter, scope)
+    if isinstance(value, Layer):
+        raise bind.mismatch(value, parameter.type, parameter.name, at)
+    return bind.convert(value, parameter.type, parameter.name, at)
+
+
+def _subclasses(kind: type[E]) -> list[type[E]]:
+    return [c for c in vars(recipe).values() if isinstance(c, type) and issubclass(c, kind) and c.names]
