@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 T = TypeVar("T")
 
 LARGEST = 2**31
-"""No attribute may be larger: it is a slip of the pen, and arrays of that size fit no machine."""
+"""No whole number among the attributes may be larger: it is a slip, and arrays of that size fit no machine."""
 
 Initializer = Literal[
     "zeros",
@@ -142,5 +142,5 @@ def _require_sane(value: object, attribute: str) -> None:
             _require_sane(part, attribute)
     elif isinstance(value, float) and not isfinite(value):
         raise OpError(f"`{attribute}` must be a finite number, but is {value}", code="value", attribute=attribute)
-    elif isinstance(value, (int, float)) and abs(value) > LARGEST:
+    elif isinstance(value, int) and value > LARGEST:
         raise OpError(f"`{attribute}` must not be above {LARGEST}", code="value", attribute=attribute)

@@ -32,6 +32,11 @@ def require_rate(op: Op, attribute: str) -> None:
         )
 
 
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of a number that is at most `limit`, among those up to 1024: a suggestion, found at once."""
+    return next(n for n in range(min(number, limit, 1024), 0, -1) if number % n == 0)
+
+
 def _numbers(value: object) -> list[float]:
     if isinstance(value, (int, float)):
         return [value]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 
 from cnnc.ops.base import Initializer, Op, OpError, Shape, Weight, format_shape
-from cnnc.ops.bounds import require_at_least
+from cnnc.ops.bounds import largest_divisor, require_at_least
 from cnnc.ops.window import Window, axis_paddings, require_padding, transposed_window, windows
 from cnnc.signature import Auto, Channels, Dims, Padding
 
@@ -152,5 +152,4 @@ def _with_bias(kernel: Weight, bias: bool | None, filters: int) -> Mapping[str, 
 
 def _nearest_divisor(channels: int, filters: int, groups: int) -> str:
     """A number of groups that both counts of channels split into, at most the one asked for."""
-    fitting = next(n for n in range(min(groups, channels), 0, -1) if channels % n == 0 and filters % n == 0)
-    return f"groups={fitting}"
+    return f"groups={largest_divisor(gcd(channels, filters), groups)}"

@@ -58,12 +58,12 @@ def _disagreement(op: Op, first: Shape, other: Shape) -> str:
 
 
 def _projection(first: Shape, other: Shape) -> str | None:
-    """The layer that brings one of two shapes to the other's, where a strided 1x1 convolution can."""
+    """The layer that brings one shape to the other, the smaller in space or the wider, where a 1x1 convolution can."""
     if len(first) != len(other):
         return None
     if len(first) == 1:
-        return f"project the shortcut: dense({first[0]})"
-    small, large = sorted((first, other), key=lambda shape: shape[:-1]) if first[:-1] != other[:-1] else (first, other)
+        return f"project the shortcut: dense({max(first[0], other[0])})"
+    small, large = sorted((first, other), key=lambda shape: (shape[:-1], -shape[-1]))
     strides = tuple(-(-b // a) for a, b in zip(small[:-1], large[:-1], strict=True))
     if any(-(-b // s) != a for a, b, s in zip(small[:-1], large[:-1], strides, strict=True)):
         return None

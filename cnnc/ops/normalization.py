@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cnnc.ops.base import Op, OpError, Shape, Weight
-from cnnc.ops.bounds import require_at_least, require_positive
+from cnnc.ops.bounds import largest_divisor, require_at_least, require_positive
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,10 @@ class GroupNorm(Op):
     def infer(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
         if shape[-1] % self.groups:
-            fitting = next(n for n in range(min(self.groups, shape[-1]), 0, -1) if shape[-1] % n == 0)
             raise OpError(
                 f"{shape[-1]} channels do not split into {self.groups} groups",
                 attribute="groups",
-                help=f"groups={fitting}",
+                help=f"groups={largest_divisor(shape[-1], self.groups)}",
             )
         return shape
 
