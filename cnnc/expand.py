@@ -43,8 +43,8 @@ class Given:
 class Use:
     """How a layer is used: in which place, under which name, from where.
 
-    `path` is the exact name, None for a counted one. `direct` holds for what a repeat repeats itself, whose `stride` then
-    belongs to the first turn; `span` is what the chain of calls shows.
+    `path` is the exact name, None for a counted one. `direct` holds for what a repeat repeats itself, whose `stride`
+    then belongs to the first turn; `span` is what the chain of calls shows.
     """
 
     place: Place

@@ -137,7 +137,8 @@ def verify(graph: Graph) -> None:
             assert name in seen, f"{node.name} reads {name} before it is computed"
             shapes.append(seen[name])
         low, high = node.op.arity
-        assert len(shapes) >= low and (high is None or len(shapes) <= high), f"{node.name}: {len(shapes)} inputs"
+        assert len(shapes) >= low, f"{node.name}: {len(shapes)} inputs"
+        assert high is None or len(shapes) <= high, f"{node.name}: {len(shapes)} inputs"
         inferred = node.op.infer(*shapes)
         assert inferred == node.shape, f"{node.name}: shape {node.shape}, inferred {inferred}"
         assert all(size > 0 for size in node.shape), f"{node.name}: empty shape {node.shape}"

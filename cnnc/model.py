@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cnnc import bind, scaling, syntax, train_section
 from cnnc.build import LimitReached
@@ -272,7 +272,7 @@ def _inputs(
     for index, name in enumerate(names):
         statement = declared[index] if declared else None
         dims = asked.inputs.get(name, asked.inputs.get(None, statement.dims if statement else DEFAULT_INPUT))
-        dtype = "int" if statement and statement.dtype else "float"
+        dtype: Literal["int", "float"] = "int" if statement and statement.dtype else "float"
         if dtype == "float" and len(dims) > 1:
             dims = (*(scaling.scale_size(size, scale.resolution) for size in dims[:-1]), dims[-1])
         span = statement.span if statement else model.span

@@ -92,15 +92,14 @@ class _Loader:
                 namespace.blocks[name] = block
             sources.extend(s for s in imported.sources if s not in sources)
             all_files.extend(f for f in imported.files if f not in all_files)
-        for block in file.blocks:
-            name = block.name.text
+        for definition in file.blocks:
+            name = definition.name.text
             present = namespace.blocks.get(name)
             if present is not None:
                 first = Label(present.definition.name.span, "first here")
-                raise CnnError.of(
-                    "duplicate", f"the block `{name}` is defined twice", block.name.span, secondary=[first]
-                )
-            namespace.blocks[name] = BlockIn(block, namespace)
+                message = f"the block `{name}` is defined twice"
+                raise CnnError.of("duplicate", message, definition.name.span, secondary=[first])
+            namespace.blocks[name] = BlockIn(definition, namespace)
         return Loaded(file, namespace, tuple(sources), tuple(all_files))
 
     def _import(self, statement: syntax.Import, folder: Path | None, chain: tuple[Path, ...]) -> Loaded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import lark
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
@@ -169,7 +169,7 @@ def _lexical(source: Source, error: UnexpectedCharacters) -> Diagnostic:
     shown = f"`{character}`" if character.isprintable() else f"U+{ord(character):04X}"
     helps = {"'": 'strings stand in double quotes: "..."', ";": "write a line for each statement", "&": "write `and`"}
     helps |= {
-        "×": "write `x`, the letter",
+        "\N{MULTIPLICATION SIGN}": "write `x`, the letter",
         "!": "write `not`",
         "\N{EN DASH}": "write `-`",
         "@": "a label is `name: ...`",
@@ -187,9 +187,6 @@ def _help(source: Source, span: Span, token: Token, expected: frozenset[str]) ->
             return f"the language has no `{first[0]}`; see docs/language.md"
         return did_you_mean(first[0], _KEYWORDS) if expected & ENDINGS else None
     return None
-
-
-T = TypeVar("T")
 
 
 def _span(source: Source, token: Token) -> Span:

@@ -5,7 +5,8 @@ Finds every misspelt name of a file in one run, in blocks that nothing calls and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from cnnc import arithmetic, bind, syntax
 from cnnc.diagnostics import CnnError, Diagnostic, Label, did_you_mean
@@ -45,12 +46,11 @@ class _Resolver:
         self, parameters: Sequence[syntax.ParameterDef], body: Sequence[syntax.Statement], *, is_model: bool
     ) -> list[Diagnostic]:
         for parameter in parameters:
-            self._guarded(lambda parameter=parameter: self._parameter(parameter, is_model))  # type: ignore[misc]  # bound at once
+            self._guarded(partial(self._parameter, parameter, is_model))
         self._statements(body, is_model)
         return self._found
 
-    def _guarded(self, step: object) -> None:
-        assert callable(step)
+    def _guarded(self, step: Callable[[], None]) -> None:
         try:
             step()
         except CnnError as error:
@@ -150,9 +150,9 @@ class _Resolver:
                     if branch.label is not None:
                         self._define(branch.label)
             case syntax.Name():
-                self._guarded(lambda: self._callee(layer, (), layer))
+                self._guarded(partial(self._callee, layer, (), layer))
             case syntax.Call(function=function, arguments=arguments):
-                self._guarded(lambda: self._callee(function, arguments, layer))
+                self._guarded(partial(self._callee, function, arguments, layer))
             case _:
                 self._value(layer, _ANY)
 
