@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -62,9 +63,13 @@ def draw_confusion(path: Path, model: str, confusion: NDArray[np.int64], classes
         figsize=(side + 0.09 * longest + 0.8, side + 0.05 * longest), layout="constrained", facecolor="white"
     )
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # A power scale: few mistakes show as well as many.
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03, format=lambda share, _: f"{100 * share:.0f} %")
     bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, colors=_INK)
+    bar.set_ticks([0.01, 0.05, 0.1, 0.25, 0.5, 1.0])
+    bar.set_label("share of the true class", color=_INK)
     if count <= _NAMED:
         axes.set_xticks(
             range(count), classes, rotation=45 if longest > 2 else 0, ha="right" if longest > 2 else "center"
@@ -73,7 +78,7 @@ def draw_confusion(path: Path, model: str, confusion: NDArray[np.int64], classes
     if count <= _COUNTED:
         for row, column in np.ndindex(confusion.shape):
             if confusion[row, column]:
-                colour = "white" if shares[row, column] > 0.55 else _INK
+                colour = "white" if shares[row, column] > 0.3 else _INK
                 axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=9)
     axes.set_xlabel("predicted", color=_INK)
     axes.set_ylabel("true", color=_INK)
@@ -82,7 +87,7 @@ def draw_confusion(path: Path, model: str, confusion: NDArray[np.int64], classes
         spine.set_visible(False)
     hits = np.trace(confusion) / max(1, confusion.sum())
     title = f"{model}: {100 * hits:.2f} % of {confusion.sum():,} right"
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=_INK)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=_INK, pad=10)
     _save(figure, path)
 
 

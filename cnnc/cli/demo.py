@@ -1,0 +1,66 @@
+"""`cnnc demo`: the whole way in under a minute, on pictures that come with scikit-learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cnnc.cli.extras import extra
+from cnnc.cli.train import Stopped, show_next
+
+SPEC = """\
+# Handwritten digits of 8x8, 1,797 of them (Alpaydin & Kaynak 1998).
+model digits(classes=10) {
+  input 8x8x1
+  normalize(mean=128, std=128)
+  conv(3x3, 32) | bn | relu
+  conv(3x3, 32) | bn | relu | maxpool(2x2)
+  conv(3x3, 64) | bn | relu | maxpool(2x2)
+  flatten | dropout(0.2) | dense(classes) | softmax
+}
+
+train {
+  data      digits
+  augment   pad_crop(1)
+  loss      cross_entropy
+  optimizer adamw(weight_decay=0.01)
+  schedule  cosine(peak=0.005, warmup=1)
+  batch     64
+  epochs    20
+}
+"""
+
+
+@click.command("demo")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The run's folder, new or empty.  [default: runs/digits/exp<n>]",
+)
+def demo(out: Path | None) -> None:
+    """Train a small network on scikit-learn's digits, measure it, and say where the pictures are."""
+    from cnnc.loading import load_text
+
+    net = load_text(SPEC, "digits.cnn")
+    with extra("train", "the demo"):
+        from cnnc.cli.watch import watching
+        from cnnc.training.interrupt import Interrupted
+        from cnnc.training.measure import measure
+        from cnnc.training.record import open_run
+        from cnnc.training.run import train
+
+    click.echo(SPEC)
+    with watching() as report:
+        try:
+            trained = train(net, "digits", out=out, report=report)
+        except Interrupted as stop:
+            raise Stopped(str(stop)) from None
+    found = measure(open_run(trained.folder, "last"))
+    assert found.scores.top1 is not None
+    click.echo(f"\n{100 * found.scores.top1:.2f} % of {found.what} are read right after the last epoch")
+    click.echo("the curves, what the network confuses, and what it saw:")
+    for name in ("results.png", "confusion_matrix.png", "batch0.png"):
+        click.echo(f"  {trained.folder / name}")
+    show_next(trained.folder)

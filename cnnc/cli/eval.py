@@ -1,0 +1,126 @@
+"""`cnnc eval`: how good a run's network is, as a whole and class by class."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnc.cli.extras import extra
+from cnnc.cli.options import format_option
+from cnnc.cli.train import data_options
+
+if TYPE_CHECKING:
+    from cnnc.training.measure import Measured
+
+_LISTED = 50
+"""A table lists so many classes."""
+_CONFUSED = 5
+
+
+@click.command("eval")
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@data_options
+@click.option("--batch", type=click.IntRange(min=1), default=128, metavar="N", help="Pictures a step.")
+@click.option("--last", is_flag=True, help="The last epoch's weights, not the best's.")
+@format_option("text", "json")
+def eval(
+    run: Path,
+    data: str | None,
+    data_dir: Path | None,
+    held_out: float | None,
+    skip_corrupt: bool,
+    batch: int,
+    last: bool,
+    format: str,
+) -> None:
+    """Measure the network in RUN on test data, by default of the set that it was trained on."""
+    with extra("train", "evaluation"):
+        from cnnc.training.events import Event, Said
+        from cnnc.training.measure import measure
+        from cnnc.training.record import open_run
+
+    def report(event: Event) -> None:
+        if isinstance(event, Said):
+            click.echo(event.text, err=True)
+
+    opened = open_run(run, "last" if last else "best")
+    found = measure(
+        opened,
+        data,
+        folder=data_dir,
+        held_out=held_out,
+        skip_corrupt=skip_corrupt,
+        batch=batch,
+        report=report,
+    )
+    if format == "json":
+        click.echo(json.dumps({"run": str(run), "epoch": opened.epoch, **_in_words(found)}, indent=2))
+    else:
+        _show(opened.net.name, opened.epoch, found)
+
+
+def _in_words(found: Measured) -> dict[str, Any]:
+    scores = found.scores
+    words: dict[str, Any] = {
+        "data": found.what,
+        "count": scores.count,
+        "skipped": [str(path) for path in found.broken],
+        "loss": scores.loss,
+        "top1": scores.top1,
+        "top5": scores.top5,
+    }
+    if scores.confusion is not None:
+        support = scores.confusion.sum(axis=1)
+        words["classes"] = [
+            {"name": name, "count": int(count), "recall": _number(recall), "precision": _number(precision)}
+            for name, count, recall, precision in zip(
+                _names(found), support, scores.recall, scores.precision, strict=True
+            )
+        ]
+        words["confusion"] = scores.confusion.tolist()
+    return words
+
+
+def _show(model: str, epoch: int, found: Measured) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    scores = found.scores
+    click.echo(f"{model}, epoch {epoch}, on {found.what}")
+    if found.broken:
+        click.echo(f"{len(found.broken)} pictures cannot be decoded and are left out: {found.broken[0]}, ...")
+    figures = [f"loss {scores.loss:.4f}"]
+    figures += [f"top-1 {100 * scores.top1:.2f} %"] if scores.top1 is not None else []
+    figures += [f"top-5 {100 * scores.top5:.2f} %"] if scores.top5 is not None else []
+    click.echo("  ".join(figures))
+    if scores.confusion is None:
+        return
+    table = Table("class", *(("count", "found", "right when said", "most often taken for")), box=None, pad_edge=False)
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    names = _names(found)
+    rows = list(zip(names, scores.confusion, scores.recall, scores.precision, strict=True))
+    for i, (name, row, recall, precision) in enumerate(rows[:_LISTED]):
+        others = row.copy()
+        others[i] = 0
+        wrong = f"{names[int(others.argmax())]} ({others.max()})" if others.any() else ""
+        table.add_row(name, str(row.sum()), _percent(recall), _percent(precision), wrong)
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    if len(rows) > _LISTED:
+        click.echo(f"and {len(rows) - _LISTED} classes more; `--format json` has them all")
+
+
+def _names(found: Measured) -> list[str]:
+    assert found.scores.confusion is not None
+    return list(found.classes) or [str(i) for i in range(len(found.scores.confusion))]
+
+
+def _percent(share: float) -> str:
+    return "-" if share != share else f"{100 * share:.2f} %"
+
+
+def _number(share: float) -> float | None:
+    return None if share != share else float(share)

@@ -1,0 +1,106 @@
+"""Shows how a training goes: a bar an epoch on a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from cnnc.training.events import EpochEnded, Event, Report, Row, Said, Started
+from cnnc.training.events import Progress as Step
+
+
+@contextmanager
+def watching(console: Console | None = None) -> Iterator[Report]:
+    """A report that shows events as they come."""
+    console = console or Console(highlight=False)
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.completed}/{task.total}  {task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield _Bars(progress)
+
+
+class _Lines:
+    """A line an epoch."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Said():
+                click.echo(event.text)
+            case Started():
+                self.epochs = event.epochs
+                click.echo(describe_start(event))
+            case EpochEnded():
+                click.echo(describe_epoch(event, self.epochs))
+
+
+class _Bars:
+    """A bar for the epoch that runs, lines for those that are over."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.epochs = self.steps = 0
+        self.task: TaskID | None = None
+
+    def __call__(self, event: Event) -> None:
+        say = self.progress.console.print
+        match event:
+            case Said():
+                say(event.text, markup=False)
+            case Started():
+                self.epochs, self.steps = event.epochs, event.steps
+                say(describe_start(event), markup=False)
+                self.task = self.progress.add_task("compiling", total=event.steps, figures="")
+            case Step() if self.task is not None:
+                figures = f"loss {event.loss:.4f}{_percent('  top-1', event.top1)}  {event.per_second:,.0f}/s"
+                name = f"epoch {event.epoch}/{self.epochs}"
+                self.progress.update(self.task, description=name, completed=event.step, figures=figures)
+            case EpochEnded() if self.task is not None:
+                say(describe_epoch(event, self.epochs), markup=False)
+                self.progress.reset(self.task, figures="")
+
+
+def describe_start(event: Started) -> str:
+    """What is trained on what, and where it goes."""
+    return (
+        f"{event.model}: {event.parameters:,} parameters; {event.train_count:,} examples to train on,"
+        f" {event.val_count:,} to validate; {event.epochs} epochs of {event.steps} steps of {event.batch};"
+        f" into {event.folder}"
+    )
+
+
+def describe_epoch(event: EpochEnded, epochs: int) -> str:
+    """A row's figures in a line; a star marks the best epoch so far."""
+    row = event.row
+    width = len(str(epochs))
+    figures = [
+        f"epoch {row.epoch:>{width}}/{epochs}",
+        f"loss {row.train_loss:.4f}{_percent(' top-1', row.train_top1)}",
+        f"validation loss {row.val_loss:.4f}{_percent(' top-1', row.val_top1)}",
+        f"lr {row.lr:.3g}",
+        f"{row.time:.1f} s",
+    ]
+    return "  ".join(figures) + ("  *" if event.best else "")
+
+
+def describe_best(row: Row) -> str:
+    """The best epoch in words."""
+    score = f"loss {row.val_loss:.4f}" if row.val_top1 is None else f"{100 * row.val_top1:.2f} % top-1"
+    return f"best: {score} on the validation set, after epoch {row.epoch}"
+
+
+def _percent(label: str, share: float | None) -> str:
+    return "" if share is None else f"{label} {100 * share:.2f} %"
