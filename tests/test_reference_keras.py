@@ -199,7 +199,7 @@ def test_layers(cls: type[Op]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("cls", PEERS)
 def test_layers_at_length(cls: type[Op]) -> None:
-    @settings(max_examples=60)
+    @settings(max_examples=30)
     @given(case=cases(cls), seed=SEEDS)
     def check(case: Case, seed: int) -> None:
         compare(case, seed)
