@@ -17,15 +17,16 @@ from jax import Array
 
 from cnnc.backends.jax import compile, randomness
 from cnnc.backends.jax.lower import FLOAT32, lower
-from cnnc.backends.jax.normalization import batch_norm_of_batch
+from cnnc.backends.jax.normalization import batch_norm_of_batch, widened
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.ops import BatchNorm, Dropout, DropPath, Input, Op, Sigmoid, Softmax
 
 Weights = Mapping[str, Mapping[str, Array]]
-Precision = Literal["f32", "bf16"]
+Precision = Literal["f32", "bf16", "f64"]
+"""`f64` is for comparisons: it wants float64 weights, and jax's x64 mode."""
 
-_DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16}
+_DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f64": jnp.float64}
 
 
 def apply(
@@ -46,14 +47,14 @@ def apply(
         inputs: arrays `(batch, ...)` by the names of the input nodes.
         train: whether batch norm uses the batch's own statistics, and dropout drops.
         key: a `jax.random.key`, wanted when `train` and the graph drops anything.
-        precision: what to compute in. Outputs are float32 either way.
+        precision: what to compute in. Outputs are float32 under `bf16` too.
         logits: whether an output that ends in softmax or sigmoid returns what enters it.
     """
     ends = {label: _logits_of(graph, name) if logits else name for label, name in graph.outputs}
     values, statistics = _evaluate(
         graph, weights, inputs, set(ends.values()), train=train, key=key, precision=precision
     )
-    return {label: values[name].astype(jnp.float32) for label, name in ends.items()}, statistics
+    return {label: widened(values[name]) for label, name in ends.items()}, statistics
 
 
 def activations(
@@ -102,12 +103,13 @@ def _evaluate(
     precision: Precision,
 ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
     dtype = jnp.dtype(_DTYPES[precision])
+    wide = jnp.promote_types(dtype, jnp.float32)
     values: dict[str, Array] = {}
     statistics: dict[str, dict[str, Array]] = {}
     for node in _ancestors(graph, wanted):
         if isinstance(node.op, Input):
-            # Float32 in either precision: pixels are normalised before they are rounded.
-            values[node.name] = inputs[node.name].astype(jnp.int32 if node.op.dtype == "int" else jnp.float32)
+            # Never bfloat16: pixels are normalised before they are rounded.
+            values[node.name] = inputs[node.name].astype(jnp.int32 if node.op.dtype == "int" else wide)
             continue
         operands = [values[name] for name in node.inputs]
         arrays = weights.get(node.name, {})
