@@ -13,9 +13,14 @@ from cnnc.values import Count
 
 
 def match(
-    callee: str, parameters: Sequence[Parameter], arguments: Sequence[syntax.Argument], span: Span
+    callee: str,
+    parameters: Sequence[Parameter],
+    arguments: Sequence[syntax.Argument],
+    span: Span,
+    *,
+    partial: bool = False,
 ) -> dict[str, syntax.Argument]:
-    """Which argument each parameter gets; those left to their defaults are absent.
+    """Which argument each parameter gets; those left to their defaults are absent. With `partial` any may be missing.
 
     Raises:
         CnnError: `argument`, for the first one that is unknown, given twice, one too many, or missing.
@@ -42,7 +47,7 @@ def match(
             raise CnnError.of("argument", message, argument.span, secondary=[Label(found[name].span, "first here")])
         found[name] = argument
     for parameter in parameters:
-        if parameter.default is REQUIRED and parameter.name not in found:
+        if parameter.default is REQUIRED and parameter.name not in found and not partial:
             message = f"`{callee}` needs `{parameter.name}`"
             raise CnnError.of("argument", message, span, help=_signature(callee, parameters))
     return found

@@ -18,7 +18,7 @@ from cnnc.evaluate import IDENTITY, argument, declared_type, evaluate, truth, un
 from cnnc.ir import Repeat
 from cnnc.namespace import PRELUDE, BlockIn
 from cnnc.ops import OPS, Op, OpError, format_shape
-from cnnc.place import Place, labels
+from cnnc.place import Place, branch_labels, labels
 from cnnc.scaling import Scale, round_channels, round_repeats
 from cnnc.signature import REQUIRED, Parameter, Type, signature_of
 from cnnc.values import POISON, Count, Layer, Poison, Poisoned, Scope, Tensor, Turn
@@ -121,8 +121,8 @@ class Expander:
             if started is not None:
                 return started
         match layer:
-            case syntax.Pipeline(items=items):
-                return self._pipeline(items, x, scope, use, may_start)
+            case syntax.Pipeline():
+                return self._pipeline(layer, x, scope, use, may_start)
             case syntax.Repeat():
                 return self._repeat(layer, x, scope, use)
             case syntax.Branches():
@@ -156,9 +156,8 @@ class Expander:
             case _:
                 return None
 
-    def _pipeline(
-        self, items: tuple[syntax.Expression, ...], x: Flowing, scope: Scope, use: Use, may_start: bool
-    ) -> Flowing:
+    def _pipeline(self, layer: syntax.Pipeline, x: Flowing, scope: Scope, use: Use, may_start: bool) -> Flowing:
+        items = layer.items
         if may_start:
             lone = len(items) == 2
             started = self._start(items[0], x, scope, Use(use.place))
@@ -166,7 +165,7 @@ class Expander:
                 x, items = started, items[1:]
                 if lone:
                     return self.flow(items[0], x, scope, use)
-        place = use.place if use.path is None else use.place.group(use.path)
+        place = _group(layer, use)
         for item in items:
             x = self.flow(item, x, scope, Use(place))
         return x
@@ -203,6 +202,8 @@ class Expander:
             message = f"`{name.text}` is {type_name(value)}, `{show_value(value)}`, not a layer"
             raise CnnError.of("type", message, name.span)
         home = value.scope.within(scope.turn)
+        if use.path is None and branch_labels(value.expression):
+            use = replace(use, path=use.place.fresh(name.text))
         if not given:
             return self.flow(value.expression, x, home, use)
         match value.expression:
@@ -214,7 +215,9 @@ class Expander:
                 raise CnnError.of("type", f"`{name.text}` is a pipeline and takes no arguments", span)
         named = {g.argument.name.text for g in given if g.argument.name is not None}
         kept = [Given(a, home) for a in own if a.name is None or a.name.text not in named]
-        return self._apply(function, (*kept, *given), home, span, x, use)
+        by_position = [g for g in kept if g.argument.name is None]
+        by_name = [g for g in kept if g.argument.name is not None]
+        return self._apply(function, (*by_position, *given, *by_name), home, span, x, use)
 
     # Repeats
 
@@ -265,7 +268,7 @@ class Expander:
     # Branches
 
     def _branches(self, layer: syntax.Branches, x: Flowing, scope: Scope, use: Use) -> Flowing:
-        place = use.place if use.path is None else use.place.group(use.path)
+        place = _group(layer, use)
         results: list[tuple[Flowing, Span]] = []
         for branch in layer.branches:
             value = branch.value
@@ -357,7 +360,7 @@ class Expander:
             else:
                 value, at = argument(parameter.default, parameter, inner)
                 value = self._scaled(value, parameter.type, site.scales)
-            if name == "stride" and use.direct and _is_later_turn(site.turn, found.get(name)):
+            if name == "stride" and use.direct and _is_later_turn(site, found.get(name)):
                 value = 1
             if parameter.type.kind != "layer":
                 value = bind.check(value, parameter.type, name, at)
@@ -391,7 +394,7 @@ class Expander:
                 scope = scopes[id(found[parameter.name])]
                 value, at = argument(found[parameter.name].value, parameter, scope)
                 value = self._scaled(value, parameter.type, scope.scales)
-                if parameter.name == "stride" and use.direct and _is_later_turn(site.turn, found["stride"]):
+                if parameter.name == "stride" and use.direct and _is_later_turn(site, found["stride"]):
                     value = 1
                 attributes[parameter.name] = bind.convert(value, parameter.type, parameter.name, at)
         name = use.path or use.place.fresh(kind.names[0])
@@ -411,12 +414,27 @@ def evaluate_incoming(layer: syntax.Incoming, scope: Scope) -> Flowing:
     return result
 
 
-def _is_later_turn(turn: Turn | None, written: syntax.Argument | None) -> bool:
+def _is_later_turn(site: Scope, written: syntax.Argument | None) -> bool:
     """Whether a stride belongs to an earlier turn than this one; a list for each repeat says so itself."""
+    turn = site.turn
     if turn is None or turn.repeat == 0:
         return False
-    listed = written is not None and isinstance(written.value, syntax.ListOf) and not turn.by_stage
-    return not listed
+    return turn.by_stage or written is None or not _is_list(written.value, site)
+
+
+def _is_list(expression: syntax.Expression, scope: Scope) -> bool:
+    match expression:
+        case syntax.ListOf():
+            return True
+        case syntax.Name(text=text):
+            return isinstance(scope.values.get(text), list)
+        case _:
+            return isinstance(evaluate(expression, scope), list)
+
+
+def _group(layer: syntax.Expression, use: Use) -> Place:
+    """The scope of names in a layer expression: its own where it has a label."""
+    return use.place if use.path is None else use.place.group(use.path, frozenset(branch_labels(layer)))
 
 
 def _kind(body: syntax.Expression) -> str:

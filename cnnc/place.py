@@ -46,9 +46,9 @@ class Place:
         """The chain of calls that led here, innermost first, as diagnostics show it."""
         return call_notes(self.frames)
 
-    def group(self, path: str) -> Place:
-        """The scope of a labelled pipeline's layers."""
-        return Place(path, self.frames, self.repeats, self.turns)
+    def group(self, path: str, taken: frozenset[str]) -> Place:
+        """The scope of the layers of a labelled pipeline, in which branches have the labels `taken`."""
+        return Place(path, self.frames, self.repeats, self.turns, taken)
 
     def block(self, path: str, span: Span, taken: frozenset[str]) -> Place:
         """The scope of a block's body, called at a span."""
@@ -69,23 +69,24 @@ def labels(body: tuple[syntax.Statement, ...]) -> frozenset[str]:
         elif isinstance(statement, syntax.Flow):
             if statement.label is not None:
                 found.add(statement.label.text)
-            found |= _branch_labels(statement.value)
+            found |= branch_labels(statement.value)
         elif isinstance(statement, syntax.Input):
             found.add(statement.name.text if statement.name else "input")
     return frozenset(found)
 
 
-def _branch_labels(expression: syntax.Expression) -> set[str]:
+def branch_labels(expression: syntax.Expression) -> set[str]:
+    """The labels of the branches in a layer expression; a repeat within it has scopes of its own."""
     found: set[str] = set()
     match expression:
         case syntax.Pipeline(items=items):
             for item in items:
-                found |= _branch_labels(item)
+                found |= branch_labels(item)
         case syntax.Branches(branches=branches):
             for branch in branches:
-                found |= _branch_labels(branch.value) | ({branch.label.text} if branch.label else set())
+                found |= branch_labels(branch.value) | ({branch.label.text} if branch.label else set())
         case syntax.Conditional(then=then, otherwise=otherwise):
-            found = _branch_labels(then) | (_branch_labels(otherwise) if otherwise else set())
+            found = branch_labels(then) | (branch_labels(otherwise) if otherwise else set())
         case _:
             pass
     return found

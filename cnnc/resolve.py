@@ -157,9 +157,17 @@ class _Resolver:
                 self._value(layer, _ANY)
 
     def _callee(
-        self, name: syntax.Name, arguments: tuple[syntax.Argument, ...], whole: syntax.Name | syntax.Call
+        self,
+        name: syntax.Name,
+        arguments: tuple[syntax.Argument, ...],
+        whole: syntax.Name | syntax.Call,
+        *,
+        partial: bool = False,
     ) -> None:
-        """Check a layer's name and bind its arguments. A name that stands for a value is left to the expansion."""
+        """Check a layer's name and bind its arguments. A name that stands for a value is left to the expansion.
+
+        With `partial` the layer is a value, and whoever uses it may add the arguments that are missing.
+        """
         if name.text in MERGES:
             for argument in arguments:
                 self._layer(argument.value)
@@ -173,7 +181,7 @@ class _Resolver:
             return
         types = dict.fromkeys(range(len(arguments)), _ANY)
         try:
-            matched = bind.match(name.text, parameters, arguments, whole.span)
+            matched = bind.match(name.text, parameters, arguments, whole.span, partial=partial)
             by_argument = {id(a): p for p in parameters for n, a in matched.items() if n == p.name}
             types = {i: by_argument[id(a)].type for i, a in enumerate(arguments)}
         finally:
@@ -212,7 +220,9 @@ class _Resolver:
                 self._value(test, _ANY)
                 self._value(then, type)
                 self._value(otherwise, type)
-            case syntax.Call() | syntax.Pipeline() | syntax.Repeat() | syntax.Branches() | syntax.Conditional():
+            case syntax.Call(function=function, arguments=arguments):
+                self._guarded(lambda: self._callee(function, arguments, expression, partial=True))
+            case syntax.Pipeline() | syntax.Repeat() | syntax.Branches() | syntax.Conditional():
                 self._layer(expression)
             case _:
                 for part in _parts(expression):
