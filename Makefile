@@ -4,7 +4,7 @@ VENV = .venv
 EXTRAS = train,test
 BIN = $(VENV)/bin
 
-.PHONY: help demo test test-slow lint format clean
+.PHONY: help demo test test-slow lint format grammar clean
 
 help:
 	@echo "make demo       train and evaluate a small network on digits, in under a minute"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-slow  the long suites too: fuzzing, the built wheel, training"
 	@echo "make lint       linter and type checker only"
 	@echo "make format     lay the sources out"
+	@echo "make grammar    build the parse table anew after an edit of grammar/cnn.lark"
 	@echo "make clean      remove the virtual environment and what was built"
 
 $(VENV)/.installed: pyproject.toml constraints.txt .ci/venv
@@ -34,6 +35,10 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+grammar: $(VENV)/.installed
+	$(BIN)/python -c "from cnnc import parser_table; parser_table.write()"
+	$(BIN)/cnnc fmt grammar/prelude.cnn specs/*.cnn
 
 clean:
 	rm -rf $(VENV) build dist cnnc.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -55,6 +56,24 @@ def parse(source: Source) -> syntax.File:
     raise CnnError(found)
 
 
+@dataclass(frozen=True)
+class Lexeme:
+    """A token as it stands in the text: its terminal's name and its characters from `start` up to `end`."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+def lexemes(source: Source) -> list[Lexeme]:
+    """The tokens of a file that parses, line ends left out. Raises CnnError as `parse` does."""
+    parse(source)
+    layout = _Layout(source)
+    _parse(source.text, layout)
+    return [Lexeme(t.type, str(t), t.start_pos or 0, t.end_pos or 0) for t in layout.seen if t.type != "_NEWLINE"]
+
+
 class _Fault(Exception):
     """A fault that the layout finds before the parser does."""
 
@@ -97,6 +116,7 @@ class _Layout:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.open: list[Token] = []
+        self.seen: list[Token] = []
 
     def join(self, stream: Iterator[Token]) -> Iterator[Token]:
         """The tokens without the line ends that are inside () and [], or after `{`, `,` and `|`."""
@@ -112,6 +132,7 @@ class _Layout:
             elif token in _OPENING and token.type != "STRING":
                 self._close(token)
             previous = token.type
+            self.seen.append(token)
             yield token
         if self.open:
             self._unclosed(None)

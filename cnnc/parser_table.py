@@ -1,6 +1,6 @@
 """The parse table of grammar/cnn.lark, kept beside it as JSON: to build it takes ten times as long as to read it.
 
-`python -m cnnc.parser_table` writes it anew; a table of another grammar or another lark is not used.
+`make grammar` writes it anew; a table of another grammar or another lark is not used.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ def build(grammar: str) -> str:
     return json.dumps({"of": _identity(grammar), "data": data, "memo": memo}, separators=(",", ":")) + "\n"
 
 
-if __name__ == "__main__":
-    here = Path(__file__).parent / "grammar"
-    here.joinpath("cnn.lalr.json").write_text(build((here / "cnn.lark").read_text(encoding="utf-8")), encoding="utf-8")
+def write() -> None:
+    """Write the table anew beside the grammar: `make grammar`."""
+    folder = Path(__file__).parent / "grammar"
+    grammar = (folder / "cnn.lark").read_text(encoding="utf-8")
+    (folder / "cnn.lalr.json").write_text(build(grammar), encoding="utf-8")
