@@ -1,0 +1,72 @@
+"""`cnnc show`: a network as a table, as a picture, or as a spec written out."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from cnnc import summary
+from cnnc.cli.options import format_option, spec_options
+from cnnc.ir import Graph
+from cnnc.loading import find, load_spec
+from cnnc.overrides import Overrides
+
+
+@click.command("show")
+@spec_options
+@click.option("--all", "unfold", is_flag=True, help="Show every repeat by itself.")
+@click.option("--expand", is_flag=True, help="Print the spec with blocks, stages and scaling written out.")
+@click.option(
+    "--graph", "picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw it: FILE.svg, .png or .mmd."
+)
+@format_option("table", "json")
+def show(
+    spec: str,
+    overrides: Overrides,
+    unfold: bool,
+    expand: bool,
+    picture: Path | None,
+    format: Literal["table", "json"],
+) -> None:
+    """Show the layers of SPEC with their shapes, parameters and multiply-accumulates (MACs).
+
+    Turns of a repeat that are alike are one line; the numbers are those of one turn, the totals those of all.
+    """
+    if expand and (picture or format == "json"):
+        raise click.UsageError("--expand prints a spec: leave --graph and --format out")
+    if picture is not None:
+        _check_format(picture)
+    net = load_spec(find(spec), overrides)
+    if expand:
+        from cnnc.printer import print_spec
+
+        click.echo(print_spec(net.graph, net.recipe), nl=False)
+    elif picture is not None:
+        _draw(net.graph, picture)
+    elif format == "json":
+        import json
+
+        click.echo(json.dumps(summary.to_json(net.graph), indent=2))
+    else:
+        widest = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        click.echo(summary.render(net.graph, unfold, widest))
+
+
+def _check_format(picture: Path) -> None:
+    from cnnc.drawing import FORMATS
+
+    if picture.suffix.removeprefix(".").lower() not in FORMATS:
+        endings = ", ".join(f".{each}" for each in FORMATS)
+        raise click.BadParameter(f"`{picture}` does not end in {endings}", param_hint="'--graph'")
+
+
+def _draw(graph: Graph, picture: Path) -> None:
+    from cnnc.drawing import draw
+    from cnnc.files import write_atomically
+
+    write_atomically(picture, draw(graph, picture.suffix.removeprefix(".").lower()))
+    click.echo(f"drew {picture}")
