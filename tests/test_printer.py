@@ -40,7 +40,8 @@ def test_every_way_to_write_an_attribute_reads_back() -> None:
     gelu(approximate=true)
     pad([[0, 1], [1, 0]], value=0.5) | conv(3, 8, padding=[0, 1]) | avgpool(2, stride=1, count_padding=true)
     b: resize(scale=2, method=bilinear) | maxpool(3) | attention(heads=2, key_features=3)
-    add(a | resize(size=4x4), b | resize(size=4x4), in | conv(1, 8) | resize(size=4x4)) | leaky_relu(0.25) | flatten | dense(3, bias=true)
+    add(a | resize(size=4x4), b | resize(size=4x4), in | conv(1, 8) | resize(size=4x4)) | leaky_relu(0.25)
+    flatten | dense(3, bias=true)
     """
     graph = load_text(text).graph
     assert structure(load_text(print_spec(graph)).graph) == structure(graph)
