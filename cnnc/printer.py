@@ -59,8 +59,11 @@ def _word(name: str) -> str:
 
 
 _KEYWORDS = frozenset(
-    ["model", "block", "scale", "variants", "train", "expect", "import", "input", "output", "if", "else", "x", "in"]
-    + ["add", "concat", "mul", "true", "false", "not", "and", "or", "stage", "repeat", "progress"]
+    re.findall(
+        r"\w+",
+        "model block scale variants train expect import input output if else add concat mul in true false not and or x "
+        "stage repeat progress",
+    )
 )
 
 
