@@ -22,12 +22,11 @@ model digits(classes=10) {
 
 train {
   data      digits
-  augment   pad_crop(1)
-  loss      cross_entropy
+  loss      cross_entropy(label_smoothing=0.1)
   optimizer adamw(weight_decay=0.01)
   schedule  cosine(peak=0.005, warmup=1)
-  batch     64
-  epochs    20
+  batch     32
+  epochs    12
 }
 """
 
