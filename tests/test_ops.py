@@ -218,3 +218,8 @@ def test_presets_become_numbers() -> None:
 def test_squeeze_and_excite_broadcasts() -> None:
     assert shape_of(ops.Mul(), (56, 56, 64), (1, 1, 64)) == (56, 56, 64)
     assert shape_of(ops.Mul(), (1, 1, 64), (56, 56, 1)) == (56, 56, 64)
+
+
+def test_a_gate_counts_a_product_for_each_value() -> None:
+    assert ops.Mul().macs((7, 7, 32), (7, 7, 32), (1, 1, 32)) == 7 * 7 * 32
+    assert ops.Add().macs((7, 7, 32), (7, 7, 32), (7, 7, 32)) == 0

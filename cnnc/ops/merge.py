@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from cnnc.ops.base import Op, OpError, Shape, format_shape
 
 
@@ -37,6 +39,10 @@ class Mul(Op):
                 raise OpError(_disagreement(self, first, other))
             first = tuple(map(max, first, other))
         return first
+
+    def macs(self, output: Shape, *inputs: Shape) -> int:
+        """A product for each value and each input after the first, as the papers with squeeze-and-excite count."""
+        return prod(output) * (len(inputs) - 1)
 
 
 class Concat(Op):
