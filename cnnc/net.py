@@ -64,7 +64,8 @@ class Net:
     ) -> Any:
         """What the network makes of a batch: a pure function, for use under `jax.jit`, `grad` and `vmap`.
 
-        Called on arrays it compiles itself; inside a transformation of yours it is plain operations.
+        Called on arrays it compiles itself; inside a transformation of yours it is plain operations. Compile a training
+        step of your own with `cnnc.backends.jax.compile.jit`: on a CPU that is `jax.jit`, two to three times faster.
 
         Args:
             weights: as `init` makes them.

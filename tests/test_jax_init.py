@@ -87,12 +87,12 @@ def test_every_array_is_float32_of_the_declared_shape() -> None:
     assert {str(array.dtype) for arrays in weights.values() for array in arrays.values()} == {"float32"}
 
 
-def test_three_hundred_convolutions_are_drawn_in_a_second() -> None:
+def test_three_hundred_convolutions_are_drawn_in_seconds() -> None:
     net = sequential((8, 8, 64), *[ops.Conv((3,), 64)] * 300)
     net.init(0)
     start = time.perf_counter()
     net.init(1)
-    assert time.perf_counter() - start < 3  # 0.2 s on an idle core; each compiled by itself they take a minute
+    assert time.perf_counter() - start < 5  # 0.3 s on an idle core; each compiled by itself they take a minute
 
 
 def test_a_negative_seed_is_refused() -> None:
