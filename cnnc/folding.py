@@ -12,11 +12,15 @@ from cnnc.ops import Op, Shape
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns `first` up to `last` of a group, all alike; `items` are those of the first."""
+    """The turns `first` up to `last` of a group, all alike.
+
+    `items` are those of the first; `nodes` are all of them, turn after turn.
+    """
 
     first: int
     last: int
     items: tuple[Item, ...]
+    nodes: tuple[Node, ...]
 
     @property
     def count(self) -> int:
@@ -60,7 +64,8 @@ def _turns(graph: Graph, nodes: Sequence[Node], depth: int) -> Iterator[Turns]:
     turns = [(index, tuple(run)) for index, run in groupby(nodes, lambda node: node.repeats[depth].index)]
     for _, alike in groupby(turns, lambda turn: _structure(graph, turn[1], depth)):
         (first, members), *others = alike
-        yield Turns(first, others[-1][0] if others else first, tuple(_items(graph, members, depth + 1)))
+        nodes = (*members, *(node for _, more in others for node in more))
+        yield Turns(first, others[-1][0] if others else first, tuple(_items(graph, members, depth + 1)), nodes)
 
 
 _Structure = tuple[tuple[Op, tuple[int | Shape, ...], tuple[int, ...]], ...]

@@ -58,7 +58,7 @@ def _part(graph: Graph, title: str, items: Sequence[Item]) -> Part:
     shape = format_shape([*flatten(items)][-1].shape)
     if isinstance(first, Group):
         lines, notes = merge_turns([(turns, lines_of(graph, turns.items)) for turns in first.turns])
-        return Part("repeat", title, shape, lines, notes, first.count)
+        return Part("repeat" if first.count > 1 else "layers", title, shape, lines, notes, first.count)
     if isinstance(first.op, Input):
         return Part("input", title, shape)
     return Part("layers", title, shape, lines_of(graph, items))

@@ -9,43 +9,91 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from cnnc.caption import caption
-from cnnc.folding import Item, Turns
+from cnnc.folding import Group, Item, Turns
 from cnnc.ir import Graph, Node
 from cnnc.ops import Add, Concat, Dense, Mul
 
 Kind = Literal["window", "dense", "merge", "other"]
 
-LONGEST: Final = 46
-"""Characters of a line; what is longer ends in an ellipsis."""
+_SHORT: Final = 18
+"""Characters of a norm or an activation; what is longer is shown by its name alone."""
 _MOST_LINES: Final = 24
-_MOST_NOTES: Final = 4
+_MOST_NOTES: Final = 5
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
 class Line:
-    """`sources` are the places of the lines it reads, -1 standing for what comes into the box."""
+    """`count` times the same; `sources` are the places of the lines it reads, -1 standing for the box's input."""
 
     text: str
     kind: Kind
     sources: tuple[int, ...]
+    count: int = 1
+
+    @property
+    def shown(self) -> str:
+        """The text with its count, as a spec would write it."""
+        if self.count == 1:
+            return self.text
+        return f"{self.count} x ({self.text})" if "|" in self.text else f"{self.count} x {self.text}"
 
 
 def lines_of(graph: Graph, items: Iterable[Item]) -> tuple[Line, ...]:
     """The lines of nodes and of the repeats inside them, whose turns are shown once with their count."""
     lines: list[Line] = []
     home: dict[str, int] = {}
-    last = ""
-    for node, count in _counted(items, 1):
-        sources = tuple(dict.fromkeys(home.get(name, -1) for name in node.inputs))
-        text = caption(node.op) + (f" x {count}" if count > 1 else "")
-        if lines and node.inputs == (last,) and count == 1 and _follows(graph, node):
-            lines[-1] = replace(lines[-1], text=f"{lines[-1].text} | {text}")
+    _write(graph, items, 1, lines, home)
+    return _shortened(_joined(lines))
+
+
+def _write(graph: Graph, items: Iterable[Item], count: int, lines: list[Line], home: dict[str, int]) -> None:
+    """Add the lines of items to `lines`, and the line of every node to `home`."""
+    last: Node | None = None
+    for item in items:
+        if isinstance(item, Group):
+            for turns in item.turns:
+                _write(graph, turns.items, count * turns.count, lines, home)
+                first = turns.nodes[: len(turns.nodes) // turns.count]
+                home |= {node.name: home[first[i % len(first)].name] for i, node in enumerate(turns.nodes)}
+            last = None
+            continue
+        if last is not None and item.inputs == (last.name,) and _shares_line(graph, last, item):
+            lines[-1] = replace(lines[-1], text=f"{lines[-1].text} | {_short(item)}")
         else:
-            lines.append(Line(text, _kind(graph, node), sources))
-        home[node.name] = len(lines) - 1
-        last = node.name if len(graph.consumers[node.name]) == 1 else ""
-    return _shortened(lines)
+            sources = tuple(dict.fromkeys(home.get(name, -1) for name in item.inputs))
+            text = _short(item) if _keeps_shape(graph, item) else caption(item.op)
+            lines.append(Line(text, _kind(graph, item), sources, count))
+        home[item.name] = len(lines) - 1
+        last = item
+
+
+def _shares_line(graph: Graph, last: Node, node: Node) -> bool:
+    return len(graph.consumers[last.name]) == 1 and _keeps_shape(graph, node)
+
+
+def _keeps_shape(graph: Graph, node: Node) -> bool:
+    """Whether a layer is one that follows others on their line: it keeps its input's shape and has no kernel."""
+    return graph.input_shapes(node) == (node.shape,) and "kernel" not in graph.weights(node)
+
+
+def _short(node: Node) -> str:
+    text = caption(node.op)
+    return text if len(text) <= _SHORT else node.op.name
+
+
+def _joined(lines: Sequence[Line]) -> list[Line]:
+    """The lines, those in a row that say the same as one, as long as nothing else reads between them."""
+    readers = Counter(source for line in lines for source in line.sources)
+    joined: list[Line] = []
+    places: dict[int, int] = {-1: -1}
+    for place, line in enumerate(lines):
+        if place and line.sources == (place - 1,) and readers[place - 1] == 1 and line.text == lines[place - 1].text:
+            joined[-1] = replace(joined[-1], count=joined[-1].count + line.count)
+        else:
+            joined.append(replace(line, sources=tuple(dict.fromkeys(places[source] for source in line.sources))))
+        places[place] = len(joined) - 1
+    return joined
 
 
 def merge_turns(turns: Sequence[tuple[Turns, tuple[Line, ...]]]) -> tuple[tuple[Line, ...], tuple[str, ...]]:
@@ -55,16 +103,20 @@ def merge_turns(turns: Sequence[tuple[Turns, tuple[Line, ...]]]) -> tuple[tuple[
     """
     groups: dict[object, list[tuple[Turns, tuple[Line, ...]]]] = {}
     for turn in turns:
-        groups.setdefault(tuple((_NUMBER.sub("#", line.text), line.sources) for line in turn[1]), []).append(turn)
+        groups.setdefault(tuple((_NUMBER.sub("#", line.shown), line.sources) for line in turn[1]), []).append(turn)
     typical = max(groups.values(), key=lambda group: (sum(turns.count for turns, _ in group), group[0][0].first))
     shown = _ranged([lines for _, lines in typical])
-    notes = []
+    notes: list[str] = []
     for group in groups.values():
         if group is not typical:
             first, last = group[0][0].first, group[-1][0].last
-            notes.append(f"turn {first} has" if first == last else f"turns {first} to {last} have")
-            notes.extend(_lacking(shown, _ranged([lines for _, lines in group])))
-    return shown, tuple(notes[:_MOST_NOTES])
+            lacking = [*_lacking(shown, _ranged([lines for _, lines in group]))]
+            if lacking:
+                notes.append(f"turn {first} has" if first == last else f"turns {first} to {last} have")
+                notes.extend(lacking)
+    if len(notes) > _MOST_NOTES:
+        notes[_MOST_NOTES - 1 :] = ["..."]
+    return shown, tuple(notes)
 
 
 def _lacking(shown: Sequence[Line], other: Sequence[Line]) -> Iterator[str]:
@@ -75,20 +127,6 @@ def _lacking(shown: Sequence[Line], other: Sequence[Line]) -> Iterator[str]:
             here[line.text] -= 1
         else:
             yield f"branch {line.text}" if place and line.sources == (-1,) else line.text
-
-
-def _counted(items: Iterable[Item], count: int) -> Iterator[tuple[Node, int]]:
-    for item in items:
-        if isinstance(item, Node):
-            yield item, count
-        else:
-            for turns in item.turns:
-                yield from _counted(turns.items, count * turns.count)
-
-
-def _follows(graph: Graph, node: Node) -> bool:
-    """Whether a layer shares the line of the one it reads: it keeps the shape and has no kernel, as norms do."""
-    return graph.input_shapes(node) == (node.shape,) and "kernel" not in graph.weights(node)
 
 
 def _kind(graph: Graph, node: Node) -> Kind:
@@ -102,7 +140,8 @@ def _kind(graph: Graph, node: Node) -> Kind:
 def _ranged(turns: Sequence[tuple[Line, ...]]) -> tuple[Line, ...]:
     """Lines that differ in numbers alone as one, `16..256` for a number that goes from the one to the other."""
     return tuple(
-        replace(first, text=_spanned(first.text, last.text)) for first, last in zip(turns[0], turns[-1], strict=True)
+        replace(first, text=_spanned(first.shown, last.shown), count=1)
+        for first, last in zip(turns[0], turns[-1], strict=True)
     )
 
 

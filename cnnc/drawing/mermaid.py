@@ -35,7 +35,7 @@ def _texts(part: Part) -> Iterator[str]:
         yield f"{part.title}{count}"
     for place, line in enumerate(part.lines):
         skips = [source for source in line.sources if source != place - 1]
-        yield line.text + "".join(" + input" if source < 0 else f" + line {source + 1}" for source in skips)
+        yield line.shown + "".join(" + input" if source < 0 else f" + line {source + 1}" for source in skips)
 
 
 def _escaped(text: str) -> str:

@@ -81,7 +81,7 @@ def _is_bare(part: Part) -> bool:
 
 
 def _end_text(part: Part) -> str:
-    return f"{part.title}  {part.shape}"
+    return f"{part.title} {part.shape}"
 
 
 def _count(part: Part) -> str:
@@ -99,7 +99,7 @@ def _clip(text: str) -> str:
 
 
 def _pill_width(lines: Sequence[Line]) -> float:
-    return max(len(_clip(line.text)) for line in lines) * CHARACTER * _TEXT + 20
+    return max(len(_clip(line.shown)) for line in lines) * CHARACTER * _TEXT + 20
 
 
 def _lanes(lines: Sequence[Line]) -> dict[tuple[int, int], int]:
@@ -120,7 +120,7 @@ def _draw_lines(lines: Sequence[Line], centre: float, top: float) -> Iterator[Sh
         if place and place - 1 in line.sources:
             yield Curve(((centre, middle - _STEP + _PILL / 2), (centre, middle - _PILL / 2)))
         yield Box(centre - width / 2, middle - _PILL / 2, width, _PILL, 6, *_PILLS[line.kind])
-        yield Text(centre, middle, _clip(line.text), _TEXT, "middle")
+        yield Text(centre, middle, _clip(line.shown), _TEXT, "middle")
     if any(-1 in line.sources for line in lines[1:]):
         yield Curve(((centre, top - 14), (centre, top)))
     for (source, target), lane in _lanes(lines).items():
