@@ -6,7 +6,7 @@ repeat one box with a count and the lines of its typical turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,14 +75,10 @@ def _stretches(graph: Graph) -> Iterator[tuple[str, Sequence[Item], Sequence[Nod
     start = end = 0
     for item in fold(graph):
         alone = isinstance(item, Group) or isinstance(item.op, Input)
-        joins = start < end and not alone and nodes[end - 1].name not in shown
-        if not (
-            joins and _continues(graph, nodes[end - 1], nodes[end], any(places[i] >= start for i in nodes[end].inputs))
-        ):
-            if start < end:
-                yield _label(nodes[start]), nodes[start:end], nodes[start:end]
+        if start < end and (alone or nodes[end - 1].name in shown or not _continues(graph, places, start, end)):
+            yield _label(nodes[start]), nodes[start:end], nodes[start:end]
             start = end
-        end = _end(nodes, end, item)
+        end += sum(len(turns.nodes) for turns in item.turns) if isinstance(item, Group) else 1
         if alone:
             yield item.name, (item,), nodes[start:end]
             start = end
@@ -90,28 +86,19 @@ def _stretches(graph: Graph) -> Iterator[tuple[str, Sequence[Item], Sequence[Nod
         yield _label(nodes[start]), nodes[start:end], nodes[start:end]
 
 
-def _end(nodes: Sequence[Node], start: int, item: Item) -> int:
-    """Where the nodes that an item of the tree stands for end."""
-    end = start + 1
-    while (
-        isinstance(item, Group)
-        and end < len(nodes)
-        and nodes[end].repeats[:1]
-        and nodes[end].repeats[0].group == item.name
-    ):
-        end += 1
-    return end
-
-
 def _label(node: Node) -> str:
     return node.name.partition(".")[0] if "." in node.name else ""
 
 
-def _continues(graph: Graph, last: Node, node: Node, reads: bool) -> bool:
-    """Whether a layer belongs to the box of the last: it has its label, and no other box reads the last.
+def _continues(graph: Graph, places: Mapping[str, int], start: int, end: int) -> bool:
+    """Whether the layer at `end` belongs to the box that begins at `start`.
 
-    Without a label it must be one that `reads` of the box.
+    It has the same label, no other box reads what is before it, and it reads nothing from outside that the box's first
+    layer does not. Without a label it must read of the box.
     """
+    first, last, node = graph.nodes[start], graph.nodes[end - 1], graph.nodes[end]
     label = _label(last)
     private = all(_label(reader) == label and not reader.repeats for reader in graph.consumers[last.name])
-    return _label(node) == label and private and (reads or bool(label))
+    outside = {name for name in node.inputs if places[name] < start}
+    reads = len(outside) < len({*node.inputs})
+    return _label(node) == label and private and outside <= {*first.inputs} and (reads or bool(label))
