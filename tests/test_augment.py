@@ -58,7 +58,7 @@ def test_seed_epoch_index_and_stream_each_change_the_numbers() -> None:
 
 @pytest.mark.parametrize("entries", ENTRIES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_a_pictures_change_depends_on_its_own_index_alone(entries: Sequence[Augment], dtype: type) -> None:
+def test_a_pictures_change_depends_on_its_own_index_alone(entries: Sequence[Augment], dtype: type[np.generic]) -> None:
     pictures = batch().astype(dtype)
     indices = np.arange(100, 164)
     whole = augment(pictures, entries, Draw(5, 2, indices))
