@@ -381,11 +381,12 @@ class Expander:
     def _operator(
         self, kind: type[Op], given: tuple[Given, ...], site: Scope, span: Span, x: Flowing, use: Use
     ) -> Flowing:
+        name = kind.names[0]
+        if name in MERGES:
+            message = f"`{name}` joins branches, or results at the start of a line or branch"
+            raise CnnError.of("arity", message, span, help=f"{name} {{ ... }} with a branch a line, or {name}(a, b)")
         parameters = signature_of(kind)
-        found = bind.match(kind.names[0], parameters, [g.argument for g in given], span)
-        if kind.names[0] in MERGES:
-            message = f"`{kind.names[0]}` joins branches: {kind.names[0]} {{ ... }}, or results: {kind.names[0]}(a, b)"
-            raise CnnError.of("arity", message, span)
+        found = bind.match(name, parameters, [g.argument for g in given], span)
         tensor = self._tensor(x, span, site)
         scopes = {id(g.argument): g.scope for g in given}
         attributes: dict[str, Any] = {}
