@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from cnnc import __version__
 from cnnc.cli.report import report
 from cnnc.diagnostics import CnnError, did_you_mean
 
@@ -66,9 +67,7 @@ class Commands(click.Group):
 
 def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"cnnc {version('cnnc')}")
+        click.echo(f"cnnc {__version__}")
         ctx.exit()
 
 

@@ -17,6 +17,8 @@ Kind = Literal["window", "dense", "merge", "other"]
 
 _SHORT: Final = 18
 """Characters of a norm or an activation; what is longer is shown by its name alone."""
+_LONG: Final = 46
+"""Characters of a line; from there on names alone follow."""
 _MOST_LINES: Final = 24
 _MOST_NOTES: Final = 5
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
@@ -59,7 +61,9 @@ def _write(graph: Graph, items: Iterable[Item], count: int, lines: list[Line], h
             last = None
             continue
         if last is not None and item.inputs == (last.name,) and _shares_line(graph, last, item):
-            lines[-1] = replace(lines[-1], text=f"{lines[-1].text} | {_short(item)}")
+            longer = f"{lines[-1].text} | {_short(item)}"
+            brief = f"{lines[-1].text} | {item.op.name}"
+            lines[-1] = replace(lines[-1], text=longer if len(longer) <= _LONG else brief)
         else:
             sources = tuple(dict.fromkeys(home.get(name, -1) for name in item.inputs))
             text = _short(item) if _keeps_shape(graph, item) else caption(item.op)

@@ -1,0 +1,112 @@
+"""Which module may import which, who prints, and what a start of the program leaves unimported."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {"cnnc": ROOT / "cnnc", **{f"cnnc.{name}": ROOT / name for name in ("backends", "grammar", "specs")}}
+LAYERS = (
+    "diagnostics signature overrides files",
+    "ops recipe",
+    "grammar specs syntax lalr parser_table parser_tree parser_messages parser fmt",
+    "ir ir_tokens ir_text",
+    "values arithmetic bind scaling namespace evaluate place build timm_blocks expand",
+    "train_section resolve budget model",
+    "caption boxes folding summary drawing printer",
+    "backends net backends.reference backends.jax",
+    "loading cnnc",
+    "weights data training cli",
+)
+"""From the foundation up: a module imports from those before it, and within its own package."""
+PARTS = [name if name == "cnnc" else f"cnnc.{name}" for layer in LAYERS for name in layer.split()]
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    for package, folder in FOLDERS.items():
+        for path in sorted(folder.rglob("*.py")):
+            name = ".".join([package, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__")
+            if package != "cnnc" or not name.startswith(tuple(FOLDERS)[1:]):
+                yield name, path
+
+
+MODULES = dict(_modules())
+
+
+def _part(module: str) -> str:
+    """The entry of the layers that a module is or lies in: the longest that matches."""
+    if module == "cnnc":
+        return module
+    return max((part for part in PARTS if f"{module}.".startswith(f"{part}.") and part != "cnnc"), key=len, default="")
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    """What a module imports of the project when it runs, wherever in it."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.ImportFrom) and child.module and child.module.partition(".")[0] == "cnnc":
+            for alias in child.names:
+                inner = f"{child.module}.{alias.name}"
+                yield inner if inner in MODULES else child.module
+        elif isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names if alias.name.partition(".")[0] == "cnnc")
+        yield from _imports(child)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_those_below_it(module: str) -> None:
+    own = _part(module)
+    assert own, f"{module} is not in LAYERS"
+    for imported in _imports(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        part = _part(imported)
+        assert part == own or PARTS.index(part) < PARTS.index(own), f"{module} imports {imported}"
+
+
+def test_operators_know_nothing_of_spans() -> None:
+    for module in MODULES:
+        if _part(module) == "cnnc.ops":
+            parts = {_part(name) for name in _imports(ast.parse(MODULES[module].read_text(encoding="utf-8")))}
+            assert parts <= {"cnnc.ops", "cnnc.signature"}, module
+
+
+def test_backends_know_nothing_of_each_other() -> None:
+    for module in MODULES:
+        for imported in _imports(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+            if module.startswith("cnnc.backends.") and imported.startswith("cnnc.backends."):
+                assert _part(imported) == _part(module), f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if _part(name) != "cnnc.cli"])
+def test_only_the_command_line_prints(module: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in ("print", "sys.stdout.write", "sys.stderr.write"), f"{module} prints"
+
+
+HEAVY = ("jax", "keras", "matplotlib", "numpy", "optax", "PIL", "rich", "sklearn", "tensorflow", "torch")
+
+
+def _imported_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+def test_import_leaves_the_heavy_packages_out() -> None:
+    assert _imported_by("import cnnc").isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["check", "resnet50"], ["show", "resnet50"], ["list"], ["fmt", "--check", "-"], ["-h"]]
+)
+def test_commands_that_compute_nothing_leave_the_heavy_packages_out(arguments: list[str]) -> None:
+    code = "import io; from cnnc.cli import main\nsys.stdin = io.StringIO('')\n"
+    code += f"try: main({arguments})\nexcept SystemExit: pass"
+    assert _imported_by(code).isdisjoint(HEAVY)
