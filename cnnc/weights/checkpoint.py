@@ -5,6 +5,7 @@ The format holds arrays and strings and nothing that runs (https://huggingface.c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from cnnc.diagnostics import CnnError
 from cnnc.files import write_atomically
@@ -26,11 +26,11 @@ _SHOWN = 5
 def save_weights(path: Path, weights: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, str]) -> None:
     """Write weights, by node and short name, atomically."""
     flat = {
-        f"{node}.{short}": np.ascontiguousarray(array, np.float32)
+        f"{node}.{short}": np.ascontiguousarray(array, "<f4")
         for node, arrays in weights.items()
         for short, array in arrays.items()
     }
-    write_atomically(path, save(flat, dict(metadata)))
+    write_atomically(path, _serialized(flat, metadata))
 
 
 def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, str]]:
@@ -57,6 +57,19 @@ def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[
     for name, (node, short) in declared.items():
         weights.setdefault(node, {})[short] = arrays[name]
     return weights, metadata
+
+
+def _serialized(arrays: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file. The library's own writer orders metadata at random; these bytes never differ."""
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name, array in arrays.items():
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    # The data starts at a multiple of 8.
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *(array.tobytes() for array in arrays.values())])
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
