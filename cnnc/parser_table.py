@@ -1,51 +1,30 @@
-"""The parse table of grammar/cnn.lark, kept beside it as JSON: to build it takes ten times as long as to read it.
+"""The parse table of grammar/cnn.lark, kept beside it as JSON, so that lark and its half a second are not needed.
 
-`make grammar` writes it anew; a table of another grammar or another lark is not used.
+`make grammar` writes it anew; a table of another grammar is not used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import lark
-
-_OPTIONS: dict[str, Any] = {"parser": "lalr", "lexer": "contextual", "propagate_positions": True}
+from cnnc.lalr import NAME, Table, make_rule
 
 
-def load(**options: Any) -> lark.Lark:
-    """The parser, with Lark's load-time options (`postlex`, ...): from the table if it is that of the grammar."""
+def load() -> Table:
+    """The table: as it is kept if it is that of the grammar, else built."""
     folder = files("cnnc.grammar")
     grammar = folder.joinpath("cnn.lark").read_text(encoding="utf-8")
-    table = folder.joinpath("cnn.lalr.json")
-    if table.is_file():
-        content = json.loads(table.read_text(encoding="utf-8"))
-        if content["of"] == _identity(grammar):
-            return _deserialize(content, options)
-    return lark.Lark(grammar, **_OPTIONS, **options)
-
-
-def _identity(grammar: str) -> dict[str, str]:
-    return {"grammar": hashlib.sha256(grammar.encode()).hexdigest(), "lark": lark.__version__}
-
-
-def _deserialize(content: dict[str, Any], options: dict[str, Any]) -> lark.Lark:
-    """Lark's own loader; JSON has turned the numbers that are keys into strings."""
-    memo = {int(key): value for key, value in content["memo"].items()}
-    table = content["data"]["parser"]["parser"]
-    table["states"] = {int(key): value for key, value in table["states"].items()}
-    parser: lark.Lark = lark.Lark._load_from_dict(content["data"], memo, **options)  # type: ignore[no-untyped-call]  # lark's own
-    return parser
-
-
-def build(grammar: str) -> str:
-    """The JSON text for a grammar."""
-    parser = lark.Lark(grammar, **_OPTIONS)
-    data, memo = parser.memo_serialize([lark.lexer.TerminalDef, lark.grammar.Rule])
-    return json.dumps({"of": _identity(grammar), "data": data, "memo": memo}, separators=(",", ":")) + "\n"
+    kept = folder.joinpath("cnn.lalr.json")
+    if kept.is_file():
+        content = json.loads(kept.read_text(encoding="utf-8"))
+        if content["grammar"] == _identity(grammar):
+            return _table(content)
+    return _table(json.loads(build(grammar)))
 
 
 def write() -> None:
@@ -53,3 +32,80 @@ def write() -> None:
     folder = Path(__file__).parent / "grammar"
     grammar = (folder / "cnn.lark").read_text(encoding="utf-8")
     (folder / "cnn.lalr.json").write_text(build(grammar), encoding="utf-8")
+
+
+def build(grammar: str) -> str:
+    """The JSON text for a grammar: lark's LALR table, its terminals as one regular expression, its rules in brief."""
+    import lark
+
+    parser = lark.Lark(grammar, parser="lalr")
+    table = parser.parser.parser._parse_table
+    words, patterns = _terminals(parser)
+    numbers = {rule: index for index, rule in enumerate(parser.rules)}
+    order = {state: index for index, state in enumerate(sorted(table.states))}
+    states = [
+        {name: ~numbers[to] if action.name == "Reduce" else order[to] for name, (action, to) in sorted(row.items())}
+        for _, row in sorted(table.states.items())
+    ]
+    rows = sorted({json.dumps(row) for row in states})
+    content = {
+        "grammar": _identity(grammar),
+        "pattern": "|".join(f"(?P<{name}>{pattern})" for name, pattern in patterns),
+        "words": words,
+        "ignored": sorted(parser.ignore_tokens),
+        "rules": [[str(rule.origin.name), len(rule.expansion), _parts(rule)] for rule in parser.rules],
+        "rows": [json.loads(row) for row in rows],
+        "states": [rows.index(json.dumps(row)) for row in states],
+        "start": order[table.start_states["start"]],
+        "end": order[table.end_states["start"]],
+    }
+    return json.dumps(content, separators=(",", ":")) + "\n"
+
+
+def _table(content: dict[str, Any]) -> Table:
+    return Table(
+        re.compile(content["pattern"]),
+        content["words"],
+        frozenset(content["ignored"]),
+        tuple(
+            make_rule(origin, length, [(part, n) for part, n in parts]) for origin, length, parts in content["rules"]
+        ),
+        [content["rows"][row] for row in content["states"]],
+        content["start"],
+        content["end"],
+    )
+
+
+def _identity(grammar: str) -> str:
+    return hashlib.sha256(grammar.encode()).hexdigest()
+
+
+def _terminals(parser: Any) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """The keywords, word by word, and the other terminals' patterns: by priority, the longer before the shorter."""
+    words: dict[str, str] = {}
+    patterns = []
+    for terminal in sorted(parser.terminals, key=lambda t: (-t.priority, -t.pattern.max_width, t.name)):
+        pattern = terminal.pattern.to_regexp()
+        spelt = pattern.removeprefix("(?:").removesuffix(")").split("|")
+        if terminal.name != NAME and all(word.isidentifier() for word in spelt):
+            words.update(dict.fromkeys(spelt, terminal.name))
+        else:
+            patterns.append((terminal.name, pattern))
+    return dict(sorted(words.items())), patterns
+
+
+def _parts(rule: Any) -> list[tuple[str, int]]:
+    """What becomes of a rule's symbols, as lark's trees have it: punctuation goes, `_rules` are spliced."""
+    absent = rule.options.empty_indices or (False,) * len(rule.expansion)
+    parts: list[tuple[str, int]] = []
+    symbols = iter(enumerate(rule.expansion))
+    for is_absent in absent:
+        if is_absent:
+            parts.append(("none", 1))
+            continue
+        index, symbol = next(symbols)
+        if not symbol.is_term:
+            parts.append(("splice" if symbol.name.startswith("_") else "keep", index))
+        elif not symbol.filter_out:
+            parts.append(("keep", index))
+    return parts

@@ -1,4 +1,4 @@
-"""Lark's parse tree to the syntax tree of cnnc/syntax.py."""
+"""The parse tree to the syntax tree of cnnc/syntax.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_DIGITS = 40
 
 
 class TreeReader:
-    """Reads lark trees, which it takes as they are: `data`, `children` and `meta`."""
+    """Reads the trees of one source."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -227,13 +227,14 @@ class TreeReader:
         return str(token).replace("_", "")
 
     def _span(self, tree: Any) -> Span:
-        return Span(self._source, tree.meta.start_pos, tree.meta.end_pos)
+        return Span(self._source, tree.start_pos, tree.end_pos)
 
 
 def _kind(tree: Any) -> str:
-    return str(tree.data)
+    kind: str = tree.data
+    return kind
 
 
 def _given(children: Sequence[Any]) -> list[Any]:
-    """The children that are there: lark puts None where an optional part is absent."""
+    """The children that are there."""
     return [child for child in children if child is not None]
