@@ -167,9 +167,10 @@ class CnnError(Exception):
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
-    """`did you mean ...?` for the candidate nearest to a misspelt word, or None."""
-    near = get_close_matches(word, sorted(set(candidates)), n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else None
+    """`did you mean ...?` for the candidate nearest to a misspelt word, capitals aside, or None."""
+    names = {candidate.lower(): candidate for candidate in sorted(set(candidates))}
+    near = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return f"did you mean `{names[near[0]]}`?" if near else None
 
 
 def render(diagnostic: Diagnostic) -> str:
@@ -212,34 +213,53 @@ def _excerpt(labels: list[Label], primary: Label, width: int) -> Iterator[str]:
     previous: int | None = None
     for number in sorted({_line(label) for label in labels}):
         if previous is not None and number == previous + 2:
-            yield f"{number - 1:>{width}} | {_shown(labels[0].span.source.line(number - 1))}".rstrip()
+            between = labels[0].span.source.line(number - 1)
+            yield f"{number - 1:>{width}} | {_cut(between, *_window(between, 0))}".rstrip()
         elif previous is not None and number > previous + 2:
             yield "..."
-        text = labels[0].span.source.line(number)
-        yield f"{number:>{width}} | {_shown(text)}".rstrip()
         here = [label for label in labels if _line(label) == number]
+        start = end = -1
         for label in sorted(here, key=lambda x: (x is not primary, x.span.start)):
-            yield f"{margin} | {_marks(label, text, '^' if label is primary else '-')}"
+            text, column = label.span.source.line(number), _column(label)
+            if not start <= column <= end:
+                start, end = _window(text, column)
+                yield f"{number:>{width}} | {_cut(text, start, end)}".rstrip()
+            yield f"{margin} | {_marks(label, text, start, end, '^' if label is primary else '-')}"
         previous = number
 
 
-def _marks(label: Label, text: str, mark: str) -> str:
-    source, start = label.span.source, label.span.start
-    column = source.position(start)[1] - 1
-    before, marked = text[:column], text[column : column + label.span.end - start]
-    stroke = mark * max(1, _width(_shown(marked)))
-    return f"{' ' * _width(_shown(before))}{stroke} {label.message}".rstrip()
+def _column(label: Label) -> int:
+    """0-based."""
+    return label.span.source.position(label.span.start)[1] - 1
 
 
-_LONGEST_LINE = 400
+_WIDEST = 160
+_LEFT_OUT = "..."
+
+
+def _window(text: str, column: int) -> tuple[int, int]:
+    """The part of a line that is shown: the whole, or where it is long the part around a column."""
+    if len(text) <= _WIDEST:
+        return 0, len(text)
+    start = max(0, min(column - _WIDEST // 3, len(text) - _WIDEST))
+    return start, start + _WIDEST
+
+
+def _cut(text: str, start: int, end: int) -> str:
+    before, after = _LEFT_OUT if start else "", _LEFT_OUT if end < len(text) else ""
+    return f"{before}{_shown(text[start:end])}{after}"
+
+
+def _marks(label: Label, text: str, start: int, end: int, mark: str) -> str:
+    column = _column(label)
+    before = _cut(text[:column], start, column)
+    marked = text[column : min(column + label.span.end - label.span.start, end)]
+    return f"{' ' * _width(before)}{mark * max(1, _width(_shown(marked)))} {label.message}".rstrip()
 
 
 def _shown(text: str) -> str:
-    """A source line as a terminal can show it: tabs as four blanks, control characters visible."""
-    text = text.replace("\t", "    ")
-    if len(text) > _LONGEST_LINE:
-        text = text[:_LONGEST_LINE] + "..."
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """A part of a source line as a terminal can show it: tabs as four blanks, control characters visible."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.replace("\t", "    "))
 
 
 def _width(text: str) -> int:

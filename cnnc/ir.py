@@ -45,10 +45,22 @@ class Origin:
 
 
 def call_notes(frames: tuple[Frame, ...]) -> tuple[str, ...]:
-    """A chain of calls in words, innermost first."""
-    return tuple(
-        f"in {f.path}, expanded from {f.span.location}: {' '.join(f.span.text.split())[:100]}" for f in reversed(frames)
-    )
+    """A chain of calls in words, innermost first; of a long one both ends."""
+    notes = []
+    for frame in reversed(frames):
+        call = _shortened(" ".join(frame.span.text.split()), 100)
+        notes.append(f"in {_shortened(frame.path, 60)}, expanded from {frame.span.location}: {call}")
+    hidden = len(notes) - 2 * _NOTES_AT_AN_END
+    if hidden > 1:
+        notes[_NOTES_AT_AN_END:-_NOTES_AT_AN_END] = [f"... {hidden} more calls"]
+    return tuple(notes)
+
+
+_NOTES_AT_AN_END = 3
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length // 2]} ... {text[-length // 2 :]}"
 
 
 @dataclass(frozen=True)
