@@ -15,7 +15,7 @@ FOLDERS = {"cnnc": ROOT / "cnnc", **{f"cnnc.{name}": ROOT / name for name in ("b
 LAYERS = (
     "diagnostics signature overrides files",
     "ops recipe",
-    "grammar specs syntax lalr parser_table parser_tree parser_messages parser fmt",
+    "grammar specs syntax lalr parser_table parser_layout parser_tree parser_messages parser fmt",
     "ir ir_tokens ir_text",
     "values arithmetic bind scaling namespace evaluate place build timm_blocks expand",
     "train_section resolve budget model",
