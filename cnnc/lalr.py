@@ -86,15 +86,18 @@ class Table:
     """From a state, a state on it and a terminal to the state that the rungs in between lead to; found as needed."""
 
 
-def tokenize(table: Table, text: str) -> Iterator[Token]:
-    """The tokens of a text. A keyword is still a name; of characters that start no token the first is of type `?`."""
-    position, pattern, ignored = 0, table.pattern, table.ignored
-    while position < len(text):
-        found = pattern.match(text, position)
+def tokenize(table: Table, text: str, start: int, end: int) -> Iterator[Token]:
+    """The tokens of a part of a text.
+
+    A keyword is still a name; of characters that start no token the first is of type `?`.
+    """
+    position, pattern, ignored = start, table.pattern, table.ignored
+    while position < end:
+        found = pattern.match(text, position, end)
         if found is None:
             yield make_token(UNKNOWN, text[position], position)
-            after = pattern.search(text, position + 1)
-            position = after.start() if after else len(text)
+            after = pattern.search(text, position + 1, end)
+            position = after.start() if after else end
             continue
         kind, position = found.lastgroup, found.end()
         assert kind is not None
@@ -138,9 +141,9 @@ class Automaton:
         """Go back."""
         self._states, self._values, self._spans = list(mark.states), list(mark.values), list(mark.spans)
 
-    def finish(self, length: int) -> Tree:
-        """The tree of a text of that length, all of whose tokens were fed. Raises Unexpected where it is too short."""
-        self.feed(make_token(END, "", length))
+    def finish(self, end: int) -> Tree:
+        """The tree of a text that ends there, all of whose tokens were fed. Raises Unexpected where it is too short."""
+        self.feed(make_token(END, "", end))
         tree = self._values[0]
         assert isinstance(tree, Tree)
         return tree

@@ -114,7 +114,7 @@ def _read(path: Path) -> str:
     if path.is_dir():
         raise CnnError.of("spec", f"`{path}` is a folder", help="name a .cnn file in it")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return namespace.read_text(path)
     except FileNotFoundError:
         near = [p.name for p in path.parent.glob("*.cnn")] if path.parent.is_dir() else []
         raise CnnError.of("spec", f"there is no file `{path}`", help=did_you_mean(path.name, near)) from None
@@ -123,7 +123,7 @@ def _read(path: Path) -> str:
             "spec", f"`{path}` is not UTF-8 text: byte {error.start} of it", help="is it a spec?"
         ) from None
     except OSError as error:
-        raise CnnError.of("spec", f"`{path}` cannot be read: {error.strerror}") from None
+        raise CnnError.of("spec", f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
 def examine(spec: Spec, overrides: Overrides, *, budgets: bool = False) -> tuple[Net | None, list[Diagnostic]]:
@@ -131,8 +131,12 @@ def examine(spec: Spec, overrides: Overrides, *, budgets: bool = False) -> tuple
 
     With `budgets` and no flags, every variant is examined as well.
     """
+    found = _Found()
     try:
         loaded = namespace.load(spec.source, spec.folder)
+        found.add(list(loaded.duplicates))
+        for file in loaded.files:
+            found.add(resolve(file, loaded.namespace if file is loaded.file else _namespace_of(loaded, file)))
         model = _model(loaded.file)
         if spec.variant is not None:
             if overrides.variant not in (None, spec.variant):
@@ -142,10 +146,8 @@ def examine(spec: Spec, overrides: Overrides, *, budgets: bool = False) -> tuple
         if overrides.variant is not None:
             find_variant(loaded.file, overrides.variant)
     except CnnError as error:
-        return None, list(error.diagnostics)
-    found = _Found()
-    for file in loaded.files:
-        found.add(resolve(file, loaded.namespace if file is loaded.file else _namespace_of(loaded, file)))
+        found.add(list(error.diagnostics))
+        return None, found.listed()
     found.add(_check_variants(loaded.file))
     found.add(check_rules(loaded.file))
     found.add(list(budget.unusable(loaded.file.expects, tuple(v.name.text for v in loaded.file.variants))))
@@ -202,18 +204,27 @@ def _namespace_of(loaded: Loaded, file: syntax.File) -> namespace.Namespace:
 
 
 def _model(file: syntax.File) -> syntax.Model:
+    """The file's one model. Raises CnnError where there is none, or more of what there can be one of."""
     for many, noun in ((file.models, "model"), (file.trains, "train section"), (file.scales, "scale rule")):
         if len(many) > 1:
-            first, second = many[:2]
+            first, second = (_head(definition) for definition in many[:2])
+            if isinstance(many[0], syntax.Model) and many[0].name is None:
+                message, label = "a file is either a model or bare layers, but this is both", Label(second, "the model")
+                raise CnnError.of("duplicate", message, first, secondary=[label])
             message = f"a file holds one {noun}, but this is the second"
-            if isinstance(first, syntax.Model) and first.name is None:
-                message = "a file is either a model or bare layers, but this is both"
-                first, second = second, first
-            raise CnnError.of("duplicate", message, second.span, secondary=[Label(first.span, "the first")])
+            raise CnnError.of("duplicate", message, second, secondary=[Label(first, "the first")])
     if not file.models:
+        message = "the file describes no model" + (", only blocks" if file.blocks else "")
         help = "model mine { input 32x32x3 ... }, or just its layers"
-        raise CnnError.of("syntax", "the file describes no model", Span(file.source, 0, 0), help=help)
+        raise CnnError.of("syntax", message, Span(file.source, 0, 0), help=help)
     return file.models[0]
+
+
+def _head(definition: syntax.Model | syntax.Train | syntax.Scale) -> Span:
+    """The words that a definition starts with: `model mine`, `train`, the first line of bare layers."""
+    span = definition.span
+    end = next((span.start + i for i, c in enumerate(span.text) if c in "({\n"), span.end)
+    return Span(span.source, span.start, span.start + len(span.source.text[span.start : end].rstrip()))
 
 
 def _check_variants(file: syntax.File) -> list[Diagnostic]:

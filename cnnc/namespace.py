@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from cnnc import syntax
-from cnnc.diagnostics import CnnError, Label, Source, did_you_mean
-from cnnc.parser import parse
+from cnnc.diagnostics import CnnError, Diagnostic, Label, Source, Span, did_you_mean
+from cnnc.parser import LONGEST_FILE, parse, parse_part
 
 PRELUDE = "<prelude>"
 DEEPEST_IMPORTS = 32
+MOST_FILES = 100
 
 
 @dataclass(frozen=True)
@@ -25,46 +27,54 @@ class BlockIn:
 
 @dataclass
 class Namespace:
-    """The blocks of a file by name; what it does not have is looked for in `outer`."""
+    """The blocks of a file by name; what it does not have is looked for in `outer`.
+
+    `unread` are blocks that are parsed when they are asked for.
+    """
 
     blocks: dict[str, BlockIn]
     outer: Namespace | None = None
+    unread: dict[str, Span] = field(default_factory=dict)
 
     def find(self, name: str) -> BlockIn | None:
         """The block of a name."""
+        if name in self.unread:
+            (block,) = parse_part(self.unread.pop(name)).blocks
+            self.blocks[name] = BlockIn(block, self)
         found = self.blocks.get(name)
         return found if found or self.outer is None else self.outer.find(name)
 
     def names(self) -> set[str]:
         """The names of all blocks that are seen."""
-        return set(self.blocks) | (self.outer.names() if self.outer else set())
+        return self.blocks.keys() | self.unread.keys() | (self.outer.names() if self.outer else set())
+
+
+_BLOCK = re.compile(r"^block (\w+)(?:.|\n)*?^}$", re.MULTILINE)
 
 
 @cache
 def prelude() -> Namespace:
-    """The blocks of grammar/prelude.cnn."""
-    text = files("cnnc.grammar").joinpath("prelude.cnn").read_text(encoding="utf-8")
-    namespace = Namespace({})
-    for block in parse(Source(PRELUDE, text)).blocks:
-        namespace.blocks[block.name.text] = BlockIn(block, namespace)
-    return namespace
+    """The blocks of grammar/prelude.cnn, none of them parsed yet: a spec uses few."""
+    source = Source(PRELUDE, files("cnnc.grammar").joinpath("prelude.cnn").read_text(encoding="utf-8"))
+    unread = {found[1]: Span(source, found.start(), found.end()) for found in _BLOCK.finditer(source.text)}
+    return Namespace({}, unread=unread)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A file, its namespace, and all sources that it was made of, itself first."""
+    """A file, its namespace, all files that it was made of, itself first, and the blocks that are defined twice."""
 
     file: syntax.File
     namespace: Namespace
-    sources: tuple[Source, ...]
-    files: tuple[syntax.File, ...] = ()
+    files: tuple[syntax.File, ...]
+    duplicates: tuple[Diagnostic, ...]
 
 
 def load(source: Source, folder: Path | None) -> Loaded:
     """A source parsed, with what it imports from `folder` on. Without a folder nothing can be imported.
 
     Raises:
-        CnnError: of the parser's codes, `import` or `duplicate`.
+        CnnError: of the parser's codes, or `import`.
     """
     return _Loader().load(source, folder, ())
 
@@ -78,29 +88,42 @@ class _Loader:
     def load(self, source: Source, folder: Path | None, chain: tuple[Path, ...]) -> Loaded:
         file = parse(source)
         namespace = Namespace({}, prelude())
-        sources = [source]
         all_files = [file]
-        for statement in file.imports:
-            imported = self._import(statement, folder, chain)
+        duplicates: list[Diagnostic] = []
+        for statement, imported in self._imports(file, folder, chain):
             for name, block in imported.namespace.blocks.items():
-                present = namespace.blocks.get(name)
-                if present is not None and present.definition is not block.definition:
+                present = namespace.blocks.setdefault(name, block)
+                if present.definition is not block.definition:
+                    labels = [Label(present.definition.name.span, "one here")]
+                    labels.append(Label(block.definition.name.span, "another here"))
                     message = f"two imports define the block `{name}`"
-                    first = Label(present.definition.name.span, "one here")
-                    second = Label(block.definition.name.span, "another here")
-                    raise CnnError.of("duplicate", message, statement.span, secondary=[first, second])
-                namespace.blocks[name] = block
-            sources.extend(s for s in imported.sources if s not in sources)
-            all_files.extend(f for f in imported.files if f not in all_files)
+                    duplicates.append(Diagnostic("duplicate", message, Label(statement.span), tuple(labels)))
+            known = {id(f) for f in all_files}
+            all_files.extend(f for f in imported.files if id(f) not in known)
+            duplicates.extend(d for d in imported.duplicates if d not in duplicates)
         for definition in file.blocks:
             name = definition.name.text
-            present = namespace.blocks.get(name)
-            if present is not None:
+            present = namespace.blocks.setdefault(name, BlockIn(definition, namespace))
+            if present.definition is not definition:
                 first = Label(present.definition.name.span, "first here")
                 message = f"the block `{name}` is defined twice"
-                raise CnnError.of("duplicate", message, definition.name.span, secondary=[first])
-            namespace.blocks[name] = BlockIn(definition, namespace)
-        return Loaded(file, namespace, tuple(sources), tuple(all_files))
+                duplicates.append(Diagnostic("duplicate", message, Label(definition.name.span), (first,)))
+        return Loaded(file, namespace, tuple(all_files), tuple(duplicates))
+
+    def _imports(
+        self, file: syntax.File, folder: Path | None, chain: tuple[Path, ...]
+    ) -> list[tuple[syntax.Import, Loaded]]:
+        """What each import brings. Raises CnnError with the faults of all of them."""
+        found: list[Diagnostic] = []
+        imports = []
+        for statement in file.imports:
+            try:
+                imports.append((statement, self._import(statement, folder, chain)))
+            except CnnError as error:
+                found.extend(d for d in error.diagnostics if d not in found)
+        if found:
+            raise CnnError(found)
+        return imports
 
     def _import(self, statement: syntax.Import, folder: Path | None, chain: tuple[Path, ...]) -> Loaded:
         span = statement.span
@@ -114,9 +137,11 @@ class _Loader:
         if len(chain) >= DEEPEST_IMPORTS:
             raise CnnError.of("limit", f"imports nest more than {DEEPEST_IMPORTS} deep", span)
         if path not in self.done:
+            if len(self.done) >= MOST_FILES:
+                raise CnnError.of("limit", f"more than {MOST_FILES} files are imported", span)
             text = _read(path, statement)
             name = str(folder / statement.path)
-            loaded = self.load(Source(name, text), path.parent, (*chain, path))
+            loaded = self.load(Source(name, text), (folder / statement.path).parent, (*chain, path))
             if loaded.file.models and loaded.file.models[0].name is None:
                 message = f"`{shown}` has layers outside of a block; an import brings blocks only"
                 raise CnnError.of("import", message, span)
@@ -134,8 +159,16 @@ def _read(path: Path, statement: syntax.Import) -> str:
             help = did_you_mean(path.name, [p.name for p in path.parent.glob("*.cnn")])
         raise CnnError.of("import", f"there is no file `{shown}`", span, help=help)
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except UnicodeDecodeError:
         raise CnnError.of("import", f"`{shown}` is not UTF-8 text", span) from None
     except OSError as error:
-        raise CnnError.of("import", f"`{shown}` cannot be read: {error.strerror}", span) from None
+        raise CnnError.of(
+            "import", f"`{shown}` cannot be read: {(error.strerror or str(error)).lower()}", span
+        ) from None
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, as much of it as is ever parsed. Raises UnicodeDecodeError, OSError."""
+    with path.open(encoding="utf-8-sig") as file:
+        return file.read(LONGEST_FILE + 1)

@@ -24,7 +24,12 @@ def parse(source: Source) -> syntax.File:
     Raises:
         CnnError: `lexical`, `syntax` or `limit`, one diagnostic for each faulty statement.
     """
-    return TreeReader(source).file(_tree(source, Layout(source)))
+    return parse_part(Span(source, 0, len(source.text)))
+
+
+def parse_part(part: Span) -> syntax.File:
+    """The syntax tree of whole definitions of a file. Raises CnnError as `parse` does."""
+    return TreeReader(part.source).file(_tree(part, Layout(part.source)))
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Lexeme:
 def lexemes(source: Source) -> list[Lexeme]:
     """The tokens of a file that parses, line ends left out. Raises CnnError as `parse` does."""
     layout = Layout(source)
-    TreeReader(source).file(_tree(source, layout))
+    TreeReader(source).file(_tree(Span(source, 0, len(source.text)), layout))
     return [Lexeme(t.type, str(t), t.start_pos, t.end_pos) for t in layout.seen if t.type != NEWLINE]
 
 
@@ -49,15 +54,16 @@ def _table() -> Table:
     return parser_table.load()
 
 
-def _tree(source: Source, layout: Layout) -> Tree:
+def _tree(part: Span, layout: Layout) -> Tree:
     """The parse tree. After a fault it goes on with the next statement, to find all faults in one run."""
+    source = part.source
     if len(source.text) > LONGEST_FILE:
-        message = f"a file of {len(source.text):,} characters; at most {LONGEST_FILE:,} are read"
+        message = f"a file of more than {LONGEST_FILE:,} characters"
         raise CnnError.of("limit", message, Span(source, 0, 0))
     automaton = Automaton(_table())
     found: list[Diagnostic] = []
     mark, depth, skipping = automaton.mark(), 0, False
-    for token in layout.join(iter(_tokens(source))):
+    for token in layout.join(iter(_tokens(part))):
         if skipping:
             if token.type == MISMATCHED:
                 raise CnnError(found)
@@ -89,14 +95,15 @@ def _tree(source: Source, layout: Layout) -> Tree:
     if found:
         raise CnnError(found)
     try:
-        return automaton.finish(len(source.text))
+        return automaton.finish(part.end)
     except Unexpected as fault:
         raise CnnError([diagnose(source, fault, layout)[0]]) from None
 
 
-def _tokens(source: Source) -> list[Token]:
-    """The tokens of a file, counted before any is parsed."""
-    tokens = list(islice(tokenize(_table(), source.text), MOST_TOKENS + 1))
+def _tokens(part: Span) -> list[Token]:
+    """The tokens, counted before any is parsed."""
+    source = part.source
+    tokens = list(islice(tokenize(_table(), source.text, part.start, part.end), MOST_TOKENS + 1))
     if len(tokens) > MOST_TOKENS:
         last = tokens[-1]
         message = f"a file of more than {MOST_TOKENS:,} words, numbers and signs"
