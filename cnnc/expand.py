@@ -85,6 +85,9 @@ class Expander:
                 x = self._spoil(statement, scope)
             except Poisoned:
                 x = self._spoil(statement, scope)
+            except LimitReached as reached:
+                reached.span = statement.span
+                raise
         return x
 
     def _spoil(self, statement: syntax.Statement, scope: Scope) -> Poison:
@@ -157,15 +160,15 @@ class Expander:
                 return None
 
     def _pipeline(self, layer: syntax.Pipeline, x: Flowing, scope: Scope, use: Use, may_start: bool) -> Flowing:
-        items = layer.items
-        if may_start:
-            lone = len(items) == 2
-            started = self._start(items[0], x, scope, Use(use.place))
-            if started is not None:
-                x, items = started, items[1:]
-                if lone:
-                    return self.flow(items[0], x, scope, use)
+        first, *items = layer.items
         place = _group(layer, use)
+        started = self._start(first, x, scope, Use(place)) if may_start else None
+        if started is None:
+            items = [first, *items]
+        else:
+            x = started
+            if len(items) == 1 and not isinstance(first, syntax.Call):
+                return self.flow(items[0], x, scope, use)  # `last: stem | relu` is a single layer, named `last`
         for item in items:
             x = self.flow(item, x, scope, Use(place))
         return x
@@ -173,14 +176,14 @@ class Expander:
     def _apply(
         self, name: syntax.Name, given: tuple[Given, ...], scope: Scope, span: Span, x: Flowing, use: Use
     ) -> Flowing:
-        block = scope.namespace.find(name.text)
+        block = None if name.text in OPS else scope.namespace.find(name.text)
         known = block is not None or name.text in OPS
         if name.text in scope.values and (isinstance(scope.values[name.text], Layer | Tensor | Poison) or not known):
             return self._apply_value(name, given, scope, span, x, use)
-        if block is not None:
-            return self._block(block, given, scope, span, x, use)
         if name.text in OPS:
             return self._operator(OPS[name.text], given, scope, span, x, use)
+        if block is not None:
+            return self._block(block, given, scope, span, x, use)
         if name.text == IDENTITY:
             bind.match(IDENTITY, (), [g.argument for g in given], span)
             return x
@@ -225,6 +228,9 @@ class Expander:
         counts = evaluate(layer.count, scope)
         by_stage = isinstance(counts, list)
         stages = counts if isinstance(counts, list) else [counts]
+        if not stages:
+            message = f"`{' '.join(layer.count.span.text.split())}` lists no stages"
+            raise CnnError.of("arity", message, layer.count.span)
         path = use.path or use.place.fresh(_kind(layer.body))
         scaled = [self._turns(written, scope, layer.count, use.place) for written in stages]
         done, total = 0, sum(scaled)
@@ -245,7 +251,7 @@ class Expander:
             message = f"a repeat counts in whole numbers, but `{show_value(written)}` is {type_name(written)}"
             raise CnnError.of("type", message, count.span)
         if written < 0:
-            raise CnnError.of("value", f"a repeat of {written} turns", count.span)
+            raise CnnError.of("value", f"a repeat counts from 0, but this is {written}", count.span)
         scaled = scope.scales and not isinstance(written, Count)
         turns = round_repeats(written, self._scale.depth) if scaled and written < MOST_NODES else written
         if turns * place.turns > MOST_NODES:
@@ -281,7 +287,8 @@ class Expander:
             return POISON
         keyword = layer.keyword
         if not results:
-            raise CnnError.of("arity", f"`{keyword.text}` has no branches to join", keyword.span)
+            help = "a branch is a layer, or `identity`, on a line of its own"
+            raise CnnError.of("arity", f"`{keyword.text}` has no branches to join", keyword.span, help=help)
         tensors = [self._tensor(result, span, scope) for result, span in results]
         if len(tensors) == 1:
             return tensors[0]
@@ -454,8 +461,8 @@ def _too_deep(calls: list[str], span: Span) -> CnnError:
     if name in calls[:-1]:
         start = len(calls) - 2 - calls[-2::-1].index(name)
         cycle = " -> ".join(calls[start:])
-        message = f"the block `{name}` calls itself without end: {cycle}"
-        return CnnError.of("recursion", message, span, help=f"blocks call each other at most {DEEPEST_CALLS} deep")
+        message = f"the block `{name}` calls itself, {cycle}, more than {DEEPEST_CALLS} calls deep"
+        return CnnError.of("recursion", message, span, help="an `if` must end it, or write it as a repeat: N x ...")
     return CnnError.of("limit", f"blocks call each other more than {DEEPEST_CALLS} deep", span)
 
 
