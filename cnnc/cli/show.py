@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Literal
@@ -52,8 +51,7 @@ def show(
 
         click.echo(json.dumps(summary.to_json(net.graph), indent=2))
     else:
-        widest = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo(summary.render(net.graph, unfold, widest))
+        click.echo(summary.render(net.graph, unfold, _columns()))
 
 
 def _check_format(picture: Path) -> None:
@@ -70,3 +68,12 @@ def _draw(graph: Graph, picture: Path) -> None:
 
     write_atomically(picture, draw(graph, picture.suffix.removeprefix(".").lower()))
     click.echo(f"drew {picture}")
+
+
+def _columns() -> int | None:
+    """The terminal's width; None where the table goes elsewhere."""
+    if not sys.stdout.isatty():
+        return None
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns
