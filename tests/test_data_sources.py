@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits as load_sklearn_digits
 
 from cnnc import ops
 from cnnc.data import cifar, digits, download, idx
@@ -53,6 +54,11 @@ def test_digits_are_scikit_learns() -> None:
     assert data.train.inputs[0].shape[1:] == (8, 8, 1)
     assert (data.train.inputs[0].min(), data.train.inputs[0].max()) == (0, 255)
     assert np.bincount(data.test.labels).min() >= 34
+    kept, held = split(load_sklearn_digits().target, 0.2, 0)
+    for part, indices in ((data.train, kept), (data.test, held)):
+        wanted = np.rint(load_sklearn_digits().images[indices] * 255 / 16)
+        np.testing.assert_array_equal(part.inputs[0][..., 0], wanted)
+        np.testing.assert_array_equal(part.labels, load_sklearn_digits().target[indices])
     assert np.array_equal(digits.load_digits().test.labels, data.test.labels)
 
 
