@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cnnc import syntax
 from cnnc.diagnostics import CnnError, Span
 from cnnc.values import Count, Layer, Tensor
 
@@ -44,7 +45,7 @@ def is_number(value: object) -> bool:
 
 def type_name(value: object) -> str:
     """What a value is, in the words of the manual."""
-    names = {bool: "a truth value", int: "a whole number", Count: "a whole number", float: "a number"}
+    names = {bool: "a truth value", int: "a whole number", Count: "a whole number", float: "a fraction"}
     names |= {str: "a string", tuple: "dims", list: "a list", Layer: "a layer", Tensor: "a tensor"}
     return names[type(value)]
 
@@ -61,7 +62,14 @@ def show_value(value: object) -> str:
         return f'"{value}"'
     if isinstance(value, Layer):
         return value.expression.span.text
-    return repr(int(value)) if isinstance(value, int) else repr(value)
+    return repr(int(value)) if isinstance(value, int) else _shown_fraction(value)
+
+
+def _shown_fraction(value: object) -> str:
+    """As few digits as tell the value, at least one behind the point."""
+    assert isinstance(value, float), value
+    exact = repr(value)
+    return exact if len(exact) <= 8 else f"{value:.6g}"
 
 
 def are_equal(left: Any, right: Any) -> bool:
@@ -111,11 +119,8 @@ def negated(value: Any, span: Span) -> Any:
 
 
 def call(name: str, values: list[Any], span: Span) -> Any:
-    """A function of numbers."""
-    function, fewest, most = FUNCTIONS[name]
-    if not fewest <= len(values) <= most:
-        wanted = f"{fewest}" if fewest == most else f"at least {fewest}"
-        raise CnnError.of("argument", f"`{name}` takes {wanted} numbers, but {len(values)} are given", span)
+    """A function of numbers. `check_count` has seen to how many."""
+    function, _, _ = FUNCTIONS[name]
     for value in values:
         if not is_number(value):
             message = f"`{name}` works on numbers, but `{show_value(value)}` is {type_name(value)}"
@@ -126,6 +131,18 @@ def call(name: str, values: list[Any], span: Span) -> Any:
         return _kept(_bounded(function(*values), span), *values)
     except (ValueError, OverflowError):
         raise CnnError.of("value", f"`{name}` is not defined for {', '.join(map(show_value, values))}", span) from None
+
+
+def check_count(name: str, arguments: Sequence[syntax.Argument], span: Span) -> None:
+    """Raises CnnError("argument") when a function of numbers is given too few, too many, or some by name."""
+    _, fewest, most = FUNCTIONS[name]
+    if not fewest <= len(arguments) <= most:
+        wanted = "one number" if most == 1 else f"{fewest} to {most} numbers"
+        given = f"{len(arguments) or 'none'} {'is' if len(arguments) < 2 else 'are'} given"
+        raise CnnError.of("argument", f"`{name}` takes {wanted}, but {given}", span)
+    for argument in arguments:
+        if argument.name is not None:
+            raise CnnError.of("argument", f"`{name}` takes its numbers without names", argument.span)
 
 
 def _kept(result: Any, *sources: Any) -> Any:

@@ -29,6 +29,8 @@ def match(
     found: dict[str, syntax.Argument] = {}
     for position, argument in enumerate(arguments):
         if argument.name is None:
+            if not names:
+                raise CnnError.of("argument", f"`{callee}` takes no arguments", argument.span)
             if position >= len(names):
                 message = f"`{callee}` takes {_count(len(names), 'argument')}, but this is the {_ordinal(position + 1)}"
                 raise CnnError.of("argument", message, argument.span, help=_signature(callee, parameters))
@@ -96,7 +98,7 @@ def check(value: Any, type: Type, name: str, span: Span) -> Any:
         "any": True,
     }[type.kind]
     if not fits:
-        raise mismatch(value, type, name, span)
+        raise mismatch(value, type, name, span, is_blocks=True)
     if type.kind == "channels" and value < 1:
         raise CnnError.of("value", f"`{name}` is {value}, but channels count from 1", span)
     if type.kind in ("channels", "repeats"):
@@ -126,6 +128,8 @@ def convert(value: Any, type: Type, name: str, span: Span) -> Any:
         return tuple(map(float, values))
     if type.kind == "dims":
         raise mismatch(value, type, name, span)
+    if type.kind == "int" and isinstance(value, tuple):
+        raise mismatch(value, type, name, span)
     value = check(value, type, name, span)
     return int(value) if isinstance(value, Count) else value
 
@@ -143,16 +147,16 @@ def _padding(value: Any, type: Type, name: str, span: Span) -> Any:
     raise mismatch(value, type, name, span)
 
 
-def mismatch(value: Any, type: Type, name: str, span: Span) -> CnnError:
-    """The error for a value of another type than its parameter's."""
+def mismatch(value: Any, type: Type, name: str, span: Span, *, is_blocks: bool = False) -> CnnError:
+    """The error for a value of another type than its parameter's; a block's parameter could be declared otherwise."""
     message = f"`{name}` is {_WANTED[type.kind]}, but `{show_value(value)}` is {type_name(value)}"
     help = None
     if isinstance(value, list):
         help = "a list gives one value for each stage or repeat: [3, 4] x ..."
     elif isinstance(value, float) and type.kind in ("int", "channels", "repeats", "dims"):
         help = "round it: round(...), or divide by `//`"
-    elif isinstance(value, tuple) and type.kind == "int":
-        help = f"declare it as `{name}: dims` where it is a block's"
+    elif isinstance(value, tuple) and type.kind == "int" and is_blocks:
+        help = f"declare it as `{name}: dims`"
     return CnnError.of("type", message, span, help=help)
 
 

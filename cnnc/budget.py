@@ -30,7 +30,7 @@ def violations(
         if (expect.variant.text if expect.variant else None) == variant:
             for budget in expect.budgets:
                 if exact or budget.relation != "=":
-                    found.extend(_judge(budget, graph))
+                    found.extend(_judge(budget, variant, graph))
     return found
 
 
@@ -49,17 +49,20 @@ def unusable(expects: tuple[syntax.Expect, ...], variants: tuple[str, ...]) -> I
                 yield from CnnError.of("name", message, quantity.span, help=help).diagnostics
             elif budget.relation not in ("=", "<", "<="):
                 message = f"a budget is `=`, `<` or `<=`, not `{budget.relation}`"
-                yield from CnnError.of("budget", message, budget.span).diagnostics
+                help = f"an upper bound: {quantity.text} <= {budget.digits}"
+                yield from CnnError.of("budget", message, budget.span, help=help).diagnostics
 
 
-def _judge(budget: syntax.Budget, graph: Graph) -> Iterator[Diagnostic]:
+def _judge(budget: syntax.Budget, variant: str | None, graph: Graph) -> Iterator[Diagnostic]:
     if budget.quantity.text not in QUANTITIES or budget.relation not in ("=", "<", "<="):
         return
     actual = graph.trainable_count if budget.quantity.text == "params" else graph.mac_count
     if not _holds(Decimal(actual), budget):
         suffix = _suffix(budget.digits)
         name = budget.quantity.text
-        message = f"`{name}` is {actual:,}, but the spec expects {budget.relation} {budget.digits}"
+        whose = "" if variant is None else f" of `{variant}`"
+        wanted = {"=": "", "<": "less than ", "<=": "at most "}[budget.relation]
+        message = f"`{name}`{whose} is {actual:,}, but the spec expects {wanted}{budget.digits}"
         written = actual if not suffix else f"{_rounded(Decimal(actual), budget)}{suffix}"
         help = f"if the model is right: {name} = {written}" if budget.relation == "=" else None
         yield from CnnError.of("budget", message, budget.span, help=help).diagnostics

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
+from cnnc.diagnostics import Span
 from cnnc.ir import Graph, Node, Origin, Repeat
 from cnnc.ops import BatchNorm, Embedding, Input, Op, OpError, Shape, format_shape
 from cnnc.values import Tensor
@@ -16,7 +17,9 @@ MOST_WEIGHTS = 2**38
 
 
 class LimitReached(Exception):
-    """The graph grows beyond a limit."""
+    """The graph grows beyond a limit; `span` is the statement of the model that it does so in."""
+
+    span: Span | None = None
 
 
 class Builder:

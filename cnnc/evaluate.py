@@ -52,6 +52,7 @@ def evaluate(expression: syntax.Expression, scope: Scope) -> Any:
         case syntax.Conditional(then=then, test=test, otherwise=otherwise) if otherwise is not None:
             return evaluate(then if truth(test, scope) else otherwise, scope)
         case syntax.Call(function=function, arguments=arguments) if function.text in arithmetic.FUNCTIONS:
+            arithmetic.check_count(function.text, arguments, expression.span)
             values = [evaluate(argument.value, scope) for argument in arguments]
             return arithmetic.call(function.text, values, expression.span)
         case _:
@@ -98,8 +99,24 @@ def is_layer(name: str, scope: Scope) -> bool:
 
 def unknown(name: syntax.Name, scope: Scope, others: tuple[str, ...] = ()) -> CnnError:
     """The error for a name that nothing defines."""
-    candidates = {*OPS, IDENTITY, *scope.namespace.names(), *scope.values, *arithmetic.FUNCTIONS, *others}
-    return CnnError.of("name", f"nothing is named `{name.text}`", name.span, help=did_you_mean(name.text, candidates))
+    return unknown_among(name, {*scope.namespace.names(), *scope.values, *others})
+
+
+def unknown_among(name: syntax.Name, known: set[str]) -> CnnError:
+    """The error for a name that nothing defines, with the nearest of the language's own and those known beside."""
+    help = did_you_mean(_ELSEWHERE.get(name.text.lower(), name.text), {*OPS, IDENTITY, *arithmetic.FUNCTIONS, *known})
+    return CnnError.of("name", f"nothing is named `{name.text}`", name.span, help=help)
+
+
+_ELSEWHERE = {
+    "linear": "dense",
+    "fc": "dense",
+    "fully_connected": "dense",
+    "batchnorm2d": "bn",
+    "globalaveragepooling2d": "globalpool",
+    "adaptiveavgpool2d": "globalpool",
+}
+"""Layers as other libraries name them, where the spelling is too far from the language's."""
 
 
 def _incoming(expression: syntax.Incoming, scope: Scope) -> Tensor:

@@ -170,7 +170,13 @@ class Expander:
             if len(items) == 1 and not isinstance(first, syntax.Call):
                 return self.flow(items[0], x, scope, use)  # `last: stem | relu` is a single layer, named `last`
         for item in items:
-            x = self.flow(item, x, scope, Use(place))
+            try:
+                x = self.flow(item, x, scope, Use(place))
+            except CnnError as error:
+                self.report(error, place)
+                x = POISON
+            except Poisoned:
+                x = POISON
         return x
 
     def _apply(
@@ -228,9 +234,6 @@ class Expander:
         counts = evaluate(layer.count, scope)
         by_stage = isinstance(counts, list)
         stages = counts if isinstance(counts, list) else [counts]
-        if not stages:
-            message = f"`{' '.join(layer.count.span.text.split())}` lists no stages"
-            raise CnnError.of("arity", message, layer.count.span)
         path = use.path or use.place.fresh(_kind(layer.body))
         scaled = [self._turns(written, scope, layer.count, use.place) for written in stages]
         done, total = 0, sum(scaled)
@@ -394,7 +397,6 @@ class Expander:
             raise CnnError.of("arity", message, span, help=f"{name} {{ ... }} with a branch a line, or {name}(a, b)")
         parameters = signature_of(kind)
         found = bind.match(name, parameters, [g.argument for g in given], span)
-        tensor = self._tensor(x, span, site)
         scopes = {id(g.argument): g.scope for g in given}
         attributes: dict[str, Any] = {}
         for parameter in parameters:
@@ -405,13 +407,18 @@ class Expander:
                 if parameter.name == "stride" and use.direct and _is_later_turn(site, found["stride"]):
                     value = 1
                 attributes[parameter.name] = bind.convert(value, parameter.type, parameter.name, at)
-        name = use.path or use.place.fresh(kind.names[0])
+        op = kind(**attributes)
+        label = ""
         try:
-            return self.builder.add(name, kind(**attributes), (tensor,), use.place.repeats, use.place.origin(span))
+            op.validate()
+            tensor = self._tensor(x, span, site)
+            label = f"from {format_shape(tensor.shape)}"
+            name = use.path or use.place.fresh(kind.names[0])
+            return self.builder.add(name, op, (tensor,), use.place.repeats, use.place.origin(span))
         except OpError as error:
             at = found[error.attribute].span if error.attribute in found else span
-            label = f"from {format_shape(tensor.shape)}" if error.code == "shape" else ""
-            raise CnnError.of(error.code, error.message, at, label=label, help=error.help) from None
+            said = label if error.code == "shape" else ""
+            raise CnnError.of(error.code, error.message, at, label=said, help=error.help) from None
 
 
 def evaluate_incoming(layer: syntax.Incoming, scope: Scope) -> Flowing:

@@ -154,16 +154,24 @@ def examine(spec: Spec, overrides: Overrides, *, budgets: bool = False) -> tuple
     net = _examine_one(spec, loaded, model, overrides, found, budgets=budgets)
     if budgets and net is not None and overrides == Overrides():
         for variant in loaded.file.variants:
-            _examine_one(spec, loaded, model, Overrides(variant=variant.name.text), found, budgets=True)
+            asked = Overrides(variant=variant.name.text)
+            _examine_one(spec, loaded, model, asked, found, budgets=True, note=f"in the variant `{asked.variant}`")
     return (None if found.diagnostics else net), found.listed()
 
 
 def _examine_one(
-    spec: Spec, loaded: Loaded, model: syntax.Model, overrides: Overrides, found: _Found, *, budgets: bool
+    spec: Spec,
+    loaded: Loaded,
+    model: syntax.Model,
+    overrides: Overrides,
+    found: _Found,
+    *,
+    budgets: bool,
+    note: str | None = None,
 ) -> Net | None:
     name = _name(model.name.text if model.name else spec.stem, overrides.variant)
     graph, recipe, diagnostics = build(loaded, model, name, overrides)
-    found.add(diagnostics)
+    found.add([replace(d, notes=(*d.notes, note)) if note else d for d in diagnostics])
     if graph is None:
         return None
     if budgets:

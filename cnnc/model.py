@@ -13,9 +13,9 @@ from cnnc.evaluate import argument, declared_type, number
 from cnnc.expand import Expander
 from cnnc.ir import Graph, Node
 from cnnc.namespace import Loaded, Namespace
-from cnnc.ops import Input, OpError
+from cnnc.ops import Input, OpError, format_shape
 from cnnc.overrides import Overrides
-from cnnc.parser import parse
+from cnnc.parser import parse_part
 from cnnc.place import Place, labels
 from cnnc.recipe import Recipe
 from cnnc.scaling import Scale
@@ -62,7 +62,7 @@ def build(
     try:
         graph = _expand(model, name, asked, scale, scope, expander)
     except LimitReached as reached:
-        expander.report(CnnError.of("limit", str(reached), model.name.span if model.name else model.span), Place())
+        expander.report(CnnError.of("limit", str(reached), reached.span), Place())
     except Poisoned:
         assert expander.diagnostics, "poison without a reported error"
     found = list(expander.diagnostics.values())
@@ -82,12 +82,13 @@ def _asked(file: syntax.File, overrides: Overrides) -> _Asked:
     if overrides.variant is not None:
         for setting in find_variant(file, overrides.variant).settings:
             _apply_setting(setting, asked)
+    if overrides.phi is not None:
+        asked.phi = overrides.phi
+        asked.factors.clear()  # the variant's: a flag goes over them
     for factor in _FACTORS:
         value = getattr(overrides, factor)
         if value is not None:
             asked.factors[factor] = _positive(float(value), factor)
-    if overrides.phi is not None:
-        asked.phi = overrides.phi
     if overrides.input:
         asked.inputs = dict(overrides.input)
     for name, text in overrides.settings:
@@ -138,12 +139,13 @@ def _positive(value: float, name: str, setting: syntax.Argument | None = None) -
 
 def parse_setting(name: str, text: str) -> syntax.Argument:
     """`--set name=text` as an argument. Raises CnnError("syntax") for what is no value."""
-    source = Source(f"--set {name}", text)
-    statements = parse(source).models
-    flow = statements[0].body[0] if statements and len(statements[0].body) == 1 else None
+    source = Source("--set", f"{name}={text}")
+    whole, start = Span(source, 0, len(source.text)), len(name) + 1
+    models = parse_part(Span(source, start, whole.end)).models
+    flow = models[0].body[0] if models and len(models[0].body) == 1 else None
     if not isinstance(flow, syntax.Flow) or flow.label is not None:
-        raise CnnError.of("syntax", f"`{text}` is not a value for `{name}`", Span(source, 0, len(text)))
-    return syntax.Argument(syntax.Name(name, flow.span), flow.value, flow.span)
+        raise CnnError.of("syntax", f"`{text}` is not a value for `{name}`", whole)
+    return syntax.Argument(syntax.Name(name, Span(source, 0, len(name))), flow.value, whole)
 
 
 def _scale(file: syntax.File, asked: _Asked) -> Scale:
@@ -247,8 +249,12 @@ def _expand(
     if expander.diagnostics:
         return None
     graph = expander.builder.finish(name, outputs)
-    for node in _loose_ends(graph):
-        expander.report(_loose(node, graph), Place())
+    loose = _loose_ends(graph)
+    known = labels(model.body)
+    wanted = [name for name in dict.fromkeys(node.split(".")[0] for _, node in outputs) if name in known]
+    wanted += [name for name in dict.fromkeys(node.name.split(".")[0] for node in loose) if name in known]
+    for node in loose:
+        expander.report(_loose(node, wanted), Place())
     return graph
 
 
@@ -273,14 +279,14 @@ def _inputs(
         statement = declared[index] if declared else None
         dims = asked.inputs.get(name, asked.inputs.get(None, statement.dims if statement else DEFAULT_INPUT))
         dtype: Literal["int", "float"] = "int" if statement and statement.dtype else "float"
+        span = statement.span if statement else model.span
+        if len(dims) > 4:
+            message = f"an input has at most 3 spatial axes and its channels, but {format_shape(dims)} has {len(dims)}"
+            raise CnnError.of("shape", message, span)
+        if min(dims, default=0) < 1:
+            raise CnnError.of("value", f"the sizes of an input count from 1, but this is {format_shape(dims)}", span)
         if dtype == "float" and len(dims) > 1:
             dims = (*(scaling.scale_size(size, scale.resolution) for size in dims[:-1]), dims[-1])
-        span = statement.span if statement else model.span
-        if not 1 <= len(dims) <= 4:
-            message = (
-                f"an input has {len(dims)} axes; there are 1 to 3 spatial ones and the channels, or one of features"
-            )
-            raise CnnError.of("shape", message, span)
         try:
             tensor = expander.builder.add(name, Input(dims, dtype), (), (), Place().origin(span))
         except OpError as error:
@@ -303,7 +309,9 @@ def _outputs(
         return [("output", x.node)]
     outputs: dict[str, str] = {}
     for name in (n for s in statements for n in s.names):
-        value = scope.values.get(name.text, POISON)
+        if name.text not in scope.values:
+            raise CnnError.of("name", f"nothing is named `{name.text}`", name.span)
+        value = scope.values[name.text]
         if isinstance(value, Poison):
             raise Poisoned
         if not isinstance(value, Tensor):
@@ -320,14 +328,15 @@ def _loose_ends(graph: Graph) -> list[Node]:
     return [node for node in graph if not graph.consumers[node.name] and node.name not in shown]
 
 
-def _loose(node: Node, graph: Graph) -> CnnError:
+def _loose(node: Node, outputs: list[str]) -> CnnError:
+    """The error of a node that nothing reads; `outputs` are all labels that could be declared as outputs."""
     assert node.origin is not None
     span = node.origin.frames[0].span if node.origin.frames else node.origin.span
     label = node.name.split(".")[0]
     if isinstance(node.op, Input):
-        return CnnError.of(
-            "input", f"nothing reads the input `{node.name}`", span, help=f"start a line with `{label} |`"
-        )
-    names = [*(name for name, _ in graph.outputs if name != "output"), label]
-    help = f"if it is an output: output {', '.join(names)}"
+        message = f"nothing reads the input `{node.name}`"
+        return CnnError.of("input", message, span, help=f"start a line with `{label} |`")
+    help = f"if it is an output: output {', '.join(outputs)}"
+    if label not in outputs:
+        help = "if it is an output, give its line a label and declare that: output ..."
     return CnnError.of("output", f"the result of `{node.name}` leads nowhere", span, help=help)

@@ -82,8 +82,8 @@ def diagnose(source: Source, fault: Unexpected, layout: Layout) -> tuple[Diagnos
             return Diagnostic("limit", f"brackets nest more than {DEEPEST_BRACKETS} deep", Label(span)), True
     if around and around[-1] != "{" and layout.starts_line(token):
         return unclosed(source, around[-1], token), True
-    first = _first_word(source, span)
-    if around and first in _TOP_LEVEL and source.line(source.position(span.start)[0]).startswith(first):
+    first, is_inside = _first_word(source, span), _is_inside(source, span, layout)
+    if is_inside and first in _TOP_LEVEL and source.line(source.position(span.start)[0]).startswith(first):
         return unclosed(source, *layout.unclosed()), True
     if token.type == NEWLINE:
         span = Span(source, span.start, span.start)
@@ -129,11 +129,15 @@ def _help(source: Source, span: Span, fault: Unexpected, layout: Layout) -> str 
     first = _first_word(source, span)
     if token.type == "EQUALS" and "COMPARE" in accepted:
         return "to compare, write `==`"
+    if token.type == "QUANTITY":
+        return "a figure with a suffix stands in `expect` only"
+    if token.type == "COMPARE" and "LBRACE" in accepted:
+        return "comparisons are joined by `and`"
     if token == ":" and first in _KEYWORDS:
         return f"`{first}` is a word of the language; a label needs another name"
     if _SIZE.match(source.line(source.position(span.start)[0])):
         return "a size is written without blanks: 224x224x3"
-    if first in _TOP_LEVEL and any(bracket is not token for bracket in layout.open):
+    if first in _TOP_LEVEL and _is_inside(source, span, layout):
         return f"`{first}` stands outside of the model, at the top of the file"
     if first in _ELSEWHERE:
         return f"the language has no `{first}`; see docs/language.md"
@@ -148,6 +152,12 @@ def _help(source: Source, span: Span, fault: Unexpected, layout: Layout) -> str 
     if token.type in ("INTEGER", "DECIMAL", "DIMS") and {"LPAR", NEWLINE} <= accepted and first.isidentifier():
         return f"arguments stand in brackets: {first}({_shown(token)})"
     return None
+
+
+def _is_inside(source: Source, span: Span, layout: Layout) -> bool:
+    """Whether a bracket of an earlier line is open."""
+    start = span.start - source.position(span.start)[1] + 1
+    return any(bracket.start_pos < start for bracket in layout.open)
 
 
 def _first_word(source: Source, span: Span) -> str:

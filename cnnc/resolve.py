@@ -10,7 +10,7 @@ from functools import partial
 
 from cnnc import arithmetic, bind, syntax
 from cnnc.diagnostics import CnnError, Diagnostic, Label, did_you_mean
-from cnnc.evaluate import ATTRIBUTES, IDENTITY, TURN, TYPES, declared_type
+from cnnc.evaluate import ATTRIBUTES, IDENTITY, TURN, TYPES, declared_type, unknown_among
 from cnnc.expand import MERGES, TIMM
 from cnnc.namespace import Namespace
 from cnnc.ops import OPS
@@ -27,17 +27,20 @@ def resolve(file: syntax.File, namespace: Namespace) -> list[Diagnostic]:
         if block.name.text in OPS or block.name.text in (IDENTITY, TIMM, *arithmetic.FUNCTIONS):
             message = f"`{block.name.text}` is a layer of the language; a block needs another name"
             found.extend(CnnError.of("duplicate", message, block.name.span).diagnostics)
-        found.extend(_Resolver(namespace).definition(block.parameters, block.body, is_model=False))
+        found.extend(_Resolver(namespace, file).definition(block.parameters, block.body, is_model=False))
     for model in file.models:
-        found.extend(_Resolver(namespace).definition(model.parameters, model.body, is_model=True))
+        found.extend(_Resolver(namespace, file).definition(model.parameters, model.body, is_model=True))
     return found
 
 
 class _Resolver:
     """Walks one definition; `known` are the names that stand for a value so far."""
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, file: syntax.File) -> None:
         self._namespace = namespace
+        self._file = file
+        self._later: dict[str, syntax.Name] = {}
+        self._outside: set[str] = set()
         self._known: dict[str, syntax.Name | None] = {}
         self._layers: set[str] = set()
         self._found: list[Diagnostic] = []
@@ -47,6 +50,10 @@ class _Resolver:
     ) -> list[Diagnostic]:
         for parameter in parameters:
             self._guarded(partial(self._parameter, parameter, is_model))
+        self._later = {name.text: name for name in _defined(body)}
+        if not is_model:
+            self._outside = {p.name.text for model in self._file.models for p in model.parameters}
+            self._outside |= {name.text for model in self._file.models for name in _defined(model.body)}
         self._statements(body, is_model)
         return self._found
 
@@ -123,11 +130,11 @@ class _Resolver:
                 if not is_model:
                     message = "outputs are declared at the top of a model"
                     self._found.extend(CnnError.of("output", message, statement.span).diagnostics)
+                    return
                 for name in names:
-                    if name.text not in self._known:
-                        self._fail(
-                            "name", f"nothing is named `{name.text}`", name, did_you_mean(name.text, self._known)
-                        )
+                    if name.text not in self._known and name.text not in self._later:
+                        known = {*self._known, *self._later}
+                        self._fail("name", f"nothing is named `{name.text}`", name, did_you_mean(name.text, known))
 
     # Expressions that are layers
 
@@ -191,14 +198,14 @@ class _Resolver:
     def _parameters_of(self, name: str) -> Sequence[Parameter] | None:
         if name in self._known and (name in self._layers or (name not in OPS and not self._namespace.find(name))):
             return None
+        if name in OPS:
+            return signature_of(OPS[name])
         block = self._namespace.find(name)
         if block is not None:
             return [
                 Parameter(p.name.text, _lenient_type(p), REQUIRED if p.default is None else p.default)
                 for p in block.definition.parameters
             ]
-        if name in OPS:
-            return signature_of(OPS[name])
         return () if name == IDENTITY else None
 
     # Expressions that are values
@@ -209,6 +216,7 @@ class _Resolver:
                 if not self._is_word(text, type) and not self._is_known(text):
                     self._found.extend(self._unknown(expression, *_words(type)).diagnostics)
             case syntax.Call(function=function, arguments=arguments) if function.text in arithmetic.FUNCTIONS:
+                self._guarded(partial(arithmetic.check_count, function.text, arguments, expression.span))
                 for argument in arguments:
                     self._value(argument.value, _ANY)
             case syntax.Attribute(value=value, name=name):
@@ -241,9 +249,43 @@ class _Resolver:
         )
 
     def _unknown(self, name: syntax.Name, *words: str) -> CnnError:
-        candidates = {*OPS, IDENTITY, TIMM, *self._namespace.names(), *self._known, *arithmetic.FUNCTIONS, *words}
-        help = did_you_mean(name.text, candidates)
-        return CnnError.of("name", f"nothing is named `{name.text}`", name.span, help=help)
+        if name.text in self._later:
+            secondary = [Label(self._later[name.text].span, "defined here")]
+            return CnnError.of("name", f"`{name.text}` is used before it is defined", name.span, secondary=secondary)
+        if name.text in self._outside:
+            help = f"a block sees nothing of its caller: give it a parameter `{name.text}`"
+            return CnnError.of("name", f"nothing is named `{name.text}` in a block", name.span, help=help)
+        return unknown_among(name, {TIMM, *self._namespace.names(), *self._known, *words})
+
+
+def _defined(body: Sequence[syntax.Statement]) -> Iterator[syntax.Name]:
+    """The labels and assigned names of a body, those inside `if` and of branches included."""
+    for statement in body:
+        match statement:
+            case syntax.Assignment(name=name):
+                yield name
+            case syntax.Flow(label=label, value=value):
+                if label is not None:
+                    yield label
+                yield from _branch_labels(value)
+            case syntax.If(then=then, otherwise=otherwise):
+                yield from _defined((*then, *otherwise))
+            case _:
+                pass
+
+
+def _branch_labels(expression: syntax.Expression) -> Iterator[syntax.Name]:
+    match expression:
+        case syntax.Pipeline(items=items):
+            for item in items:
+                yield from _branch_labels(item)
+        case syntax.Branches(branches=branches):
+            for branch in branches:
+                if branch.label is not None:
+                    yield branch.label
+                yield from _branch_labels(branch.value)
+        case _:
+            pass
 
 
 def _lenient_type(parameter: syntax.ParameterDef) -> Type:

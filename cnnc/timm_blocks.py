@@ -37,18 +37,19 @@ def stage(text: object, span: Span) -> syntax.Repeat:
     kind, *tokens = text.split("_")
     if kind not in _BLOCKS:
         help = f"the kinds are {', '.join(_BLOCKS)}"
-        raise CnnError.of("value", f"`{kind}` in `{text}` is no kind of block", span, help=help)
+        raise CnnError.of("value", f"`{kind}` in `{text}` is no kind of block", _part(span, text, 0), help=help)
     block, known = _BLOCKS[kind]
     values: dict[str, int | float | str | bool] = {}
     repeats = 1
-    for token in tokens:
-        key, value = _read(token, text, span)
+    for place, token in enumerate(tokens, 1):
+        at = _part(span, text, place)
+        key, value = _read(token, text, at)
         if key not in known:
             help = f"`{kind}` takes {', '.join(sorted(known))}"
-            raise CnnError.of("value", f"`{token}` in `{text}` means nothing to `{kind}`", span, help=help)
+            raise CnnError.of("value", f"`{token}` in `{text}` means nothing to `{kind}`", at, help=help)
         name = {"n": "act", "noskip": "skip", "r": "repeats"}.get(key) or _PARAMETERS[key]
         if name in values or (key == "r" and "repeats" in values):
-            raise CnnError.of("value", f"`{text}` gives `{key}` twice", span)
+            raise CnnError.of("value", f"`{text}` gives `{key}` twice", at)
         values[name] = value
     repeats = int(values.pop("repeats", 1))
     for required in ("kernel", "filters"):
@@ -67,6 +68,15 @@ def stage(text: object, span: Span) -> syntax.Repeat:
     )
     call = syntax.Call(syntax.Name(block, span), arguments, span)
     return syntax.Repeat(syntax.Constant(repeats, span), call, span)
+
+
+def _part(span: Span, text: str, place: int) -> Span:
+    """Where a token stands; the whole span where the string is not written there."""
+    if span.text != f'"{text}"':
+        return span
+    parts = text.split("_")
+    start = span.start + 1 + sum(len(part) + 1 for part in parts[:place])
+    return Span(span.source, start, start + max(1, len(parts[place])))
 
 
 def _read(token: str, text: str, span: Span) -> tuple[str, int | float | str | bool]:

@@ -13,6 +13,7 @@ from cnnc.signature import Parameter, Type, signature_of
 from cnnc.values import Layer, Poisoned, Scope
 
 KEYS = ("data", "augment", "loss", "optimizer", "schedule", "batch", "epochs", "seed", "precision")
+MOST = 2**31
 E = TypeVar("E", bound=Entry)
 
 
@@ -47,7 +48,7 @@ def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping
         help = did_you_mean(key, KEYS) or f"its entries are {', '.join(KEYS)}"
         raise CnnError.of("train", f"the train section has no entry `{key}`", entry.key.span, help=help)
     if key == "loss":
-        return {"losses": tuple(_loss(arm, scope, outputs) for arm in entry.arms)}
+        return {"losses": _losses(entry, scope, outputs)}
     if len(entry.arms) > 1 or entry.arms[0].label is not None:
         raise CnnError.of("train", f"`{key}` takes one value", entry.span)
     value = entry.arms[0].value
@@ -67,9 +68,31 @@ def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping
             return {"precision": bind.convert(_word(value, scope), Type("choice", ("f32", "bf16")), key, value.span)}
         case _:
             number = bind.check(evaluate(value, scope), Type("int"), key, value.span)
-            if number < (0 if key == "seed" else 1):
-                raise CnnError.of("value", f"`{key}` is {number}, but must be at least 1", value.span)
+            least = 0 if key == "seed" else 1
+            if not least <= number < MOST:
+                message = f"`{key}` is {number}, but must be from {least} to {MOST - 1}"
+                raise CnnError.of("value", message, value.span)
             return {key: int(number)}
+
+
+def _losses(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> tuple[tuple[str | None, Loss], ...]:
+    """One loss for all outputs, or one for each that has a label."""
+    seen: dict[str, syntax.Name] = {}
+    for arm in entry.arms:
+        if arm.label is None and len(entry.arms) > 1:
+            help = f"say for which: {', '.join(f'{name}: ...' for name in outputs)}"
+            raise CnnError.of("train", "one of several losses is for no output", arm.span, help=help)
+        if arm.label is not None:
+            first = seen.setdefault(arm.label.text, arm.label)
+            if first is not arm.label:
+                message = f"`{arm.label.text}` has two losses"
+                raise CnnError.of("duplicate", message, arm.label.span, secondary=[Label(first.span, "first here")])
+    losses = tuple(_loss(arm, scope, outputs) for arm in entry.arms)
+    missing = [name for name in outputs if seen and name not in seen]
+    if missing:
+        help = f"give each its own: {entry.span.text}, {missing[0]}: mse"
+        raise CnnError.of("train", f"the output `{missing[0]}` has no loss", entry.span, help=help)
+    return losses
 
 
 def _loss(arm: syntax.Arm, scope: Scope, outputs: Sequence[str]) -> tuple[str | None, Loss]:
@@ -98,7 +121,8 @@ def _choose(kind: type[E], noun: str, value: syntax.Expression, scope: Scope) ->
         case syntax.Call(function=function, arguments=arguments):
             pass
         case _:
-            raise CnnError.of("type", f"the name of a kind of {noun} is wanted", value.span)
+            help = f"there are {', '.join(sorted(choices))}"
+            raise CnnError.of("type", f"the name of a kind of {noun} is wanted", value.span, help=help)
     if function.text not in choices:
         help = did_you_mean(function.text, choices) or f"there are {', '.join(sorted(choices))}"
         raise CnnError.of("name", f"there is no {noun} `{function.text}`", function.span, help=help)
