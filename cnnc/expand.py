@@ -264,14 +264,24 @@ class Expander:
 
     def _timm(self, given: tuple[Given, ...], span: Span, x: Flowing, use: Use) -> Flowing:
         """Stages written as timm's block strings."""
-        parameter = Parameter("blocks", Type("any"))
-        found = bind.match(TIMM, (parameter,), [g.argument for g in given], span)["blocks"]
-        scope = given[0].scope
-        items = found.value.items if isinstance(found.value, syntax.ListOf) else (found.value,)
+        found = bind.match(TIMM, timm_blocks.PARAMETERS, [g.argument for g in given], span)
+        scopes = {id(g.argument): g.scope for g in given}
+        blocks = found["blocks"].value
+        scope = scopes[id(found["blocks"])]
+        texts = evaluate(blocks, scope)
+        spans = [item.span for item in blocks.items] if isinstance(blocks, syntax.ListOf) else []
+        inner = replace(scope, values=dict(scope.values))
+        layers: dict[str, str] = {}
+        for parameter in timm_blocks.PARAMETERS[1:]:
+            layers[parameter.name] = parameter.default
+            if parameter.name in found:
+                layers[parameter.name] = f"{TIMM} {parameter.name}"  # no name of the language
+                at = found[parameter.name]
+                inner.values[layers[parameter.name]], _ = argument(at.value, parameter, scopes[id(at)])
         path = use.path or use.place.fresh(TIMM)
-        for stage, item in enumerate(items):
-            repeat = timm_blocks.stage(evaluate(item, scope), item.span)
-            x = self._repeat(repeat, x, scope, Use(use.place, f"{path}.{stage}"))
+        for stage, text in enumerate(texts if isinstance(texts, list) else [texts]):
+            repeat = timm_blocks.stage(text, spans[stage] if spans else blocks.span, layers)
+            x = self._repeat(repeat, x, inner, Use(use.place, f"{path}.{stage}"))
         return x
 
     # Branches

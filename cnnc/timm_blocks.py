@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from cnnc import syntax
 from cnnc.arithmetic import show_value, type_name
 from cnnc.diagnostics import CnnError, Span
+from cnnc.signature import Parameter, Type
 
 _BLOCKS: Mapping[str, tuple[str, frozenset[str]]] = {
     "ir": ("mbconv", frozenset({"r", "k", "s", "e", "c", "se", "n", "d", "noskip"})),
@@ -23,10 +24,23 @@ _BLOCKS: Mapping[str, tuple[str, frozenset[str]]] = {
 _PARAMETERS = {"k": "kernel", "s": "stride", "e": "expand", "c": "filters", "se": "se", "d": "dilation"}
 _ACTIVATIONS = {"re": "relu", "r6": "relu6", "hs": "hard_swish", "sw": "swish", "mi": "mish"}
 _TOKEN = re.compile(r"(se|[rksecd])(\d+(?:\.\d+)?)")
+_REQUIRED = {"k": "kernel", "c": "filters", "e": "expand"}
+_WORDS = {"kernel": "kernel", "filters": "filters", "expand": "factor that it expands by"}
+PARAMETERS = (
+    Parameter("blocks", Type("any")),
+    Parameter("act", Type("layer"), "relu"),
+    Parameter("norm", Type("layer"), "bn"),
+)
+"""What `timm` takes beside the strings: the layers that they say nothing of, by default timm's."""
 
 
-def stage(text: object, span: Span) -> syntax.Repeat:
+def stage(text: object, span: Span, layers: Mapping[str, str]) -> syntax.Repeat:
     """The stage that a block string describes, as the tree of `2 x mbconv(kernel=3, ...)`.
+
+    Args:
+        text: the string.
+        span: where it is written.
+        layers: the names of the activation and the norm, `act` and `norm`, of strings that have no `n` of their own.
 
     Raises:
         CnnError: `value` or `type`, naming the token at fault.
@@ -52,10 +66,9 @@ def stage(text: object, span: Span) -> syntax.Repeat:
             raise CnnError.of("value", f"`{text}` gives `{key}` twice", at)
         values[name] = value
     repeats = int(values.pop("repeats", 1))
-    for required in ("kernel", "filters"):
-        if required not in values:
-            token = {"kernel": "k", "filters": "c"}[required]
-            raise CnnError.of("value", f"`{text}` gives no `{token}`, the {required}", span)
+    for token, required in _REQUIRED.items():
+        if required not in values and token in known and not (token == "e" and kind in ("ds", "dsa")):
+            raise CnnError.of("value", f"`{text}` gives no `{token}`, the {_WORDS[required]}", span)
     if kind in ("ds", "dsa") and values.pop("expand", 1) != 1:
         raise CnnError.of("value", f"`{text}`: a depthwise separable block does not expand", span, help="use `ir`")
     if kind == "ir" and values.get("expand") == 1:
@@ -63,6 +76,9 @@ def stage(text: object, span: Span) -> syntax.Repeat:
         raise CnnError.of("value", message, span, help="use `ds`, which has none")
     if kind == "ds":
         values = {"skip": True, "last": "identity", **values}
+    if kind == "ir":
+        values = {"se": 0, **values}  # the prelude's block has a quarter
+    values = {**layers, **values}
     arguments = tuple(
         syntax.Argument(syntax.Name(name, span), _expression(value, span), span) for name, value in values.items()
     )
@@ -85,10 +101,11 @@ def _read(token: str, text: str, span: Span) -> tuple[str, int | float | str | b
     if token.startswith("n") and token[1:] in _ACTIVATIONS:
         return "n", _ACTIVATIONS[token[1:]]
     found = _TOKEN.fullmatch(token)
-    if found is None or (found[1] != "se" and "." in found[2]):
+    fraction = found is not None and "." in found[2]
+    if found is None or (fraction and found[1] not in ("se", "e")):
         message = f"`{token}` in `{text}` is no token of a block string"
         raise CnnError.of("value", message, span, help="it has tokens such as r2, k3, s2, e6, c24, se0.25, nre, noskip")
-    return found[1], float(found[2]) if found[1] == "se" else int(found[2])
+    return found[1], float(found[2]) if fraction else int(found[2])
 
 
 def _expression(value: int | float | str | bool, span: Span) -> syntax.Expression:

@@ -1,0 +1,124 @@
+"""The train section: what a spec says of its training, and the defaults of what it leaves out."""
+
+from __future__ import annotations
+
+import pytest
+
+from cnnc import recipe
+from cnnc.recipe import Recipe
+from tests.language import network
+
+MODEL = "model m(rate=0.1, steps=3) {\n input 8x8x3\n globalpool | dense(10) | softmax\n}\n"
+
+
+def recipe_of(section: str, model: str = MODEL, **overrides: object) -> Recipe:
+    return network(f"{model}train {{\n{section}\n}}", **overrides).recipe
+
+
+def test_the_designs_section() -> None:
+    section = """
+      data      cifar10
+      augment   pad_crop(4) | flip
+      loss      cross_entropy(label_smoothing=0.1)
+      optimizer sgd(momentum=0.9, nesterov=true, weight_decay=5e-4)
+      schedule  cosine(peak=0.1, warmup=2)        # epochs
+      batch     128
+      epochs    30"""
+    assert recipe_of(section) == Recipe(
+        data="cifar10",
+        augment=(recipe.PadCrop(4), recipe.Flip(0.5)),
+        losses=((None, recipe.CrossEntropy(label_smoothing=0.1)),),
+        optimizer=recipe.Sgd(0.9, True, 5e-4),
+        schedule=recipe.Cosine(peak=0.1, warmup=2.0),
+        batch=128,
+        epochs=30,
+        seed=0,
+        precision="f32",
+    )
+
+
+def test_without_a_section_there_are_defaults() -> None:
+    assert network(MODEL).recipe == recipe_of("") == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("sgd", recipe.Sgd()),
+        ("sgd(0.9)", recipe.Sgd(momentum=0.9)),
+        ("adam", recipe.Adam()),
+        ("adam(b1=0.8, b2=0.99, epsilon=1e-6)", recipe.Adam(0.8, 0.99, 1e-6)),
+        ("adamw(weight_decay=0.05)", recipe.AdamW(weight_decay=0.05)),
+        ("rmsprop(decay=0.9, momentum=0.9, epsilon=1e-3)", recipe.RmsProp(0.9, 0.9, 1e-3)),
+    ],
+)
+def test_optimizers(written: str, wanted: recipe.Optimizer) -> None:
+    assert recipe_of(f"optimizer {written}").optimizer == wanted
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("constant(0.1)", recipe.Constant(0.1)),
+        ("step(peak=0.1, at=[30, 60])", recipe.Step(0.1, at=(30.0, 60.0))),
+        ("step(at=2.5, factor=0.5)", recipe.Step(at=(2.5,), factor=0.5)),
+        ("cosine(0.1, 5, floor=0.01)", recipe.Cosine(0.1, 5.0, 0.01)),
+        ("exponential(peak=0.256, factor=0.97, every=2.4, warmup=5)", recipe.Exponential(0.256, 5.0, 0.97, 2.4)),
+    ],
+)
+def test_schedules(written: str, wanted: recipe.Schedule) -> None:
+    assert recipe_of(f"schedule {written}").schedule == wanted
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("none", ()),
+        ("flip", (recipe.Flip(),)),
+        ("flip(probability=0.3) | pad_crop(pixels=2)", (recipe.Flip(0.3), recipe.PadCrop(2))),
+        ("random_resized_crop(minimum_area=0.5) | flip", (recipe.RandomResizedCrop(0.5), recipe.Flip())),
+    ],
+)
+def test_augmentations(written: str, wanted: tuple[recipe.Augment, ...]) -> None:
+    assert recipe_of(f"augment {written}").augment == wanted
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("cross_entropy", recipe.CrossEntropy()),
+        ("binary_cross_entropy(label_smoothing=0.1)", recipe.BinaryCrossEntropy(0.1)),
+        ("mse", recipe.MeanSquaredError()),
+        ("mean_squared_error(weight=2)", recipe.MeanSquaredError(2.0)),
+    ],
+)
+def test_losses(written: str, wanted: recipe.Loss) -> None:
+    assert recipe_of(f"loss {written}").losses == ((None, wanted),)
+
+
+def test_each_output_may_have_its_loss() -> None:
+    model = "model m {\n input 8x8x3\n globalpool\n a: dense(4)\n b: dense(1)\n output a, b\n}\n"
+    wanted = (("a", recipe.CrossEntropy()), ("b", recipe.MeanSquaredError(0.5)))
+    assert recipe_of("loss a: cross_entropy, b: mse(weight=0.5)", model).losses == wanted
+    assert recipe_of("loss a: cross_entropy,\n b: mse(weight=0.5)", model).losses == wanted
+
+
+@pytest.mark.parametrize(("written", "wanted"), [("digits", "digits"), ('"my/pictures"', "my/pictures")])
+def test_data_is_a_name_or_a_folder(written: str, wanted: str) -> None:
+    assert recipe_of(f"data {written}").data == wanted
+
+
+def test_the_remaining_entries() -> None:
+    found = recipe_of("batch 2 * 16\nepochs 7\nseed 42\nprecision bf16")
+    assert (found.batch, found.epochs, found.seed, found.precision) == (32, 7, 42, "bf16")
+
+
+def test_entries_may_use_the_models_parameters() -> None:
+    section = "schedule constant(rate)\nepochs steps * 2"
+    assert recipe_of(section).schedule == recipe.Constant(0.1)
+    assert recipe_of(section, settings=(("rate", "0.5"),)).schedule == recipe.Constant(0.5)
+    assert recipe_of(section).epochs == 6
+
+
+def test_a_seed_may_be_zero() -> None:
+    assert recipe_of("seed 0").seed == 0
