@@ -20,11 +20,13 @@ from sklearn.datasets import load_digits as load_sklearn_digits
 from cnnc import ops
 from cnnc.data import cifar, digits, download, idx
 from cnnc.data.arrays import arrays_data_set, examples_of
+from cnnc.data.batches import training_batches
 from cnnc.data.feed import prepare
 from cnnc.data.folder import Options, load_all, load_folder
 from cnnc.data.load import load_data
 from cnnc.data.sources import DataSet, Examples, Files, split
 from cnnc.diagnostics import CnnError
+from cnnc.recipe import Flip
 from tests import pictures
 from tests.networks import Builder, sequential
 from tests.pictures import SHARED, make_tree
@@ -366,6 +368,19 @@ def test_what_cannot_be_brought_to_the_network_is_refused(tmp_path: Path) -> Non
     files = load_all(make_tree(tmp_path, {"a": 1, "b": 1}))
     assert "the data are pictures, and the network takes 2001x1" in error_of(lambda: prepare(files, [(2001, 1)]))
     assert "takes pictures of 17 channels" in error_of(lambda: prepare(files, [(8, 8, 17)]))
+
+
+def test_pictures_too_many_to_hold_are_decoded_as_they_are_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = load_all(make_tree(tmp_path, {"a": 3, "b": 4}, size=(20, 16)))
+    held = prepare(files, [(8, 8, 3)], augment=(Flip(),))
+    monkeypatch.setattr("cnnc.data.feed.HELD_BYTES", 100)
+    lazy = prepare(files, [(8, 8, 3)], augment=(Flip(),))
+    assert (held.size, lazy.size) == (None, (8, 8))
+    for one, other in zip(training_batches(held, 4, 1), training_batches(lazy, 4, 1), strict=True):
+        np.testing.assert_array_equal(one.inputs[0], other.inputs[0])
+        np.testing.assert_array_equal(one.targets[0], other.targets[0])
 
 
 def test_corrupt_pictures_are_named_or_skipped_and_counted(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import yaml
+from PIL import Image
 
 from cnnc import ops
 from cnnc.diagnostics import CnnError, Source
@@ -19,7 +20,9 @@ from cnnc.loading import Spec, load_spec, load_text
 from cnnc.net import Net
 from cnnc.overrides import Overrides
 from cnnc.recipe import Cosine, Recipe
+from cnnc.training.events import Row
 from cnnc.training.folder import RunFolder, claim
+from cnnc.training.plots import draw_batch, draw_confusion, draw_curves
 from cnnc.training.record import DataNote, graph_hash, open_run, recipe_in_words, write_record
 from cnnc.weights.checkpoint import load_weights, save_weights
 from tests.networks import sequential
@@ -286,3 +289,23 @@ def test_headers_that_lie_are_said(tmp_path: Path) -> None:
         text = json.dumps(header).encode()
         (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
         assert "cannot read" in error_of(lambda: load_weights(tmp_path / "a.safetensors", graph))
+
+
+# Pictures
+
+
+def test_names_of_every_kind_can_be_drawn(tmp_path: Path) -> None:
+    names = ["a$b$c_{", "\u732b", "x" * 60, "", "<&>"]
+    draw_confusion(tmp_path / "c.png", "m", np.arange(25).reshape(5, 5), names)
+    draw_batch(tmp_path / "b.png", np.zeros((5, 4, 4, 2), np.float32), names)
+    for name in ("c.png", "b.png"):
+        with Image.open(tmp_path / name) as image:
+            image.verify()
+
+
+def test_curves_without_accuracy_and_large_confusions_can_be_drawn(tmp_path: Path) -> None:
+    rows = [Row(epoch, 1.0, 0.1, 1 / epoch, None, 2 / epoch, None, None) for epoch in range(1, 40)]
+    draw_curves(tmp_path / "r.png", "m", rows)
+    draw_confusion(tmp_path / "c.png", "m", np.eye(300, dtype=np.int64), [str(i) for i in range(300)])
+    draw_curves(tmp_path / "again.png", "m", rows)
+    assert (tmp_path / "r.png").read_bytes() == (tmp_path / "again.png").read_bytes()

@@ -151,6 +151,10 @@ def test_several_inputs_and_outputs_train_on_arrays(tmp_path: Path) -> None:
     assert trained.best.val_top1 == kind.top1
     assert trained.best.val_loss == pytest.approx(kind.loss + 0.5 * amount.loss)
     assert (tmp_path / "run/graph.txt").is_file()
+    row = rows_of(trained.folder)[trained.best.epoch - 1]
+    assert float(row["kind.val_top1"]) == pytest.approx(kind.top1, rel=1e-5)
+    assert float(row["amount.val_loss"]) == pytest.approx(amount.loss, rel=1e-5)
+    assert row["amount.val_top1"] == ""
 
 
 def test_a_regression_is_best_where_its_loss_is_lowest(tmp_path: Path) -> None:
@@ -285,3 +289,15 @@ def test_an_interrupted_training_saves_what_it_has_learnt(tmp_path: Path) -> Non
     last, metadata = load_weights(tmp_path / "run/weights/last.safetensors", tiny().graph)
     assert metadata["epoch"] == "3"
     assert any((first[node][short] != last[node][short]).any() for node in first for short in first[node])
+
+
+def test_a_second_interrupt_stops_at_once_and_keeps_what_is_on_the_disk(tmp_path: Path) -> None:
+    def press(event: Event) -> None:
+        if isinstance(event, Progress) and (event.epoch, event.step) == (2, 2):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(tiny(), tree(tmp_path / "data"), epochs=50, out=tmp_path / "run", report=press)
+    _, metadata = load_weights(tmp_path / "run/weights/last.safetensors", tiny().graph)
+    assert metadata["epoch"] == "1"

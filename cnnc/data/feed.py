@@ -164,13 +164,17 @@ def _picture_size(part: Part, shapes: Sequence[Shape]) -> tuple[int, int]:
 
 def _hold(feed: Feed) -> Feed:
     """The feed with every picture decoded into memory, and without those that cannot be."""
+    out = np.empty((len(feed), *feed.shapes[0]), np.uint8)
+
+    def put(index: int) -> bool:
+        picture = _read(feed, index, None)
+        if picture is None:
+            return False
+        out[index] = picture
+        return True
+
     with ThreadPoolExecutor(WORKERS) as pool:
-        out = np.empty((len(feed), *feed.shapes[0]), np.uint8)
-        good = np.ones(len(feed), bool)
-        for i, picture in enumerate(pool.map(lambda i: _read(feed, i, None), range(len(feed)))):
-            good[i] = picture is not None
-            if picture is not None:
-                out[i] = picture
+        good = np.fromiter(pool.map(put, range(len(feed))), bool, len(feed))
     if not good.any():
         raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
     whole = Examples((out,), feed.targets)

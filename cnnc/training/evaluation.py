@@ -13,6 +13,7 @@ from cnnc.data.feed import Feed
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
 from cnnc.recipe import Loss, Recipe
+from cnnc.training.interrupt import StopRequested
 from cnnc.training.metrics import Outcome, Scores, gather, score
 
 Weights = Mapping[str, Mapping[str, Any]]
@@ -28,7 +29,10 @@ def evaluator(
     *,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluate:
-    """A function from weights and a feed to the scores of every output; it may be called after every epoch."""
+    """A function from weights and a feed to the scores of every output; it may be called after every epoch.
+
+    It raises StopRequested as soon as `should_stop` says so.
+    """
     backend = backends.load("jax", "step")
     aims = tuple(backend.Aim(loss, known) for loss, known in zip(losses, classified, strict=True))
     step = backend.evaluation_step(graph, recipe, aims)
@@ -38,7 +42,7 @@ def evaluator(
         parts: list[tuple[Outcome, ...]] = []
         for item in prefetch(evaluation_batches(feed, batch)):
             if should_stop():
-                raise KeyboardInterrupt
+                raise StopRequested
             scored = step(weights, named_inputs(graph, item), item.targets)
             parts.append(tuple(Outcome(*(_real(array, item) for array in output)) for output in scored))
         outcomes = [gather([part[i] for part in parts]) for i in range(len(losses))]

@@ -51,6 +51,8 @@ class Row:
     val_loss: float
     val_top1: float | None
     val_top5: float | None
+    outputs: tuple[tuple[str, float, float | None], ...] = ()
+    """Validation loss and top-1 of every output by its name, where there are several."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cnnc.recipe import Loss, Recipe
 from cnnc.training.evaluation import Weights, evaluator, named_inputs
 from cnnc.training.events import EpochEnded, Progress, Report, Row, Started
 from cnnc.training.folder import RunFolder, write_rows
-from cnnc.training.interrupt import Interrupted, deferred_interrupt
+from cnnc.training.interrupt import Interrupted, StopRequested, deferred_interrupt
 from cnnc.training.metrics import Scores
 from cnnc.training.plots import draw_curves
 from cnnc.training.schedule import learning_rate
@@ -127,12 +127,14 @@ def fit(plan: Plan, weights: Weights, report: Report) -> Fitted:
             try:
                 state, means = _epoch(plan, take_step, state, epoch, stopped, report)
                 weights = backend.weights_of(state)
+                if stopped():
+                    raise StopRequested
                 scores = evaluate(weights, plan.val)
-            except _Stop as stop:
-                _save(plan, "last", backend.weights_of(stop.state), epoch)
+            except StopRequested:
+                _save(plan, "last", weights, epoch)
                 raise Interrupted(plan.folder.last, epoch) from None
             except KeyboardInterrupt:
-                _save(plan, "last", weights, epoch)
+                # The second: a step may be half done, and its weights are not to be had. Those on disk stay.
                 raise Interrupted(plan.folder.last, epoch) from None
             row = _row(plan, epoch, time.monotonic() - began, means, scores)
             _require_finite(plan, row, weights)
@@ -152,18 +154,10 @@ def fit(plan: Plan, weights: Weights, report: Report) -> Fitted:
     return Fitted(tuple(rows), best, _on_host(weights))
 
 
-class _Stop(Exception):
-    """The user wants to stop between two steps."""
-
-    def __init__(self, state: Any) -> None:
-        super().__init__()
-        self.state = state
-
-
 def _epoch(
     plan: Plan, take_step: Any, state: Any, epoch: int, stopped: Callable[[], bool], report: Report
 ) -> tuple[Any, _Means]:
-    """The state after an epoch's steps, and the means over them."""
+    """The state after an epoch's steps, or those until the user stops it, and the means over them."""
     means, waiting = _Means(), deque[Any]()
     began = time.monotonic()
 
@@ -187,9 +181,7 @@ def _epoch(
         if len(waiting) > LAG:
             means = look(means)
         if stopped():
-            while waiting:
-                means = look(means)
-            raise _Stop(state)
+            break
     while waiting:
         means = look(means)
     return state, means
@@ -207,6 +199,9 @@ def _row(plan: Plan, epoch: int, seconds: float, means: _Means, scores: tuple[Sc
         val_top1=None,
         val_top5=None,
     )
+    if len(scores) > 1:
+        labels = [label for label, _ in plan.net.graph.outputs]
+        row = replace(row, outputs=tuple((name, s.loss, s.top1) for name, s in zip(labels, scores, strict=True)))
     if plan.headline is None:
         return row
     head = scores[plan.headline]

@@ -76,11 +76,14 @@ def claim(model: str, out: Path | None = None) -> RunFolder:
 
 def write_rows(folder: RunFolder, rows: Sequence[Row]) -> None:
     """`results.csv` as a whole: a line an epoch, empty where a network has no such figure."""
+    names = [f.name for f in fields(Row) if f.name != "outputs"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([f.name for f in fields(Row)])
+    of_outputs = [f"{label}.{figure}" for label, _, _ in rows[0].outputs for figure in ("val_loss", "val_top1")]
+    writer.writerow([*names, *of_outputs])
     for row in rows:
-        writer.writerow([_cell(getattr(row, f.name)) for f in fields(Row)])
+        figures = [getattr(row, name) for name in names]
+        writer.writerow([_cell(figure) for figure in (*figures, *(x for _, *own in row.outputs for x in own))])
     write_atomically(folder.results, text.getvalue())
 
 

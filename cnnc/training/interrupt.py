@@ -10,6 +10,10 @@ from pathlib import Path
 from types import FrameType
 
 
+class StopRequested(Exception):
+    """The user wants to stop, and nothing is half done."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A training was stopped by the user; what it had learnt is in `weights`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
@@ -75,6 +76,8 @@ def draw_confusion(path: Path, model: str, confusion: NDArray[np.int64], classes
             range(count), classes, rotation=45 if longest > 2 else 0, ha="right" if longest > 2 else "center"
         )
         axes.set_yticks(range(count), classes)
+        for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            text.set_parse_math(False)
     if count <= _COUNTED:
         for row, column in np.ndindex(confusion.shape):
             if confusion[row, column]:
@@ -103,7 +106,8 @@ def draw_batch(path: Path, pictures: NDArray[Any], labels: Sequence[str], *, mos
         axes.axis("off")
     for axes, picture, label in zip(grid, scaled, labels, strict=False):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_title(label if len(label) <= 18 else f"{label[:17]}…", fontsize=9, color=_INK, pad=3)
+        shown_label = label if len(label) <= 18 else f"{label[:17]}…"
+        axes.set_title(shown_label, fontsize=9, color=_INK, pad=3, parse_math=False)
     _save(figure, path)
 
 
@@ -144,6 +148,9 @@ def _finish(axes: Any, title: str) -> None:
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     content = io.BytesIO()
-    # No date and no version within: the same run gives the same bytes.
-    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A class may be named in a script that the font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        # No date and no version within: the same run gives the same bytes.
+        figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
     write_atomically(path, content.getvalue())

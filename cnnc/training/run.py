@@ -15,7 +15,8 @@ from cnnc import backends
 from cnnc.data.arrays import Arrays, arrays_data_set
 from cnnc.data.draws import permutation
 from cnnc.data.feed import Feed, fetch, prepare
-from cnnc.data.load import load_data
+from cnnc.data.folder import Options
+from cnnc.data.load import NAMES, load_data
 from cnnc.data.sources import DataSet
 from cnnc.diagnostics import CnnError
 from cnnc.net import Net
@@ -88,7 +89,7 @@ def train(
     """
     recipe = overridden(net.recipe, epochs=epochs, batch=batch, lr=lr, seed=seed, precision=precision)
     losses = output_losses(net, recipe)
-    data_set, origin = _data_set(net, data, val, recipe.seed, origin, report)
+    data_set, origin = _data_set(net, data, val, Options(seed=recipe.seed, skip_corrupt=skip_corrupt), origin, report)
     require_classes(net, losses, data_set.classes)
     for line in data_set.notes:
         report(Said(line))
@@ -102,8 +103,8 @@ def train(
         report(Said(f"a batch is {len(feed)}, as there are no more pictures"))
     folder = claim(net.name, None if out is None else Path(out))
     note = DataNote(
-        origin.data,
-        None if origin.folder is None else str(origin.folder),
+        origin.data if origin.data in (*NAMES, "arrays") else os.path.abspath(os.path.expanduser(origin.data)),
+        None if origin.folder is None else os.path.abspath(origin.folder),
         origin.held_out,
         recipe.seed,
         data_set.classes,
@@ -142,13 +143,14 @@ def overridden(
 
 
 def _data_set(
-    net: Net, data: Data, val: tuple[Arrays, Arrays] | None, seed: int, origin: Origin | None, report: Report
+    net: Net, data: Data, val: tuple[Arrays, Arrays] | None, options: Options, origin: Origin | None, report: Report
 ) -> tuple[DataSet, Origin]:
     if isinstance(data, DataSet):
         return data, origin or Origin(data.name)
     if isinstance(data, str | os.PathLike):
-        return load_data(os.fspath(data), report=lambda line: report(Said(line))), Origin(os.fspath(data))
-    return arrays_data_set(net.graph, data, val, seed=seed), Origin()
+        loaded = load_data(os.fspath(data), options=options, report=lambda line: report(Said(line)))
+        return loaded, Origin(os.fspath(data))
+    return arrays_data_set(net.graph, data, val, seed=options.seed), Origin()
 
 
 def _say_broken(report: Report, *feeds: Feed) -> None:
