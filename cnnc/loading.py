@@ -155,7 +155,7 @@ def examine(spec: Spec, overrides: Overrides, *, budgets: bool = False) -> tuple
     if budgets and net is not None and overrides == Overrides():
         for variant in loaded.file.variants:
             asked = Overrides(variant=variant.name.text)
-            _examine_one(spec, loaded, model, asked, found, budgets=True, note=f"in the variant `{asked.variant}`")
+            _examine_one(spec, loaded, model, asked, found, budgets=True, variant=variant)
     return (None if found.diagnostics else net), found.listed()
 
 
@@ -167,17 +167,25 @@ def _examine_one(
     found: _Found,
     *,
     budgets: bool,
-    note: str | None = None,
+    variant: syntax.Variant | None = None,
 ) -> Net | None:
     name = _name(model.name.text if model.name else spec.stem, overrides.variant)
     graph, recipe, diagnostics = build(loaded, model, name, overrides)
-    found.add([replace(d, notes=(*d.notes, note)) if note else d for d in diagnostics])
+    found.add(diagnostics if variant is None else [_noted(d, variant) for d in diagnostics])
     if graph is None:
         return None
     if budgets:
         exact = overrides.keep_the_model
         found.add(budget.violations(loaded.file.expects, overrides.variant, graph, exact=exact))
     return Net(graph, recipe, flattened(loaded), overrides)
+
+
+def _noted(diagnostic: Diagnostic, variant: syntax.Variant) -> Diagnostic:
+    """The diagnostic with the variant that it arises in, unless it stands there."""
+    span = diagnostic.primary.span if diagnostic.primary else None
+    if span is not None and span.source is variant.span.source and variant.span.start <= span.start < variant.span.end:
+        return diagnostic
+    return replace(diagnostic, notes=(*diagnostic.notes, f"in the variant `{variant.name.text}`"))
 
 
 class _Found:

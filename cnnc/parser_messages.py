@@ -87,11 +87,27 @@ def diagnose(source: Source, fault: Unexpected, layout: Layout) -> tuple[Diagnos
         return unclosed(source, *layout.unclosed()), True
     if token.type == NEWLINE:
         span = Span(source, span.start, span.start)
+    keyword = _misspelt(source, span, fault, layout)
+    if keyword is not None:
+        return keyword, False
     wanted = _expectation(fault.accepted)
     found = {NEWLINE: "the end of the line", END: "the end of the file"}.get(token.type, f"`{_shown(token)}`")
     message = f"expected {wanted}, found {found}" if wanted else f"{found} has no place here"
     secondary = _what_comes_before(source, span, layout)
     return Diagnostic("syntax", message, Label(span), secondary, help=_help(source, span, fault, layout)), False
+
+
+def _misspelt(source: Source, span: Span, fault: Unexpected, layout: Layout) -> Diagnostic | None:
+    """The diagnostic of a line whose first word looks like a keyword, and whose second has no place for that."""
+    word = layout.seen[-2] if len(layout.seen) > 1 else None
+    if word is None or word.type != "NAME" or not layout.starts_line(word) or not fault.accepted & _ENDINGS:
+        return None
+    if fault.token.type not in ("NAME", "DIMS", "INTEGER", "LBRACE", "STRING"):
+        return None
+    meant = did_you_mean(word, _KEYWORDS)
+    if meant is None or word in _KEYWORDS:
+        return None
+    return Diagnostic("syntax", f"`{word}` is no keyword", Label(_span(source, word)), help=meant)
 
 
 def unclosed(source: Source, opening: Token, found: Token | None) -> Diagnostic:
@@ -143,10 +159,6 @@ def _help(source: Source, span: Span, fault: Unexpected, layout: Layout) -> str 
         return f"the language has no `{first}`; see docs/language.md"
     if accepted == {"LPAR", "LBRACE"}:
         return "it joins results, add(a, b), or branches, add { ... }"
-    if first not in _KEYWORDS and accepted & _ENDINGS and span.text != first:
-        meant = did_you_mean(first, _KEYWORDS)
-        if meant is not None:
-            return meant
     if token.type in ("NAME", "MERGE") and "VBAR" in accepted:
         return "layers are joined by `|`, arguments by `,`" if "COMMA" in accepted else "layers are joined by `|`"
     if token.type in ("INTEGER", "DECIMAL", "DIMS") and {"LPAR", NEWLINE} <= accepted and first.isidentifier():
