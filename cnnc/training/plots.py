@@ -96,18 +96,24 @@ def draw_confusion(path: Path, model: str, confusion: NDArray[np.int64], classes
 
 def draw_batch(path: Path, pictures: NDArray[Any], labels: Sequence[str], *, most: int = 32) -> None:
     """The first pictures of a batch `(batch, height, width, channels)` with their labels, as they enter the network."""
-    shown = pictures[:most]
+    shown = _displayable(pictures[:most])
     columns = min(8, len(shown))
     rows = ceil(len(shown) / columns)
-    figure = Figure(figsize=(1.5 * columns, 1.72 * rows), layout="constrained", facecolor="white")
-    grid = np.asarray(figure.subplots(rows, columns, squeeze=False)).reshape(-1)
-    scaled = _displayable(shown)
-    for axes in grid:
-        axes.axis("off")
-    for axes, picture, label in zip(grid, scaled, labels, strict=False):
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        shown_label = label if len(label) <= 18 else f"{label[:17]}…"
-        axes.set_title(shown_label, fontsize=9, color=_INK, pad=3, parse_math=False)
+    tall = shown.shape[1] / shown.shape[2]
+    # One pair of axes for all: a tile is 1 wide and `tall` high, with a gap beside it and a label above it.
+    across, down = 1.06, tall + 0.22
+    scale = 1.4
+    figure = Figure(figsize=(scale * columns * across + 0.1, scale * rows * down + 0.1), facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    for place, (picture, label) in enumerate(zip(shown, labels, strict=False)):
+        left, top = place % columns * across, -(place // columns) * down
+        extent = (left, left + 1, top - tall, top)
+        axes.imshow(picture, extent=extent, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        text = label if len(label) <= 18 else f"{label[:17]}…"
+        axes.text(left + 0.5, top + 0.05, text, ha="center", fontsize=9, color=_INK, parse_math=False)
+    axes.set_xlim(-0.04, columns * across)
+    axes.set_ylim(-(rows - 1) * down - tall - 0.04, 0.2)
     _save(figure, path)
 
 
