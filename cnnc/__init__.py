@@ -1,8 +1,22 @@
 """cnnc: a declarative architecture compiler for convolutional networks."""
 
+from typing import TYPE_CHECKING, Any
+
 from cnnc.diagnostics import CnnError as CnnError
 from cnnc.loading import load as load
 from cnnc.loading import load_text as load_text
 from cnnc.net import Net as Net
 
+if TYPE_CHECKING:
+    from cnnc.training.run import train as train
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`cnnc.train`, which is imported when it is asked for: it brings jax and matplotlib."""
+    if name == "train":
+        from cnnc.training.run import train
+
+        return train
+    raise AttributeError(f"module `cnnc` has no attribute `{name}`")
