@@ -2,8 +2,9 @@
 
     python bench/scale.py [--layers 1000,2000,5000,10000,20000,40000] [--picture scale.png]
 
-Half of each spec's layers are written out line by line, half come from repeats of a residual block. The exponent is the
-slope of log(seconds) over log(layers) once the process's own start is taken off: 1 is linear.
+Half of each spec's layers are written out line by line, half come from repeats of a residual block. Seconds are the
+processor's, the least of some rounds, so that other programs hardly count. A straight line is fitted to seconds over
+layers, by least squares: its slope is the cost of a layer, and R squared says how straight it is.
 """
 
 from __future__ import annotations
@@ -14,22 +15,27 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from math import log
 from pathlib import Path
-from statistics import fmean
-from time import perf_counter
+from resource import RUSAGE_CHILDREN, getrusage
+from statistics import correlation, linear_regression
 
 from cnnc.boxes import box
 
 CNNC = str(Path(sys.executable).with_name("cnnc"))
 VERBS = {"check": ("check",), "show": ("show", "--all")}
 LINE = "  conv(3x3, 16) | bn | relu"
-BLOCK = "block unit() { add { conv(3x3, 16) | bn | relu  identity }  relu }"
+BLOCK = """block unit() {
+  add {
+    conv(3x3, 16) | bn | relu
+    identity
+  }
+  relu
+}"""
 PER_UNIT = 5
 
 
 def main() -> None:
-    """Measure, print a table and the exponents, and draw them if asked."""
+    """Measure, print a table and the lines, and draw them if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", default="1000,2000,5000,10000,20000,40000")
     parser.add_argument("--rounds", type=int, default=3)
@@ -37,18 +43,13 @@ def main() -> None:
     arguments = parser.parse_args()
     layers = [int(count) for count in arguments.layers.split(",")]
     with tempfile.TemporaryDirectory() as folder:
-        found = {
-            verb: [measure(Path(folder), verb, count, arguments.rounds) for count in [10, *layers]] for verb in VERBS
-        }
-    start = {verb: seconds[0] for verb, seconds in found.items()}
-    times = {verb: seconds[1:] for verb, seconds in found.items()}
-    rows = [
-        [f"{count:,}", *(f"{times[verb][i]:.2f}" for verb in VERBS), f"{times['check'][i] / count * 1e6:.0f}"]
-        for i, count in enumerate(layers)
-    ]
-    print(box(["layers", *(f"{verb}, s" for verb in VERBS), "check, us a layer"], [rows], right=range(4)))
+        times = {verb: [measure(Path(folder), verb, n, arguments.rounds) for n in layers] for verb in VERBS}
+    rows = [[f"{n:,}", *(f"{times[verb][i]:.2f}" for verb in VERBS)] for i, n in enumerate(layers)]
+    print(box(["layers", *(f"{verb}, s" for verb in VERBS)], [rows], right=range(3)))
     for verb in VERBS:
-        print(f"{verb}: exponent {exponent(layers, [t - start[verb] for t in times[verb]]):.2f}")
+        fit = linear_regression(layers, times[verb])
+        straightness = correlation(layers, times[verb]) ** 2
+        print(f"{verb}: {fit.intercept:.2f} s and {fit.slope * 1e6:.0f} us a layer, R squared {straightness:.4f}")
     if arguments.picture:
         draw(layers, times, arguments.picture)
 
@@ -68,17 +69,16 @@ def measure(folder: Path, verb: str, layers: int, rounds: int) -> float:
     assert abs(len(json.loads(shown.stdout)["layers"]) - layers) < 0.01 * layers + PER_UNIT + 3
     times = []
     for _ in range(rounds):
-        start = perf_counter()
+        start = _spent()
         subprocess.run([CNNC, *VERBS[verb], path], check=True, stdout=subprocess.DEVNULL)
-        times.append(perf_counter() - start)
+        times.append(_spent() - start)
     return min(times)
 
 
-def exponent(layers: Sequence[int], seconds: Sequence[float]) -> float:
-    """The slope of log(seconds) over log(layers), by least squares."""
-    xs, ys = [log(count) for count in layers], [log(each) for each in seconds]
-    x, y = fmean(xs), fmean(ys)
-    return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
+def _spent() -> float:
+    """Processor seconds of all child processes so far."""
+    usage = getrusage(RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def draw(layers: Sequence[int], times: dict[str, list[float]], path: Path) -> None:
