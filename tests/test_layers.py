@@ -17,12 +17,12 @@ LAYERS = (
     "ops recipe",
     "grammar specs syntax lalr parser_table parser_layout parser_tree parser_messages parser fmt",
     "ir ir_tokens ir_text",
-    "values arithmetic bind scaling namespace evaluate place build timm_blocks expand",
+    "values arithmetic bind scaling namespace evaluate place call_chain build arguments timm_blocks expand",
     "train_section resolve budget model",
     "caption boxes folding summary drawing printer",
     "backends net backends.reference backends.jax",
-    "loading cnnc",
-    "weights data training cli",
+    "loading weights data training",
+    "cnnc cli",
 )
 """From the foundation up: a module imports from those before it, and within its own package."""
 PARTS = [name if name == "cnnc" else f"cnnc.{name}" for layer in LAYERS for name in layer.split()]
