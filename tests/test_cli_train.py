@@ -55,10 +55,9 @@ def test_train_prints_a_line_an_epoch_and_what_to_type_next(trained: Path, tmp_p
     lines = result.stdout.splitlines()
     assert result.exit_code == 0
     assert lines[0] == "the validation pictures serve as test set too"
-    assert lines[1].startswith(
-        "tiny: 782 parameters; 24 examples to train on, 11 to validate; 2 epochs of 3 steps of 8"
-    )
-    assert [line[:9] for line in lines[2:4]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[1] == f"tiny: 782 parameters, into {tmp_path / 'run'}"
+    assert lines[2] == "24 examples to train on, 11 to validate; 2 epochs of 3 steps of 8"
+    assert [line[:9] for line in lines[3:5]] == ["epoch 1/2", "epoch 2/2"]
     assert any(line.startswith("best: ") for line in lines)
     assert f"  cnnc eval {tmp_path / 'run'}" in lines
     assert f"  cnnc predict {tmp_path / 'run'} PICTURE..." in lines
@@ -108,7 +107,7 @@ def test_flags_that_make_no_sense_are_usage_errors(trained: Path, flags: str) ->
 def test_eval_says_how_good_it_is_class_by_class(trained: Path) -> None:
     result = call("eval", trained / "run")
     assert result.exit_code == 0
-    assert "on the 11 held-out pictures of" in result.stdout
+    assert "on the 11 validation pictures of" in result.stdout
     assert "top-1 100.00 %" in result.stdout
     assert [line.split()[:2] for line in result.stdout.splitlines()[-2:]] == [["dark", "5"], ["light", "6"]]
 
@@ -280,7 +279,7 @@ def test_a_terminal_gets_a_bar_and_the_lines_stay() -> None:
     console.file.close()
     text = console.export_text()
     assert "a [note]" in text
-    assert "epoch 1/2  loss 0.5000 top-1 75.00 %  validation loss 0.4000 top-1 80.00 %  lr 0.1  2.5 s  *" in text
+    assert "epoch 1/2  loss 0.5000 top-1 75.00 %  val loss 0.4000 top-1 80.00 %  2.5 s  *" in text
 
 
 def test_help_says_what_the_options_are() -> None:

@@ -59,26 +59,26 @@ class _Bars:
         say = self.progress.console.print
         match event:
             case Said():
-                say(event.text, markup=False)
+                say(event.text, markup=False, soft_wrap=True)
             case Started():
                 self.epochs, self.steps = event.epochs, event.steps
-                say(describe_start(event), markup=False)
+                say(describe_start(event), markup=False, soft_wrap=True)
                 self.task = self.progress.add_task("compiling", total=event.steps, figures="")
             case Step() if self.task is not None:
                 figures = f"loss {event.loss:.4f}{_percent('  top-1', event.top1)}  {event.per_second:,.0f}/s"
                 name = f"epoch {event.epoch}/{self.epochs}"
                 self.progress.update(self.task, description=name, completed=event.step, figures=figures)
             case EpochEnded() if self.task is not None:
-                say(describe_epoch(event, self.epochs), markup=False)
+                say(describe_epoch(event, self.epochs), markup=False, soft_wrap=True)
                 self.progress.reset(self.task, figures="")
 
 
 def describe_start(event: Started) -> str:
     """What is trained on what, and where it goes."""
     return (
-        f"{event.model}: {event.parameters:,} parameters; {event.train_count:,} examples to train on,"
-        f" {event.val_count:,} to validate; {event.epochs} epochs of {event.steps} steps of {event.batch};"
-        f" into {event.folder}"
+        f"{event.model}: {event.parameters:,} parameters, into {event.folder}\n"
+        f"{event.train_count:,} examples to train on, {event.val_count:,} to validate;"
+        f" {event.epochs} epochs of {event.steps} steps of {event.batch}"
     )
 
 
@@ -89,8 +89,7 @@ def describe_epoch(event: EpochEnded, epochs: int) -> str:
     figures = [
         f"epoch {row.epoch:>{width}}/{epochs}",
         f"loss {row.train_loss:.4f}{_percent(' top-1', row.train_top1)}",
-        f"validation loss {row.val_loss:.4f}{_percent(' top-1', row.val_top1)}",
-        f"lr {row.lr:.3g}",
+        f"val loss {row.val_loss:.4f}{_percent(' top-1', row.val_top1)}",
         f"{row.time:.1f} s",
     ]
     return "  ".join(figures) + ("  *" if event.best else "")

@@ -45,12 +45,12 @@ def arrays_data_set(
     everything = examples_of(graph, *data)
     if val is not None:
         held: Part = examples_of(graph, *val)
-        return DataSet("arrays", everything, held, held, tuple(classes))
+        return DataSet("arrays", everything, held, held, tuple(classes), kind="validation")
     first = everything.targets[0]
     labels = first if first.dtype == np.int32 and first.ndim == 1 else np.zeros(len(everything), np.int32)
     kept, held = (take(everything, indices) for indices in split(labels, held_out, seed))
     note = f"{len(held)} of the {len(everything)} examples are held out as validation set"
-    return DataSet("arrays", kept, held, held, tuple(classes), (note,))
+    return DataSet("arrays", kept, held, held, tuple(classes), (note,), "held-out")
 
 
 def _ordered(arrays: Arrays, names: list[str], kind: str) -> list[NDArray[Any]]:

@@ -33,6 +33,7 @@ def load_digits() -> DataSet:
         held,
         tuple(map(str, range(10))),
         (f"the {len(held)} pictures held out serve as validation and as test set",),
+        "held-out",
     )
 
 

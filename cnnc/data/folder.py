@@ -45,7 +45,9 @@ def load_folder(root: Path, options: Options = Options()) -> DataSet:  # a froze
     if "test" not in read:
         notes.append("the validation pictures serve as test set too")
     val, test = read.get("val") or read["test"], read.get("test") or read["val"]
-    return DataSet(str(root), read["train"], val, test, classes, tuple(notes))
+    return DataSet(
+        str(root), read["train"], val, test, classes, tuple(notes), "test" if "test" in read else "validation"
+    )
 
 
 def load_all(root: Path, options: Options = Options()) -> Files:  # a frozen value
@@ -95,7 +97,7 @@ def _without_parts(root: Path, folder: Path, options: Options) -> DataSet:
     everything = read_part(folder, classes, options)
     kept, held = (take(everything, i) for i in split(everything.labels, options.held_out, options.seed))
     note = f"{len(held)} of the {len(everything)} pictures are held out as validation and test set"
-    return DataSet(str(root), kept, held, held, classes, (note,))
+    return DataSet(str(root), kept, held, held, classes, (note,), "held-out")
 
 
 def _require_folder(root: Path) -> None:

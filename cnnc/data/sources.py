@@ -51,8 +51,8 @@ Part = Examples | Files
 class DataSet:
     """The parts of a data set. `classes` names what the labels count, and is empty where targets are no classes.
 
-    `val` is what training watches and `test` what evaluation measures; they may be the same part. `notes` is what the
-    user should know of how they came about.
+    `val` is what training watches and `test` what evaluation measures; they may be the same part. `kind` says which
+    pictures of the set `test` holds, and `notes` what else the user should know of how the parts came about.
     """
 
     name: str
@@ -61,6 +61,7 @@ class DataSet:
     test: Part
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    kind: str = "test"
 
 
 def split(labels: NDArray[np.integer], fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

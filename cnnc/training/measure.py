@@ -120,8 +120,7 @@ def _part(
         files = load_all(path, options)
         return files, class_names(path), f"all {len(files):,} pictures of {data}"
     data_set: DataSet = load_data(data, folder=folder, options=options, report=lambda line: report(Said(line)))
-    kind = "test" if data_set.test is not data_set.val else "held-out"
-    return data_set.test, data_set.classes, f"the {len(data_set.test):,} {kind} pictures of {data}"
+    return data_set.test, data_set.classes, f"the {len(data_set.test):,} {data_set.kind} pictures of {data}"
 
 
 def _has_parts(path: Path) -> bool:
