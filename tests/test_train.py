@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cnnc
 from cnnc import ops
 from cnnc.data.folder import load_folder
 from cnnc.diagnostics import CnnError
@@ -247,7 +248,7 @@ def test_corrupt_pictures_are_counted_and_left_out(tmp_path: Path) -> None:
     (started,) = (e for e in events if isinstance(e, Started))
     assert started.train_count == 23
     said = [e.text for e in events if isinstance(e, Said)]
-    assert any(text.startswith("1 pictures cannot be decoded") and "003.png" in text for text in said)
+    assert any(text.startswith("left out, as it cannot be decoded: 1 picture (") and "003.png" in text for text in said)
 
 
 # What stops a training
@@ -301,3 +302,19 @@ def test_a_second_interrupt_stops_at_once_and_keeps_what_is_on_the_disk(tmp_path
         train(tiny(), tree(tmp_path / "data"), epochs=50, out=tmp_path / "run", report=press)
     _, metadata = load_weights(tmp_path / "run/weights/last.safetensors", tiny().graph)
     assert metadata["epoch"] == "1"
+
+
+def test_the_manuals_example_is_a_spec_with_that_recipe() -> None:
+    manual = (Path(__file__).parents[1] / "docs/training.md").read_text()
+    net = load_text(manual.split("```\n")[1])
+    assert net.recipe.data == "cifar10"
+    assert net.recipe.augment == (PadCrop(4), Flip())
+    assert net.recipe.optimizer == Sgd(momentum=0.9, nesterov=True, weight_decay=5e-4)
+    assert (net.recipe.batch, net.recipe.epochs, net.recipe.precision) == (128, 30, "f32")
+
+
+def test_python_trains_with_one_call(tmp_path: Path) -> None:
+    assert cnnc.train is train
+    x = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3)).astype(np.uint8)
+    trained = cnnc.train(tiny(), (x, np.arange(30) % 2), epochs=1, out=tmp_path / "run")
+    assert tiny().apply(trained.weights, x[:4]).shape == (4, 2)

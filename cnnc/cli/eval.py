@@ -91,7 +91,7 @@ def _show(model: str, epoch: int, found: Measured) -> None:
     scores = found.scores
     click.echo(f"{model}, epoch {epoch}, on {found.what}")
     if found.broken:
-        click.echo(f"{len(found.broken)} pictures cannot be decoded and are left out: {found.broken[0]}, ...")
+        click.echo(f"left out, as it cannot be decoded: {len(found.broken)} of them, {found.broken[0]} first")
     figures = [f"loss {scores.loss:.4f}"]
     figures += [f"top-1 {100 * scores.top1:.2f} %"] if scores.top1 is not None else []
     figures += [f"top-5 {100 * scores.top5:.2f} %"] if scores.top5 is not None else []

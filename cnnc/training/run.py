@@ -157,7 +157,8 @@ def _say_broken(report: Report, *feeds: Feed) -> None:
     broken = sorted(set().union(*(feed.broken for feed in feeds)))
     if broken:
         named = ", ".join(str(path) for path in broken[:3]) + (", ..." if len(broken) > 3 else "")
-        report(Said(f"{len(broken)} pictures cannot be decoded and are left out: {named}"))
+        count = "1 picture" if len(broken) == 1 else f"{len(broken)} pictures"
+        report(Said(f"left out, as it cannot be decoded: {count} ({named})"))
 
 
 def _draw_first_batch(plan: Plan, classes: Sequence[str]) -> None:
