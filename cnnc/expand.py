@@ -11,32 +11,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cnnc import bind, syntax, timm_blocks
+from cnnc.arguments import Given, bind_block, of_operator
 from cnnc.arithmetic import show_value, type_name
 from cnnc.build import MOST_NODES, Builder, LimitReached
+from cnnc.call_chain import DEEPEST_CALLS, located, too_deep
 from cnnc.diagnostics import CnnError, Diagnostic, Label, Span
-from cnnc.evaluate import IDENTITY, argument, declared_type, evaluate, truth, unknown
+from cnnc.evaluate import IDENTITY, argument, evaluate, truth, unknown
 from cnnc.ir import Repeat
-from cnnc.namespace import PRELUDE, BlockIn
+from cnnc.namespace import BlockIn
 from cnnc.ops import OPS, Op, OpError, format_shape
 from cnnc.place import Place, branch_labels, labels
-from cnnc.scaling import Scale, round_channels, round_repeats
-from cnnc.signature import REQUIRED, Parameter, Type, signature_of
+from cnnc.scaling import Scale, round_repeats
 from cnnc.values import POISON, Count, Layer, Poison, Poisoned, Scope, Tensor, Turn
 
 MOST_STEPS = 200_000
-DEEPEST_CALLS = 64
 MERGES = ("add", "concat", "mul")
 TIMM = "timm"
 Flowing = Tensor | Poison | None
 """What a pipeline carries; None where several inputs leave open which one it is."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """An argument with the scope it was written in."""
-
-    argument: syntax.Argument
-    scope: Scope
 
 
 @dataclass(frozen=True)
@@ -68,10 +60,10 @@ class Expander:
     def report(self, error: CnnError, place: Place) -> None:
         """Keep an error's diagnostics, each fault once, with the chain of calls that led to it."""
         for diagnostic in error.diagnostics:
-            located = _located(diagnostic, place)
-            span = located.primary.span if located.primary else None
-            key = (located.code, span.source.name, span.start) if span else (located.code, located.message)
-            self.diagnostics.setdefault(key, located)
+            shown = located(diagnostic, place)
+            span = shown.primary.span if shown.primary else None
+            key = (shown.code, span.source.name, span.start) if span else (shown.code, shown.message)
+            self.diagnostics.setdefault(key, shown)
 
     # Statements
 
@@ -350,51 +342,16 @@ class Expander:
         name = definition.name.text
         incoming = self._tensor(x, span, site)
         if len(self._calls) >= DEEPEST_CALLS:
-            raise _too_deep([*self._calls, name], span)
+            raise too_deep([*self._calls, name], span)
         path = use.path or use.place.fresh(name)
         inner = Scope(block.namespace, {}, incoming, scales=False, turn=site.turn)
-        self._bind_block(definition, given, site, span, inner, use)
+        bind_block(definition, given, site, span, inner, self._scale, is_repeated=use.direct)
         inner.turn = None
         place = use.place.block(path, use.span or span, labels(definition.body))
         self._calls.append(name)
         result = self.body(definition.body, inner, place, incoming)
         self._calls.pop()
         return result
-
-    def _bind_block(
-        self, block: syntax.Block, given: tuple[Given, ...], site: Scope, span: Span, inner: Scope, use: Use
-    ) -> None:
-        """Give the block's parameters their values, in `inner`."""
-        parameters = [
-            Parameter(p.name.text, declared_type(p), REQUIRED if p.default is None else p.default)
-            for p in block.parameters
-        ]
-        found = bind.match(block.name.text, parameters, [g.argument for g in given], span)
-        scopes = {id(g.argument): g.scope for g in given}
-        for parameter in parameters:
-            name = parameter.name
-            if name in found:
-                scope = scopes[id(found[name])]
-                value, at = argument(found[name].value, parameter, scope)
-                value = self._scaled(value, parameter.type, scope.scales)
-            else:
-                value, at = argument(parameter.default, parameter, inner)
-                value = self._scaled(value, parameter.type, site.scales)
-            if name == "stride" and use.direct and _is_later_turn(site, found.get(name)):
-                value = 1
-            if parameter.type.kind != "layer":
-                value = bind.check(value, parameter.type, name, at)
-            inner.values[name] = value
-
-    def _scaled(self, value: Any, type: Type, scales: bool) -> Any:
-        """A number of channels or repeats written in the model's body, scaled; any other value as it is."""
-        if not scales or isinstance(value, Count | bool) or not isinstance(value, int):
-            return value
-        if type.kind == "channels" and value > 0:
-            return Count(round_channels(value, self._scale.width))
-        if type.kind == "repeats" and 0 <= value < MOST_NODES:
-            return Count(round_repeats(value, self._scale.depth))
-        return value
 
     # Operators
 
@@ -405,18 +362,7 @@ class Expander:
         if name in MERGES:
             message = f"`{name}` joins branches, or results at the start of a line or branch"
             raise CnnError.of("arity", message, span, help=f"{name} {{ ... }} with a branch a line, or {name}(a, b)")
-        parameters = signature_of(kind)
-        found = bind.match(name, parameters, [g.argument for g in given], span)
-        scopes = {id(g.argument): g.scope for g in given}
-        attributes: dict[str, Any] = {}
-        for parameter in parameters:
-            if parameter.name in found:
-                scope = scopes[id(found[parameter.name])]
-                value, at = argument(found[parameter.name].value, parameter, scope)
-                value = self._scaled(value, parameter.type, scope.scales)
-                if parameter.name == "stride" and use.direct and _is_later_turn(site, found["stride"]):
-                    value = 1
-                attributes[parameter.name] = bind.convert(value, parameter.type, parameter.name, at)
+        attributes, spans = of_operator(kind, given, site, span, self._scale, is_repeated=use.direct)
         op = kind(**attributes)
         label = ""
         try:
@@ -426,7 +372,7 @@ class Expander:
             name = use.path or use.place.fresh(kind.names[0])
             return self.builder.add(name, op, (tensor,), use.place.repeats, use.place.origin(span))
         except OpError as error:
-            at = found[error.attribute].span if error.attribute in found else span
+            at = spans.get(error.attribute or "", span)
             said = label if error.code == "shape" else ""
             raise CnnError.of(error.code, error.message, at, label=said, help=error.help) from None
 
@@ -437,24 +383,6 @@ def evaluate_incoming(layer: syntax.Incoming, scope: Scope) -> Flowing:
         return POISON
     result: Tensor = evaluate(layer, scope)
     return result
-
-
-def _is_later_turn(site: Scope, written: syntax.Argument | None) -> bool:
-    """Whether a stride belongs to an earlier turn than this one; a list for each repeat says so itself."""
-    turn = site.turn
-    if turn is None or turn.repeat == 0:
-        return False
-    return turn.by_stage or written is None or not _is_list(written.value, site)
-
-
-def _is_list(expression: syntax.Expression, scope: Scope) -> bool:
-    match expression:
-        case syntax.ListOf():
-            return True
-        case syntax.Name(text=text):
-            return isinstance(scope.values.get(text), list)
-        case _:
-            return isinstance(evaluate(expression, scope), list)
 
 
 def _group(layer: syntax.Expression, use: Use) -> Place:
@@ -471,29 +399,3 @@ def _kind(body: syntax.Expression) -> str:
             return function.text
         case _:
             return "repeat"
-
-
-def _too_deep(calls: list[str], span: Span) -> CnnError:
-    name = calls[-1]
-    if name in calls[:-1]:
-        start = len(calls) - 2 - calls[-2::-1].index(name)
-        cycle = " -> ".join(calls[start:])
-        message = f"the block `{name}` calls itself, {cycle}, more than {DEEPEST_CALLS} calls deep"
-        return CnnError.of("recursion", message, span, help="an `if` must end it, or write it as a repeat: N x ...")
-    return CnnError.of("limit", f"blocks call each other more than {DEEPEST_CALLS} deep", span)
-
-
-def _located(diagnostic: Diagnostic, place: Place) -> Diagnostic:
-    """The diagnostic with its chain of calls, and at the user's own call where it arose in the prelude."""
-    notes = diagnostic.notes or place.notes
-    primary, secondary = diagnostic.primary, diagnostic.secondary
-    if primary is not None and _is_in_prelude(diagnostic):
-        own = [f.span for f in place.frames if f.span.source.name != PRELUDE]
-        if own:
-            secondary = (Label(primary.span, primary.message or "here, in the prelude"), *secondary)
-            primary = Label(own[-1])
-    return replace(diagnostic, primary=primary, secondary=secondary, notes=notes)
-
-
-def _is_in_prelude(diagnostic: Diagnostic) -> bool:
-    return diagnostic.primary is not None and diagnostic.primary.span.source.name == PRELUDE

@@ -1,0 +1,114 @@
+"""The arguments of a layer where it is used: bound to parameters, scaled, fitted to the turn of a repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cnnc import bind, syntax
+from cnnc.build import MOST_NODES
+from cnnc.diagnostics import Span
+from cnnc.evaluate import argument, declared_type, evaluate
+from cnnc.ops import Op
+from cnnc.scaling import Scale, round_channels, round_repeats
+from cnnc.signature import REQUIRED, Parameter, Type, signature_of
+from cnnc.values import Count, Scope
+
+
+@dataclass(frozen=True)
+class Given:
+    """An argument with the scope it was written in."""
+
+    argument: syntax.Argument
+    scope: Scope
+
+
+def bind_block(
+    block: syntax.Block,
+    given: tuple[Given, ...],
+    site: Scope,
+    span: Span,
+    inner: Scope,
+    scale: Scale,
+    *,
+    is_repeated: bool,
+) -> None:
+    """Give a block's parameters their values, in `inner`.
+
+    Args:
+        block: the block.
+        given: its arguments.
+        site: where it is called from.
+        span: the call.
+        inner: the scope of the block's body.
+        scale: the factors for what the model's body states.
+        is_repeated: whether it is what a repeat repeats, so that its stride belongs to the first turn.
+    """
+    parameters = [
+        Parameter(p.name.text, declared_type(p), REQUIRED if p.default is None else p.default) for p in block.parameters
+    ]
+    found = bind.match(block.name.text, parameters, [g.argument for g in given], span)
+    scopes = {id(g.argument): g.scope for g in given}
+    for parameter in parameters:
+        name = parameter.name
+        if name in found:
+            scope = scopes[id(found[name])]
+            value, at = argument(found[name].value, parameter, scope)
+            value = _scaled(value, parameter.type, scale if scope.scales else None)
+        else:
+            value, at = argument(parameter.default, parameter, inner)
+            value = _scaled(value, parameter.type, scale if site.scales else None)
+        if name == "stride" and is_repeated and _is_later_turn(site, found.get(name)):
+            value = 1
+        if parameter.type.kind != "layer":
+            value = bind.check(value, parameter.type, name, at)
+        inner.values[name] = value
+
+
+def of_operator(
+    kind: type[Op], given: tuple[Given, ...], site: Scope, span: Span, scale: Scale, *, is_repeated: bool
+) -> tuple[Mapping[str, Any], Mapping[str, Span]]:
+    """An operator's attributes as far as they are given, and where each is written; see `bind_block`."""
+    parameters = signature_of(kind)
+    found = bind.match(kind.names[0], parameters, [g.argument for g in given], span)
+    scopes = {id(g.argument): g.scope for g in given}
+    attributes: dict[str, Any] = {}
+    for parameter in parameters:
+        if parameter.name in found:
+            scope = scopes[id(found[parameter.name])]
+            value, at = argument(found[parameter.name].value, parameter, scope)
+            value = _scaled(value, parameter.type, scale if scope.scales else None)
+            if parameter.name == "stride" and is_repeated and _is_later_turn(site, found["stride"]):
+                value = 1
+            attributes[parameter.name] = bind.convert(value, parameter.type, parameter.name, at)
+    return attributes, {name: argument.span for name, argument in found.items()}
+
+
+def _scaled(value: Any, type: Type, scale: Scale | None) -> Any:
+    """A number of channels or repeats written in the model's body, scaled; any other value as it is."""
+    if scale is None or isinstance(value, Count | bool) or not isinstance(value, int):
+        return value
+    if type.kind == "channels" and value > 0:
+        return Count(round_channels(value, scale.width))
+    if type.kind == "repeats" and 0 <= value < MOST_NODES:
+        return Count(round_repeats(value, scale.depth))
+    return value
+
+
+def _is_later_turn(site: Scope, written: syntax.Argument | None) -> bool:
+    """Whether a stride belongs to an earlier turn than this one; a list for each repeat says so itself."""
+    turn = site.turn
+    if turn is None or turn.repeat == 0:
+        return False
+    return turn.by_stage or written is None or not _is_list(written.value, site)
+
+
+def _is_list(expression: syntax.Expression, scope: Scope) -> bool:
+    match expression:
+        case syntax.ListOf():
+            return True
+        case syntax.Name(text=text):
+            return isinstance(scope.values.get(text), list)
+        case _:
+            return isinstance(evaluate(expression, scope), list)
