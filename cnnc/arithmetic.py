@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnc import syntax
 from cnnc.diagnostics import CnnError, Span
+from cnnc.ops import format_shape
 from cnnc.values import Count, Layer, Tensor
 
 LARGEST = 10**40
@@ -62,6 +63,8 @@ def show_value(value: object) -> str:
         return f'"{value}"'
     if isinstance(value, Layer):
         return value.expression.span.text
+    if isinstance(value, Tensor):
+        return format_shape(value.shape)
     return repr(int(value)) if isinstance(value, int) else _shown_fraction(value)
 
 

@@ -120,3 +120,12 @@ def test_whole_arithmetic_is_exact(left: int, right: int, operator: str) -> None
 def test_floor_division_and_remainder_belong_together(left: int, right: int) -> None:
     assert value(f"({left}) // {right} * {right} + ({left}) % {right}") == left
     assert 0 <= value(f"({left}) % {right}") < right
+
+
+@pytest.mark.parametrize(
+    "use", ["dense(a)", "dense(a + 1)", "dropout(a)", "a x relu", "dense([a])", "dense(1 if a else 2)"]
+)
+def test_a_result_is_no_number(use: str) -> None:
+    with pytest.raises(CnnError) as error:
+        operators(f"input 4\na: relu\n{use}")
+    assert [d.code for d in error.value.diagnostics] == ["type"]
