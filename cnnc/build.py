@@ -31,6 +31,11 @@ class Builder:
         self._integers: set[str] = set()
         self._weights = 0
 
+    @property
+    def count(self) -> int:
+        """How many nodes there are."""
+        return len(self._nodes)
+
     def add(
         self, name: str, op: Op, inputs: Sequence[Tensor], repeats: tuple[Repeat, ...], origin: Origin | None
     ) -> Tensor:
@@ -44,9 +49,10 @@ class Builder:
             raise LimitReached(f"the network has more than {MOST_NODES:,} layers")
         shapes = tuple(tensor.shape for tensor in inputs)
         key = (op, shapes)
-        if key not in self._known:
-            self._known[key] = _inferred(op, shapes)
-        resolved, shape, weights = self._known[key]
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = _inferred(op, shapes)
+        resolved, shape, weights = known
         self._weights += weights
         if self._weights > MOST_WEIGHTS:
             raise LimitReached(f"the network has more than {MOST_WEIGHTS:,} weights")

@@ -42,6 +42,10 @@ CODES: Mapping[str, str] = {
 }
 
 
+MOST_REPORTED = 50
+"""No more diagnostics of a spec are looked for or told."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A text and the name that its user knows it by (a path, or `<string>`)."""
@@ -169,8 +173,14 @@ class CnnError(Exception):
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     """`did you mean ...?` for the candidate nearest to a misspelt word, capitals aside, or None."""
     names = {candidate.lower(): candidate for candidate in sorted(set(candidates))}
+    if len(names) > _MOST_COMPARED:
+        near = [name for name in names if name[:1] == word[:1].lower() and abs(len(name) - len(word)) <= 2]
+        names = {name: names[name] for name in near[:_MOST_COMPARED]}
     near = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     return f"did you mean `{names[near[0]]}`?" if near else None
+
+
+_MOST_COMPARED = 500
 
 
 def render(diagnostic: Diagnostic) -> str:

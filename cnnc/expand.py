@@ -15,7 +15,7 @@ from cnnc.arguments import Given, bind_block, of_operator
 from cnnc.arithmetic import show_value, type_name
 from cnnc.build import MOST_NODES, Builder, LimitReached
 from cnnc.call_chain import DEEPEST_CALLS, located, too_deep
-from cnnc.diagnostics import CnnError, Diagnostic, Label, Span
+from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Span
 from cnnc.evaluate import IDENTITY, argument, evaluate, truth, unknown
 from cnnc.ir import Repeat
 from cnnc.namespace import BlockIn
@@ -24,7 +24,7 @@ from cnnc.place import Place, branch_labels, labels
 from cnnc.scaling import Scale, round_repeats
 from cnnc.values import POISON, Count, Layer, Poison, Poisoned, Scope, Tensor, Turn
 
-MOST_STEPS = 200_000
+MOST_STEPS = 40_000
 MERGES = ("add", "concat", "mul")
 TIMM = "timm"
 Flowing = Tensor | Poison | None
@@ -70,7 +70,10 @@ class Expander:
     def body(self, statements: Sequence[syntax.Statement], scope: Scope, place: Place, x: Flowing) -> Flowing:
         """What flows out of the statements when `x` flows in."""
         for statement in statements:
+            if len(self.diagnostics) >= MOST_REPORTED:
+                return POISON
             try:
+                self._spend(statement.span)
                 x = self._statement(statement, scope, place, x)
             except CnnError as error:
                 self.report(error, place)
@@ -81,6 +84,14 @@ class Expander:
                 reached.span = statement.span
                 raise
         return x
+
+    def _spend(self, span: Span) -> None:
+        """Count a step, of a length as the text that it may have to evaluate. Steps that add no layer are limited."""
+        self._steps += 1 + (span.end - span.start) // 200
+        nodes = self.builder.count
+        if self._steps > MOST_STEPS + 8 * nodes:
+            layers = "1 layer" if nodes == 1 else f"{nodes:,} layers"
+            raise LimitReached(f"the spec expands on and on: {self._steps:,} steps so far, for {layers}")
 
     def _spoil(self, statement: syntax.Statement, scope: Scope) -> Poison:
         if isinstance(statement, syntax.Assignment):
@@ -108,9 +119,7 @@ class Expander:
 
     def flow(self, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use, *, may_start: bool = False) -> Flowing:
         """What flows out of a layer expression when `x` flows in; with `may_start` it may begin at a named result."""
-        self._steps += 1
-        if self._steps > MOST_STEPS:
-            raise LimitReached(f"the spec expands in more than {MOST_STEPS:,} steps")
+        self._spend(layer.span)
         if may_start:
             started = self._start(layer, x, scope, use)
             if started is not None:
@@ -366,7 +375,8 @@ class Expander:
         op = kind(**attributes)
         label = ""
         try:
-            op.validate()
+            if isinstance(x, Poison):
+                op.validate()
             tensor = self._tensor(x, span, site)
             label = f"from {format_shape(tensor.shape)}"
             name = use.path or use.place.fresh(kind.names[0])

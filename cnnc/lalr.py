@@ -133,6 +133,11 @@ class Automaton:
         self._values: list[_Value] = []
         self._spans: list[tuple[int, int] | None] = []
 
+    @property
+    def depth(self) -> int:
+        """How much is open: what is neither complete nor in a list of its likes."""
+        return len(self._values)
+
     def mark(self) -> Mark:
         """The stacks, to go back to after a fault. What is built after that is of no use: lists grow in place."""
         return Mark(tuple(self._states), tuple(self._values), tuple(self._spans))

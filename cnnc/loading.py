@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cnnc import budget, namespace, specs, syntax
 from cnnc.arithmetic import show_value
-from cnnc.diagnostics import CnnError, Diagnostic, Label, Source, Span, did_you_mean
+from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Source, Span, did_you_mean
 from cnnc.model import build, check_rules, find_variant
 from cnnc.namespace import Loaded
 from cnnc.net import Net
@@ -16,7 +16,8 @@ from cnnc.overrides import Overrides
 from cnnc.parser import parse
 from cnnc.resolve import resolve
 
-MOST_REPORTED = 50
+MOST_LAYERS = 100_000
+"""Of all variants together."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,16 @@ def examine(spec: Spec, overrides: Overrides, *, budgets: bool = False) -> tuple
     found.add(list(budget.unusable(loaded.file.expects, tuple(v.name.text for v in loaded.file.variants))))
     net = _examine_one(spec, loaded, model, overrides, found, budgets=budgets)
     if budgets and net is not None and overrides == Overrides():
+        layers = len(net.graph)
         for variant in loaded.file.variants:
+            if layers > MOST_LAYERS:
+                message = f"the variants before have {layers:,} layers in all; at most {MOST_LAYERS:,} are checked"
+                help = f"check one: --variant {variant.name.text}"
+                found.add(list(CnnError.of("limit", message, variant.name.span, help=help).diagnostics))
+                break
             asked = Overrides(variant=variant.name.text)
-            _examine_one(spec, loaded, model, asked, found, budgets=True, variant=variant)
+            one = _examine_one(spec, loaded, model, asked, found, budgets=True, variant=variant)
+            layers += len(one.graph) + 100 if one else 100
     return (None if found.diagnostics else net), found.listed()
 
 

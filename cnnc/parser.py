@@ -14,7 +14,8 @@ from cnnc.parser_messages import diagnose, unclosed
 from cnnc.parser_tree import TreeReader
 
 MOST_ERRORS = 20
-LONGEST_FILE = 4_000_000
+LONGEST_FILE = 1_000_000
+DEEPEST_STACK = 2000
 MOST_TOKENS = 200_000
 
 
@@ -88,6 +89,9 @@ def _tree(part: Span, layout: Layout) -> Tree:
                 if token.type != NEWLINE:
                     automaton.feed(token)
         else:
+            if automaton.depth > DEEPEST_STACK:
+                message = "an expression, or a row of `else if`, goes on for too long"
+                raise CnnError.of("limit", message, Span(source, token.start_pos, token.end_pos))
             if token.type in (NEWLINE, "LBRACE"):
                 mark, depth = automaton.mark(), len(layout.open)
     if layout.open:

@@ -9,7 +9,11 @@ from cnnc import syntax
 from cnnc.diagnostics import CnnError, Source, Span
 
 DEEPEST_EXPRESSION = 100
+TOO_DEEP = f"an expression nests more than {DEEPEST_EXPRESSION} deep"
 MOST_DIGITS = 40
+MOST_ENTRIES = 1000
+LONGEST_NAME = 100
+LONGEST_STRING = 1000
 
 
 class TreeReader:
@@ -38,9 +42,9 @@ class TreeReader:
             "integer": lambda t: syntax.Constant(self._integer(t.children[0]), self._span(t)),
             "decimal": lambda t: syntax.Constant(float(self._digits(t.children[0])), self._span(t)),
             "dims": lambda t: syntax.Dims(self._sizes(t.children[0]), self._span(t)),
-            "string": lambda t: syntax.Constant(str(t.children[0][1:-1]), self._span(t)),
+            "string": lambda t: syntax.Constant(self._string(t.children[0]), self._span(t)),
             "truth": lambda t: syntax.Constant(t.children[0] == "true", self._span(t)),
-            "list": lambda t: syntax.ListOf(self._expressions(_given(t.children)), self._span(t)),
+            "list": lambda t: syntax.ListOf(self._expressions(self._entries(t.children, t)), self._span(t)),
             "call": self._call,
             "branches": self._branches,
             "parentheses": lambda t: self._expression(t.children[0]),
@@ -63,7 +67,7 @@ class TreeReader:
             models.insert(0, syntax.Model(None, (), tuple(statements), span))
         return syntax.File(
             self._source,
-            tuple(syntax.Import(str(t.children[0][1:-1]), self._span(t)) for t in kinds.get("import_file", [])),
+            tuple(syntax.Import(self._string(t.children[0]), self._span(t)) for t in kinds.get("import_file", [])),
             tuple(models),
             tuple(self._block(t) for t in kinds.get("block", [])),
             tuple(self._scale(t) for t in kinds.get("scale", [])),
@@ -87,7 +91,7 @@ class TreeReader:
         return syntax.Block(self._name(name), self._parameters(parameters), self._body(body), self._span(tree))
 
     def _parameters(self, tree: Any) -> tuple[syntax.ParameterDef, ...]:
-        return () if tree is None else tuple(self._parameter(t) for t in _given(tree.children))
+        return () if tree is None else tuple(self._parameter(t) for t in self._entries(tree.children, tree))
 
     def _parameter(self, tree: Any) -> syntax.ParameterDef:
         name, type, *default = tree.children
@@ -155,7 +159,7 @@ class TreeReader:
         return syntax.If(self._expression(test), self._body(then), nested, self._span(tree))
 
     def _nested_if(self, tree: Any) -> syntax.If:
-        self._descend(tree)
+        self._descend(tree, f"more than {DEEPEST_EXPRESSION} `else if` in a row", None)
         result = self._if(tree)
         self._depth -= 1
         return result
@@ -166,11 +170,10 @@ class TreeReader:
         self._depth -= 1
         return result
 
-    def _descend(self, tree: Any) -> None:
+    def _descend(self, tree: Any, message: str = TOO_DEEP, help: str | None = "name its parts: `part = ...`") -> None:
         self._depth += 1
         if self._depth > DEEPEST_EXPRESSION:
-            message = f"an expression nests more than {DEEPEST_EXPRESSION} deep"
-            raise CnnError.of("limit", message, self._span(tree), help="name its parts: `part = ...`")
+            raise CnnError.of("limit", message, self._span(tree), help=help)
 
     def _expressions(self, trees: Sequence[Any]) -> tuple[syntax.Expression, ...]:
         return tuple(self._expression(t) for t in trees)
@@ -193,7 +196,8 @@ class TreeReader:
 
     def _call(self, tree: Any) -> syntax.Call:
         function, *arguments = tree.children
-        return syntax.Call(self._name(function), tuple(map(self._argument, _given(arguments))), self._span(tree))
+        given = self._entries(arguments, tree)
+        return syntax.Call(self._name(function), tuple(map(self._argument, given)), self._span(tree))
 
     def _argument(self, tree: Any) -> syntax.Argument:
         name, *_, value = tree.children
@@ -207,8 +211,25 @@ class TreeReader:
         label, value = tree.children
         return syntax.Branch(self._optional_name(label), self._expression(value), self._span(tree))
 
+    def _entries(self, children: Sequence[Any], tree: Any) -> list[Any]:
+        """What stands in brackets, unless that is too much."""
+        entries = _given(children)
+        if len(entries) > MOST_ENTRIES:
+            message = f"{len(entries):,} entries in a pair of brackets; at most {MOST_ENTRIES:,} are read"
+            raise CnnError.of("limit", message, self._span(tree))
+        return entries
+
     def _name(self, token: Any) -> syntax.Name:
-        return syntax.Name(str(token), Span(self._source, token.start_pos, token.end_pos))
+        return syntax.Name(self._bounded(token, LONGEST_NAME, "name"), self._span(token))
+
+    def _string(self, token: Any) -> str:
+        return self._bounded(token[1:-1], LONGEST_STRING, "string", token)
+
+    def _bounded(self, text: str, most: int, noun: str, token: Any = None) -> str:
+        if len(text) > most:
+            message = f"a {noun} of {len(text):,} characters; at most {most:,} are read"
+            raise CnnError.of("limit", message, self._span(token or text))
+        return str(text)
 
     def _optional_name(self, token: Any) -> syntax.Name | None:
         return None if token is None else self._name(token)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from cnnc import arithmetic, bind, syntax
-from cnnc.diagnostics import CnnError, Diagnostic, Label, did_you_mean
+from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, did_you_mean
 from cnnc.evaluate import ATTRIBUTES, IDENTITY, TURN, TYPES, declared_type, unknown_among
 from cnnc.expand import MERGES, TIMM
 from cnnc.namespace import Namespace
@@ -102,6 +102,8 @@ class _Resolver:
                     message = f"an input holds numbers, or `int`, not `{statement.dtype.text}`"
                     self._fail("type", message, statement.dtype, did_you_mean(statement.dtype.text, ["int"]))
         for statement in body:
+            if len(self._found) >= MOST_REPORTED:
+                return
             self._statement(statement, is_model)
 
     def _statement(self, statement: syntax.Statement, is_model: bool) -> None:
@@ -189,7 +191,7 @@ class _Resolver:
         types = dict.fromkeys(range(len(arguments)), _ANY)
         try:
             matched = bind.match(name.text, parameters, arguments, whole.span, partial=partial)
-            by_argument = {id(a): p for p in parameters for n, a in matched.items() if n == p.name}
+            by_argument = {id(matched[p.name]): p for p in parameters if p.name in matched}
             types = {i: by_argument[id(a)].type for i, a in enumerate(arguments)}
         finally:
             for index, argument in enumerate(arguments):
