@@ -15,8 +15,8 @@ from cnnc.diagnostics import Source
 from cnnc.ir import Graph, verify
 from cnnc.overrides import Overrides
 from cnnc.printer import print_spec
+from tests.agreement import assert_agrees
 from tests.spec_texts import Random, random_specs
-from tests.test_jax_networks import assert_agrees
 
 CALM = list(HealthCheck)
 
