@@ -13,7 +13,7 @@ from cnnc.evaluate import argument, declared_type, evaluate
 from cnnc.ops import Op
 from cnnc.scaling import Scale, round_channels, round_repeats
 from cnnc.signature import REQUIRED, Parameter, Type, signature_of
-from cnnc.values import Count, Scope
+from cnnc.values import Count, Scope, Turn
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def bind_block(
     inner: Scope,
     scale: Scale,
     *,
-    is_repeated: bool,
+    turn: Turn | None,
 ) -> None:
     """Give a block's parameters their values, in `inner`.
 
@@ -43,7 +43,7 @@ def bind_block(
         span: the call.
         inner: the scope of the block's body.
         scale: the factors for what the model's body states.
-        is_repeated: whether it is what a repeat repeats, so that its stride belongs to the first turn.
+        turn: the turn of the repeat whose body it is, to the first of which its stride belongs.
     """
     parameters = [
         Parameter(p.name.text, declared_type(p), REQUIRED if p.default is None else p.default) for p in block.parameters
@@ -59,7 +59,7 @@ def bind_block(
         else:
             value, at = argument(parameter.default, parameter, inner)
             value = _scaled(value, parameter.type, scale if site.scales else None)
-        if name == "stride" and is_repeated and _is_later_turn(site, found.get(name)):
+        if name == "stride" and _is_for_earlier(turn, found.get(name), site):
             value = 1
         if parameter.type.kind != "layer":
             value = bind.check(value, parameter.type, name, at)
@@ -67,9 +67,11 @@ def bind_block(
 
 
 def of_operator(
-    kind: type[Op], given: tuple[Given, ...], site: Scope, span: Span, scale: Scale, *, is_repeated: bool
+    kind: type[Op], given: tuple[Given, ...], site: Scope, span: Span, scale: Scale, *, turn: Turn | None
 ) -> tuple[Mapping[str, Any], Mapping[str, Span]]:
     """An operator's attributes as far as they are given, and where each is written; see `bind_block`."""
+    if not given and not _is_demanding(kind):
+        return {}, {}
     parameters = signature_of(kind)
     found = bind.match(kind.names[0], parameters, [g.argument for g in given], span)
     scopes = {id(g.argument): g.scope for g in given}
@@ -79,10 +81,15 @@ def of_operator(
             scope = scopes[id(found[parameter.name])]
             value, at = argument(found[parameter.name].value, parameter, scope)
             value = _scaled(value, parameter.type, scale if scope.scales else None)
-            if parameter.name == "stride" and is_repeated and _is_later_turn(site, found["stride"]):
+            if parameter.name == "stride" and _is_for_earlier(turn, found["stride"], site):
                 value = 1
             attributes[parameter.name] = bind.convert(value, parameter.type, parameter.name, at)
     return attributes, {name: argument.span for name, argument in found.items()}
+
+
+def _is_demanding(kind: type[Op]) -> bool:
+    """Whether an operator has a parameter that must be given."""
+    return any(parameter.default is REQUIRED for parameter in signature_of(kind))
 
 
 def _scaled(value: Any, type: Type, scale: Scale | None) -> Any:
@@ -96,9 +103,8 @@ def _scaled(value: Any, type: Type, scale: Scale | None) -> Any:
     return value
 
 
-def _is_later_turn(site: Scope, written: syntax.Argument | None) -> bool:
+def _is_for_earlier(turn: Turn | None, written: syntax.Argument | None, site: Scope) -> bool:
     """Whether a stride belongs to an earlier turn than this one; a list for each repeat says so itself."""
-    turn = site.turn
     if turn is None or turn.repeat == 0:
         return False
     return turn.by_stage or written is None or not _is_list(written.value, site)

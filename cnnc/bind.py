@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cnnc import syntax
@@ -87,23 +87,33 @@ _WANTED: Mapping[str, str] = {
 
 def check(value: Any, type: Type, name: str, span: Span) -> Any:
     """A block's argument, checked against its parameter's type and returned as it is passed on."""
-    fits = {
-        "int": _is_int(value),
-        "float": is_number(value),
-        "bool": isinstance(value, bool),
-        "string": isinstance(value, str),
-        "dims": _is_int(value) or isinstance(value, tuple),
-        "channels": _is_int(value),
-        "repeats": _is_int(value),
-        "any": True,
-    }[type.kind]
-    if not fits:
+    if not _FITS[type.kind](value):
         raise mismatch(value, type, name, span, is_blocks=True)
     if type.kind == "channels" and value < 1:
         raise CnnError.of("value", f"`{name}` is {value}, but channels count from 1", span)
     if type.kind in ("channels", "repeats"):
         return Count(value)
     return float(value) if type.kind == "float" else value
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_dims(value: Any) -> bool:
+    return isinstance(value, tuple) or _is_int(value)
+
+
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    "int": _is_int,
+    "float": is_number,
+    "bool": lambda value: isinstance(value, bool),
+    "string": lambda value: isinstance(value, str),
+    "dims": _is_dims,
+    "channels": _is_int,
+    "repeats": _is_int,
+    "any": lambda value: True,
+}
 
 
 def convert(value: Any, type: Type, name: str, span: Span) -> Any:
@@ -169,7 +179,3 @@ def is_list_for_turns(value: Any, type: Type) -> bool:
             type.kind == "padding" and all(isinstance(item, list) and all(map(_is_int, item)) for item in value)
         )
     return True
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -35,13 +35,13 @@ Flowing = Tensor | Poison | None
 class Use:
     """How a layer is used: in which place, under which name, from where.
 
-    `path` is the exact name, None for a counted one. `direct` holds for what a repeat repeats itself, whose `stride`
-    then belongs to the first turn; `span` is what the chain of calls shows.
+    `path` is the exact name, None for a counted one. `turn` is that of the repeat whose body this is, to the first of
+    which a `stride` belongs; `span` is what the chain of calls shows.
     """
 
     place: Place
     path: str | None = None
-    direct: bool = False
+    turn: Turn | None = None
     span: Span | None = None
 
 
@@ -211,7 +211,8 @@ class Expander:
         if not isinstance(value, Layer):
             message = f"`{name.text}` is {type_name(value)}, `{show_value(value)}`, not a layer"
             raise CnnError.of("type", message, name.span)
-        home = value.scope.within(scope.turn)
+        # A list written in a repeat has a value for each of its turns, whatever repeats the layer is used in.
+        home = value.scope.within(value.scope.turn or scope.turn)
         if use.path is None and branch_labels(value.expression):
             use = replace(use, path=use.place.fresh(name.text))
         if not given:
@@ -245,7 +246,7 @@ class Expander:
                 turn = Turn(stage, len(stages), index, turns, written, by_stage, layer.count.span, progress)
                 done += 1
                 inside = use.place.turn(Repeat(group, index, turns))
-                x = self.flow(layer.body, x, scope.within(turn), Use(inside, f"{group}.{index}", True, layer.span))
+                x = self.flow(layer.body, x, scope.within(turn), Use(inside, f"{group}.{index}", turn, layer.span))
                 if x is POISON:
                     return POISON
         return x
@@ -354,7 +355,7 @@ class Expander:
             raise too_deep([*self._calls, name], span)
         path = use.path or use.place.fresh(name)
         inner = Scope(block.namespace, {}, incoming, scales=False, turn=site.turn)
-        bind_block(definition, given, site, span, inner, self._scale, is_repeated=use.direct)
+        bind_block(definition, given, site, span, inner, self._scale, turn=use.turn)
         inner.turn = None
         place = use.place.block(path, use.span or span, labels(definition.body))
         self._calls.append(name)
@@ -371,7 +372,7 @@ class Expander:
         if name in MERGES:
             message = f"`{name}` joins branches, or results at the start of a line or branch"
             raise CnnError.of("arity", message, span, help=f"{name} {{ ... }} with a branch a line, or {name}(a, b)")
-        attributes, spans = of_operator(kind, given, site, span, self._scale, is_repeated=use.direct)
+        attributes, spans = of_operator(kind, given, site, span, self._scale, turn=use.turn)
         op = kind(**attributes)
         label = ""
         try:

@@ -154,3 +154,20 @@ def test_nodes_of_a_block_keep_the_repeats_around_it() -> None:
 
 def test_a_layer_under_a_name_can_be_repeated() -> None:
     assert channels(PICTURE + "unit = conv(3, [4, 8]) | relu\n2 x unit") == [4, 4, 8, 8]
+
+
+def test_a_layer_as_argument_belongs_to_the_turn_it_is_written_in() -> None:
+    block = "\nblock b(unit: layer) { 2 x (unit | inner(unit)) }\nblock inner(unit: layer) { unit }"
+    assert attributes(PICTURE + "[1, 2] x b(leaky_relu([0.1, 0.2]))" + block, "slope") == [0.1] * 4 + [0.2] * 8
+    rates = attributes(PICTURE + "4 x b(drop_path(progress))" + block, "rate")
+    assert rates == [rate for rate in (0, 0.25, 0.5, 0.75) for _ in range(4)]
+
+
+def test_a_layer_under_a_name_belongs_to_the_turn_it_is_used_in() -> None:
+    assert attributes(PICTURE + "drop = drop_path(progress)\n2 x (relu | drop)", "rate") == [0, 0.5]
+
+
+def test_a_stride_belongs_to_the_repeat_around_the_layer() -> None:
+    block = "\nblock b(unit: layer) { 2 x unit }"
+    assert strides(PICTURE + "2 x b(conv(3, 8, stride=2))" + block) == [2, 1, 2, 1]
+    assert strides(PICTURE + "unit = conv(3, 8, stride=2)\n3 x unit") == [2, 1, 1]
