@@ -169,6 +169,8 @@ def _spaced(line: _Line) -> str:
 def _is_spaced(line: _Line, index: int, *, tight: bool) -> bool:
     """Whether a blank stands before a token; `tight` holds where `=` gives an argument."""
     before, token = line.tokens[index - 1], line.tokens[index]
+    if (before.kind, token.kind) == ("INTEGER", "DOT"):
+        return True  # `3.` would be another number
     if before.text in ("(", "[") or token.text in (")", "]", ",", ":") or "DOT" in (before.kind, token.kind):
         return False
     if token.text == "{" or before.text == "{" or token.text == "}":

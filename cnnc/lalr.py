@@ -153,7 +153,7 @@ class Automaton:
         assert isinstance(tree, Tree)
         return tree
 
-    def classify(self, word: Token) -> str:
+    def _classify(self, word: Token) -> str:
         """The keyword that a word is, where the state at hand has a place for one."""
         kind = self._table.words.get(word)
         if kind is None:
@@ -163,6 +163,8 @@ class Automaton:
 
     def feed(self, token: Token) -> None:
         """Shift a token, after the reductions that it calls for. Raises Unexpected."""
+        if token.type == NAME:
+            token.type = self._classify(token)
         table, states, kind = self._table, self._states, token.type
         while True:
             action = table.states[states[-1]].get(kind)

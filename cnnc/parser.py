@@ -8,7 +8,7 @@ from itertools import islice
 
 from cnnc import parser_table, syntax
 from cnnc.diagnostics import CnnError, Diagnostic, Source, Span
-from cnnc.lalr import NAME, Automaton, Table, Token, Tree, Unexpected, tokenize
+from cnnc.lalr import Automaton, Mark, Table, Token, Tree, Unexpected, tokenize
 from cnnc.parser_layout import MISMATCHED, NEWLINE, Layout
 from cnnc.parser_messages import diagnose, unclosed
 from cnnc.parser_tree import TreeReader
@@ -63,19 +63,19 @@ def _tree(part: Span, layout: Layout) -> Tree:
         raise CnnError.of("limit", message, Span(source, 0, 0))
     automaton = Automaton(_table())
     found: list[Diagnostic] = []
-    mark, depth, skipping = automaton.mark(), 0, False
+    starts = [(automaton.mark(), 0)]  # of the statements that are open, with the brackets around each
+    skipping = False
     for token in layout.join(iter(_tokens(part))):
         if skipping:
             if token.type == MISMATCHED:
                 raise CnnError(found)
+            mark, depth = starts[-1]
             if not _ends_statement(token, len(layout.open), depth):
                 continue
             automaton.reset(mark)
             skipping = False
             if token.type == NEWLINE:
                 continue
-        if token.type == NAME:
-            token.type = automaton.classify(token)
         try:
             automaton.feed(token)
         except Unexpected as fault:
@@ -83,17 +83,18 @@ def _tree(part: Span, layout: Layout) -> Tree:
             found.append(diagnostic)
             if is_last or len(found) == MOST_ERRORS:
                 raise CnnError(found) from None
+            mark, depth = starts[-1]
             skipping = not _ends_statement(token, len(layout.open), depth)
-            if not skipping:
-                automaton.reset(mark)
-                if token.type != NEWLINE:
-                    automaton.feed(token)
-        else:
-            if automaton.depth > DEEPEST_STACK:
-                message = "an expression, or a row of `else if`, goes on for too long"
-                raise CnnError.of("limit", message, Span(source, token.start_pos, token.end_pos))
-            if token.type in (NEWLINE, "LBRACE"):
-                mark, depth = automaton.mark(), len(layout.open)
+            if skipping:
+                continue
+            automaton.reset(mark)
+            if token.type != NEWLINE and not _takes(automaton, token):
+                raise CnnError(found) from None
+        if automaton.depth > DEEPEST_STACK:
+            message = "an expression, or a row of `else if`, goes on for too long"
+            raise CnnError.of("limit", message, Span(source, token.start_pos, token.end_pos))
+        if token.type in (NEWLINE, "LBRACE", "RBRACE"):
+            _move(starts, automaton, token, len(layout.open))
     if layout.open:
         found.append(unclosed(source, *layout.unclosed()))
     if found:
@@ -115,6 +116,24 @@ def _tokens(part: Span) -> list[Token]:
             "limit", message, Span(source, last.start_pos, last.end_pos), help="repeats are written `N x`"
         )
     return tokens
+
+
+def _takes(automaton: Automaton, token: Token) -> bool:
+    try:
+        automaton.feed(token)
+    except Unexpected:
+        return False
+    return True
+
+
+def _move(starts: list[tuple[Mark, int]], automaton: Automaton, token: Token, depth: int) -> None:
+    """Keep where the statements start: one at a line end or an opening brace, none in a body that is closed."""
+    while starts and starts[-1][1] > depth:
+        starts.pop()
+    if token.type != "RBRACE":
+        if starts and starts[-1][1] == depth:
+            starts.pop()
+        starts.append((automaton.mark(), depth))
 
 
 def _ends_statement(token: Token, depth_now: int, depth: int) -> bool:
