@@ -104,7 +104,9 @@ def unknown(name: syntax.Name, scope: Scope, others: tuple[str, ...] = ()) -> Cn
 
 def unknown_among(name: syntax.Name, known: set[str]) -> CnnError:
     """The error for a name that nothing defines, with the nearest of the language's own and those known beside."""
-    help = did_you_mean(_ELSEWHERE.get(name.text.lower(), name.text), {*OPS, IDENTITY, *arithmetic.FUNCTIONS, *known})
+    help = did_you_mean(
+        _ELSEWHERE.get(name.text.lower(), name.text), {*OPS, IDENTITY, "true", "false", *arithmetic.FUNCTIONS, *known}
+    )
     return CnnError.of("name", f"nothing is named `{name.text}`", name.span, help=help)
 
 
