@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from cnnc.diagnostics import CnnError
 from cnnc.files import write_atomically
 from cnnc.ir import Graph
 from cnnc.ops import format_shape
 
+_KEY = "cnnc"
+"""The one metadata entry, a JSON object: safetensors writes several in random order, and bytes must not differ."""
 _SHOWN = 5
 """So many names of a kind are listed in an error."""
 
@@ -30,7 +33,7 @@ def save_weights(path: Path, weights: Mapping[str, Mapping[str, Any]], metadata:
         for node, arrays in weights.items()
         for short, array in arrays.items()
     }
-    write_atomically(path, _serialized(flat, metadata))
+    write_atomically(path, save(flat, {_KEY: json.dumps(dict(metadata), sort_keys=True)}))
 
 
 def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, str]]:
@@ -59,26 +62,14 @@ def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[
     return weights, metadata
 
 
-def _serialized(arrays: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a safetensors file. The library's own writer orders metadata at random; these bytes never differ."""
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    end = 0
-    for name, array in arrays.items():
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [end, end + array.nbytes]}
-        end += array.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    # The data starts at a multiple of 8.
-    text += b" " * (-len(text) % 8)
-    return b"".join([len(text).to_bytes(8, "little"), text, *(array.tobytes() for array in arrays.values())])
-
-
 def _read(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
     if not path.is_file():
         raise CnnError.of("weights", f"there is no file `{path}`")
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118  # no dict
-            return arrays, dict(file.metadata() or {})
+            facts = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            return arrays, {str(name): str(fact) for name, fact in dict(facts).items()}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise CnnError.of(
