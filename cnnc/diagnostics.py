@@ -10,7 +10,6 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property
 
 CODES: Mapping[str, str] = {
@@ -176,6 +175,8 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     if len(names) > _MOST_COMPARED:
         near = [name for name in names if name[:1] == word[:1].lower() and abs(len(name) - len(word)) <= 2]
         names = {name: names[name] for name in near[:_MOST_COMPARED]}
+    from difflib import get_close_matches
+
     near = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     return f"did you mean `{names[near[0]]}`?" if near else None
 

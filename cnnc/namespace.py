@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 from cnnc import syntax
@@ -55,7 +54,7 @@ _BLOCK = re.compile(r"^block (\w+)(?:.|\n)*?^}$", re.MULTILINE)
 @cache
 def prelude() -> Namespace:
     """The blocks of grammar/prelude.cnn, none of them parsed yet: a spec uses few."""
-    source = Source(PRELUDE, files("cnnc.grammar").joinpath("prelude.cnn").read_text(encoding="utf-8"))
+    source = Source(PRELUDE, (Path(__file__).parent / "grammar" / "prelude.cnn").read_text(encoding="utf-8"))
     unread = {found[1]: Span(source, found.start(), found.end()) for found in _BLOCK.finditer(source.text)}
     return Namespace({}, unread=unread)
 

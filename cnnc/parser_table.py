@@ -5,21 +5,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from importlib.resources import files
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cnnc.lalr import NAME, Table, make_rule
+
+_FOLDER: Final = Path(__file__).parent / "grammar"
 
 
 def load() -> Table:
     """The table: as it is kept if it is that of the grammar, else built."""
-    folder = files("cnnc.grammar")
-    grammar = folder.joinpath("cnn.lark").read_text(encoding="utf-8")
-    kept = folder.joinpath("cnn.lalr.json")
+    grammar = (_FOLDER / "cnn.lark").read_text(encoding="utf-8")
+    kept = _FOLDER / "cnn.lalr.json"
     if kept.is_file():
         content = json.loads(kept.read_text(encoding="utf-8"))
         if content["grammar"] == _identity(grammar):
@@ -29,9 +29,8 @@ def load() -> Table:
 
 def write() -> None:
     """Write the table anew beside the grammar: `make grammar`."""
-    folder = Path(__file__).parent / "grammar"
-    grammar = (folder / "cnn.lark").read_text(encoding="utf-8")
-    (folder / "cnn.lalr.json").write_text(build(grammar), encoding="utf-8")
+    grammar = (_FOLDER / "cnn.lark").read_text(encoding="utf-8")
+    (_FOLDER / "cnn.lalr.json").write_text(build(grammar), encoding="utf-8")
 
 
 def build(grammar: str) -> str:
@@ -77,7 +76,8 @@ def _table(content: dict[str, Any]) -> Table:
 
 
 def _identity(grammar: str) -> str:
-    return hashlib.sha256(grammar.encode()).hexdigest()
+    data = grammar.encode()
+    return f"{zlib.crc32(data):08x}, {len(data)} bytes"
 
 
 def _terminals(parser: Any) -> tuple[dict[str, str], list[tuple[str, str]]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+_FOLDER: Final = Path(__file__).parent
 
 
 def names() -> list[str]:
     """The names of the bundled specs, sorted."""
-    return sorted(entry.name.removesuffix(".cnn") for entry in files(__name__).iterdir() if entry.name.endswith(".cnn"))
+    return sorted(path.stem for path in _FOLDER.glob("*.cnn"))
 
 
 def read(name: str) -> str:
     """The text of a bundled spec."""
-    return files(__name__).joinpath(f"{name}.cnn").read_text(encoding="utf-8")
+    return (_FOLDER / f"{name}.cnn").read_text(encoding="utf-8")
