@@ -51,28 +51,39 @@ def type_name(value: object) -> str:
     return names[type(value)]
 
 
-def show_value(value: object) -> str:
-    """A value as the language writes it."""
+def write_value(value: object) -> str:
+    """A value exactly as the language writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, tuple):
-        return "x".join(map(str, value))
     if isinstance(value, list):
-        return f"[{', '.join(map(show_value, value))}]"
+        return f"[{', '.join(map(write_value, value))}]"
     if isinstance(value, str):
         return f'"{value}"'
-    if isinstance(value, Layer):
-        return value.expression.span.text
-    if isinstance(value, Tensor):
-        return format_shape(value.shape)
-    return repr(int(value)) if isinstance(value, int) else _shown_fraction(value)
+    return repr(int(value)) if isinstance(value, int) else repr(value)
 
 
-def _shown_fraction(value: object) -> str:
-    """As few digits as tell the value, at least one behind the point."""
-    assert isinstance(value, float), value
-    exact = repr(value)
-    return exact if len(exact) <= 8 else f"{value:.6g}"
+def show_value(value: object) -> str:
+    """A value in a few words, for a message: long ones in part."""
+    match value:
+        case list():
+            shown = ["[...]" if isinstance(item, list) else show_value(item) for item in value[:_MOST_SHOWN]]
+            shown += ["..."] * (len(value) > _MOST_SHOWN)
+            text = f"[{', '.join(shown)}]"
+        case tuple():
+            text = "x".join(map(str, value))
+        case Layer():
+            text = " ".join(value.expression.span.text.split())
+        case Tensor():
+            text = format_shape(value.shape)
+        case float() if len(repr(value)) > 8:
+            text = f"{value:.6g}"
+        case _:
+            text = write_value(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+_MOST_SHOWN = 8
+_LONGEST_SHOWN = 60
 
 
 def are_equal(left: Any, right: Any) -> bool:
@@ -87,6 +98,10 @@ def are_equal(left: Any, right: Any) -> bool:
 def binary(symbol: str, left: Any, right: Any, span: Span) -> Any:
     """`left symbol right`. Raises CnnError for other types than numbers, division by zero, numbers too large."""
     if symbol in ("==", "!="):
+        for value in (left, right):
+            if not _is_comparable(value):
+                message = f"`{symbol}` does not compare {type_name(value)}, `{show_value(value)}`"
+                raise CnnError.of("type", message, span)
         return are_equal(left, right) == (symbol == "==")
     for value in (left, right):
         if not is_number(value):
@@ -99,6 +114,11 @@ def binary(symbol: str, left: Any, right: Any, span: Span) -> Any:
     except OverflowError:
         raise _too_large(span) from None
     return _kept(_bounded(result, span), left, right)
+
+
+def _is_comparable(value: object) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    return not any(isinstance(part, Layer | Tensor | list) for part in parts)
 
 
 def _compute(symbol: str, left: Any, right: Any, span: Span) -> Any:

@@ -7,7 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from cnnc import budget, namespace, specs, syntax
-from cnnc.arithmetic import show_value
+from cnnc.arithmetic import write_value
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Source, Span, did_you_mean
 from cnnc.model import build, check_rules, find_variant
 from cnnc.namespace import Loaded
@@ -83,7 +83,7 @@ def _text(value: object) -> str:
         return value
     if isinstance(value, tuple):
         value = list(value)
-    return show_value(value)
+    return write_value(value)
 
 
 def find(spec: str | PathLike[str]) -> Spec:

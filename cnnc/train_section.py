@@ -90,7 +90,7 @@ def _losses(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> tuple[
     losses = tuple(_loss(arm, scope, outputs) for arm in entry.arms)
     missing = [name for name in outputs if seen and name not in seen]
     if missing:
-        help = f"give each its own: {entry.span.text}, {missing[0]}: mse"
+        help = f"give each its own: {' '.join(entry.span.text.split())}, {missing[0]}: mse"
         raise CnnError.of("train", f"the output `{missing[0]}` has no loss", entry.span, help=help)
     return losses
 
