@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from cnnc import bind, syntax
@@ -11,6 +10,7 @@ from cnnc.build import MOST_NODES
 from cnnc.diagnostics import Span
 from cnnc.evaluate import argument, declared_type, evaluate
 from cnnc.ops import Op
+from cnnc.record import dataclass
 from cnnc.scaling import Scale, round_channels, round_repeats
 from cnnc.signature import REQUIRED, Parameter, Type, signature_of
 from cnnc.values import Count, Scope, Turn

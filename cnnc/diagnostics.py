@@ -1,7 +1,7 @@
 """What is wrong with a user's input, where it stands, and how to mend it.
 
 A diagnostic points into a `Source` by a `Span`; `render` shows it as rustc and ruff do, `to_json` gives the same to
-tools. Imports nothing of the project.
+tools. Imports nothing of the project but its frozen dataclasses.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
+
+from cnnc.record import dataclass
 
 CODES: Mapping[str, str] = {
     "lexical": "a character or a literal that the language does not have",

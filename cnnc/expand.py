@@ -7,7 +7,7 @@ left without meaning is `POISON`, and nothing that depends on poison is reported
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from cnnc import bind, syntax, timm_blocks
@@ -21,6 +21,7 @@ from cnnc.ir import Repeat
 from cnnc.namespace import BlockIn
 from cnnc.ops import OPS, Op, OpError, format_shape
 from cnnc.place import Place, branch_labels, labels
+from cnnc.record import dataclass
 from cnnc.scaling import Scale, round_repeats
 from cnnc.values import POISON, Count, Layer, Poison, Poisoned, Scope, Tensor, Turn
 
@@ -374,17 +375,16 @@ class Expander:
             raise CnnError.of("arity", message, span, help=f"{name} {{ ... }} with a branch a line, or {name}(a, b)")
         attributes, spans = of_operator(kind, given, site, span, self._scale, turn=use.turn)
         op = kind(**attributes)
-        label = ""
+        tensor: Tensor | None = None
         try:
             if isinstance(x, Poison):
                 op.validate()
             tensor = self._tensor(x, span, site)
-            label = f"from {format_shape(tensor.shape)}"
             name = use.path or use.place.fresh(kind.names[0])
             return self.builder.add(name, op, (tensor,), use.place.repeats, use.place.origin(span))
         except OpError as error:
             at = spans.get(error.attribute or "", span)
-            said = label if error.code == "shape" else ""
+            said = f"from {format_shape(tensor.shape)}" if tensor is not None and error.code == "shape" else ""
             raise CnnError.of(error.code, error.message, at, label=said, help=error.help) from None
 
 

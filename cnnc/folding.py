@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from cnnc.ir import Graph, Node
 from cnnc.ops import Op, Shape
+from cnnc.record import dataclass
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ Knows nothing of text. `verify` states what holds of every graph.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from math import prod
 
 from cnnc.diagnostics import Span
 from cnnc.ops import Input, Op, Shape, Weight
+from cnnc.record import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 
 from cnnc import syntax
 from cnnc.diagnostics import CnnError, Diagnostic, Label, Source, Span, did_you_mean
 from cnnc.parser import LONGEST_FILE, parse, parse_part
+from cnnc.record import dataclass
 
 PRELUDE = "<prelude>"
 DEEPEST_IMPORTS = 32
@@ -24,7 +26,7 @@ class BlockIn:
     namespace: Namespace = field(repr=False)
 
 
-@dataclass
+@dataclasses.dataclass
 class Namespace:
     """The blocks of a file by name; what it does not have is looked for in `outer`.
 

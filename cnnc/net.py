@@ -12,7 +12,7 @@ jax is imported by the verbs that compute, not before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from cnnc.ir import Graph
 from cnnc.ops import Weight
 from cnnc.overrides import Overrides
 from cnnc.recipe import Recipe
+from cnnc.record import dataclass
 
 Weights = Mapping[str, Mapping[str, Any]]
 """Arrays by node and by short name: `weights["resnet.2.0.conv1"]["kernel"]`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 
@@ -12,6 +11,7 @@ from cnnc.lalr import Automaton, Mark, Table, Token, Tree, Unexpected, tokenize
 from cnnc.parser_layout import MISMATCHED, NEWLINE, Layout
 from cnnc.parser_messages import diagnose, unclosed
 from cnnc.parser_tree import TreeReader
+from cnnc.record import dataclass
 
 MOST_ERRORS = 20
 LONGEST_FILE = 1_000_000

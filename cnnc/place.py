@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from cnnc import syntax
 from cnnc.diagnostics import Span
 from cnnc.ir import Frame, Origin, Repeat, call_notes
+from cnnc.record import dataclass
 
 
 @dataclass(frozen=True)

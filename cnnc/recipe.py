@@ -6,9 +6,9 @@ Every class is written in a spec by one of its `names`, with its fields as argum
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from cnnc.record import dataclass
 from cnnc.signature import Floats
 
 

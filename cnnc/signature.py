@@ -7,9 +7,11 @@ state theirs in the language. Both meet here, so one binder and one set of error
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+
+from cnnc.record import dataclass
 
 
 @dataclass(frozen=True)

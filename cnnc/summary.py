@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import groupby
 from math import prod
 from typing import Any
@@ -13,6 +12,7 @@ from cnnc.caption import caption, magnitude
 from cnnc.folding import Group, Item, Turns, fold
 from cnnc.ir import Graph, Node
 from cnnc.ops import Op, Shape, format_shape
+from cnnc.record import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cnnc.diagnostics import Source, Span
+from cnnc.record import dataclass
 
 Number = int | float
 

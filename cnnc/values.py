@@ -5,12 +5,14 @@ Numbers, truth values and strings are Python's; dims are tuples, lists are lists
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from cnnc import syntax
 from cnnc.diagnostics import Span
 from cnnc.ops import Shape
+from cnnc.record import dataclass
 
 if TYPE_CHECKING:
     from cnnc.namespace import Namespace
@@ -76,7 +78,7 @@ class Turn:
         return self.stages if self.by_stage else self.written
 
 
-@dataclass
+@dataclasses.dataclass
 class Scope:
     """The names that an expression sees: parameters, assigned values, labels. A block sees nothing of its caller."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cnnc.ops.base import Op, Shape, Weight
+from cnnc.record import dataclass
 
 
 class Relu(Op):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Annotated, Self
 
 from cnnc.ops.base import Op, OpError, Shape, Weight, format_shape
 from cnnc.ops.bounds import require_at_least
+from cnnc.record import dataclass
 from cnnc.signature import Channels, Type
 
 

@@ -7,10 +7,11 @@ of a shape is its number of spatial axes. An operator knows nothing of spans, te
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isfinite
 from typing import ClassVar, Literal, Self, TypeVar
 
+from cnnc.record import dataclass
 from cnnc.signature import signature_of
 
 Shape = tuple[int, ...]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import gcd, prod
 
 from cnnc.ops.base import Initializer, Op, OpError, Shape, Weight, format_shape
 from cnnc.ops.bounds import largest_divisor, require_at_least
 from cnnc.ops.window import Window, axis_paddings, require_padding, transposed_window, windows
+from cnnc.record import dataclass
 from cnnc.signature import Auto, Channels, Dims, Padding
 
 

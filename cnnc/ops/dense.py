@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 
 from cnnc.ops.base import Initializer, Op, Shape, Weight
 from cnnc.ops.bounds import require_at_least
+from cnnc.record import dataclass
 from cnnc.signature import Auto
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from cnnc.ops.base import Op, OpError, Shape
 from cnnc.ops.bounds import require_at_least
+from cnnc.record import dataclass
 from cnnc.signature import Dims
 
 

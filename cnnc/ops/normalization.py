@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cnnc.ops.base import Op, OpError, Shape, Weight
 from cnnc.ops.bounds import largest_divisor, require_at_least, require_positive
+from cnnc.record import dataclass
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal, Self
 
 from cnnc.ops.base import Op, OpError, Shape, format_shape
 from cnnc.ops.bounds import require_positive
+from cnnc.record import dataclass
 from cnnc.signature import Floats
 
 PRESETS: Final[Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Literal, Self
 
 from cnnc.ops.base import Op, OpError, Shape, format_shape, spatial_rank
 from cnnc.ops.bounds import require_at_least
 from cnnc.ops.window import require_padding
+from cnnc.record import dataclass
 from cnnc.signature import Dims, OptionalDims, Padding
 
 
