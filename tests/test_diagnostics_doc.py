@@ -1,0 +1,110 @@
+"""docs/diagnostics.md has every code, and its examples are what the program says. `--update-golden` writes them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from cnnc import backends
+from cnnc.cli.extras import extra
+from cnnc.data.decode import decode
+from cnnc.data.load import load_data
+from cnnc.diagnostics import CODES, CnnError, render
+from cnnc.loading import find, load
+from cnnc.training.objective import output_losses, require_classes
+from cnnc.training.record import open_run
+from cnnc.training.run import train
+from cnnc.weights.checkpoint import load_weights
+from tests.test_golden import CASES, GOLDEN
+from tests.test_train import tiny, tree
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "diagnostics.md"
+
+
+def _labels() -> None:
+    net = load("mlp")
+    require_classes(net, output_losses(net, net.recipe), ("cat", "dog", "bird"))
+
+
+def _install() -> None:
+    with extra("train", "training"):
+        raise ModuleNotFoundError(name="optax")
+
+
+def _decode_text() -> None:
+    Path("cat.jpg").write_text("no picture")
+    decode(Path("cat.jpg"), (32, 32), 3)
+
+
+OUTSIDE: Mapping[str, tuple[str, Callable[[], object]]] = {
+    "spec": ("cnnc check resnt", lambda: find("resnt")),
+    "data": ("cnnc train mlp --data mnits", lambda: load_data("mnits")),
+    "picture": ("cnnc predict runs/mlp/exp1 cat.jpg", _decode_text),
+    "labels": ("cnnc train mlp --data pets", _labels),
+    "weights": ("", lambda: load_weights(Path("best.safetensors"), load("mlp").graph)),
+    "run": ("cnnc eval runs/mlp/exp7", lambda: open_run(Path("runs/mlp/exp7"))),
+    "diverged": ("", lambda: train(tiny(), tree(Path("data")), lr=1e30, out=Path("runs/tiny/exp1"))),
+    "backend": ("", lambda: backends.load("jaxx")),
+    "install": ("cnnc train mlp --data digits", _install),
+}
+"""For each code of a fault that is in no spec: a command that ends so, if one does alone, and what raises it."""
+
+
+def _outside(code: str) -> str:
+    command, action = OUTSIDE[code]
+    with pytest.raises(CnnError) as caught:
+        action()
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == code
+    return "```text\n" + (f"$ {command}\n" if command else "") + render(diagnostic) + "\n```"
+
+
+def _golden(case: str) -> str:
+    path = GOLDEN / f"{case}.cnn"
+    spec, said = path.read_text(encoding="utf-8"), path.with_suffix(".out").read_text(encoding="utf-8")
+    shown = f"```cnn\n{spec.rstrip()}\n```\n\n" if len(spec) < 600 else ""
+    return f"{shown}```text\n{said.rstrip()}\n```"
+
+
+def _page() -> str:
+    """The page with its examples written anew behind their marks."""
+    kept = re.sub(r"(<!-- .*? -->\n)(?:\n```(?:cnn|text)\n(?s:.*?)\n```\n)+", r"\1", PAGE.read_text(encoding="utf-8"))
+    shown = re.sub(r"<!-- golden: (.*) -->\n", lambda m: f"{m[0]}\n{_golden(m[1])}\n", kept)
+    return re.sub(r"<!-- shown by: (.*) -->\n", lambda m: f"{m[0]}\n{_outside(m[1])}\n", shown)
+
+
+def test_the_examples_are_what_the_program_says(
+    update_golden: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = _page()
+    if update_golden:
+        PAGE.write_text(page, encoding="utf-8")
+    assert page == PAGE.read_text(encoding="utf-8")
+
+
+def test_every_code_has_its_section_and_its_example() -> None:
+    sections = re.findall(r"^## `(\w+)`\n\n(.*)\n((?:(?!^## )(?s:.))*)", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [code for code, _, _ in sections] == list(CODES)
+    for code, first, rest in sections:
+        assert first == f"{CODES[code][0].upper()}{CODES[code][1:]}."
+        assert f"error[{code}]" in rest
+
+
+def test_every_code_of_the_language_has_a_golden() -> None:
+    said = "".join((GOLDEN / case).with_suffix(".out").read_text(encoding="utf-8") for case in CASES)
+    assert set(re.findall(r"^error\[(\w+)\]", said, re.MULTILINE)) == set(CODES) - set(OUTSIDE)
+
+
+def test_every_code_is_raised_somewhere() -> None:
+    folders = [ROOT / "cnnc", ROOT / "backends"]
+    paths = [path for folder in folders for path in folder.rglob("*.py") if path.name != "diagnostics.py"]
+    calls = [n for path in paths for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
+    values = [v for call in calls for v in (*call.args, *(k.value for k in call.keywords))]
+    raised = {v.value for v in values if isinstance(v, ast.Constant)}
+    assert set(CODES) <= raised | {"shape"}  # an OpError's own
