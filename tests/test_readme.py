@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_the_commands_run_in_the_order_they_are_shown(tmp_path: Path, monkeypatc
 
 def test_the_python_runs() -> None:
     (code,) = blocks("python")
-    names = {"pictures": np.zeros((2, 32, 32, 3), np.float32)}
+    names: dict[str, Any] = {"pictures": np.zeros((2, 32, 32, 3), np.float32)}
     exec(compile(code, "README.md", "exec"), names)
     assert names["probabilities"].shape == (2, 10)
 
