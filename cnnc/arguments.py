@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from cnnc import bind, syntax
@@ -24,8 +25,16 @@ class Given:
     scope: Scope
 
 
+def parameters_of(block: syntax.Block) -> tuple[Parameter, ...]:
+    """A block's parameters. Raises CnnError("type") when one is declared to be of a type that does not exist."""
+    return tuple(
+        Parameter(p.name.text, declared_type(p), REQUIRED if p.default is None else p.default) for p in block.parameters
+    )
+
+
 def bind_block(
-    block: syntax.Block,
+    callee: str,
+    parameters: Sequence[Parameter],
     given: tuple[Given, ...],
     site: Scope,
     span: Span,
@@ -37,7 +46,8 @@ def bind_block(
     """Give a block's parameters their values, in `inner`.
 
     Args:
-        block: the block.
+        callee: the block's name.
+        parameters: the block's, as `parameters_of` makes them.
         given: its arguments.
         site: where it is called from.
         span: the call.
@@ -45,10 +55,7 @@ def bind_block(
         scale: the factors for what the model's body states.
         turn: the turn of the repeat whose body it is, to the first of which its stride belongs.
     """
-    parameters = [
-        Parameter(p.name.text, declared_type(p), REQUIRED if p.default is None else p.default) for p in block.parameters
-    ]
-    found = bind.match(block.name.text, parameters, [g.argument for g in given], span)
+    found = bind.match(callee, parameters, [g.argument for g in given], span)
     scopes = {id(g.argument): g.scope for g in given}
     for parameter in parameters:
         name = parameter.name
@@ -70,24 +77,29 @@ def of_operator(
     kind: type[Op], given: tuple[Given, ...], site: Scope, span: Span, scale: Scale, *, turn: Turn | None
 ) -> tuple[Mapping[str, Any], Mapping[str, Span]]:
     """An operator's attributes as far as they are given, and where each is written; see `bind_block`."""
-    if not given and not _is_demanding(kind):
+    cls: type = kind
+    if not given and not _is_demanding(cls):
         return {}, {}
-    parameters = signature_of(kind)
-    found = bind.match(kind.names[0], parameters, [g.argument for g in given], span)
+    found = bind.match(kind.names[0], signature_of(kind), [g.argument for g in given], span)
     scopes = {id(g.argument): g.scope for g in given}
     attributes: dict[str, Any] = {}
-    for parameter in parameters:
-        if parameter.name in found:
-            scope = scopes[id(found[parameter.name])]
-            value, at = argument(found[parameter.name].value, parameter, scope)
-            value = _scaled(value, parameter.type, scale if scope.scales else None)
-            if parameter.name == "stride" and _is_for_earlier(turn, found["stride"], site):
-                value = 1
-            attributes[parameter.name] = bind.convert(value, parameter.type, parameter.name, at)
-    return attributes, {name: argument.span for name, argument in found.items()}
+    for name, written in found.items():
+        parameter, scope = _named_parameters(cls)[name], scopes[id(written)]
+        value, at = argument(written.value, parameter, scope)
+        value = _scaled(value, parameter.type, scale if scope.scales else None)
+        if name == "stride" and _is_for_earlier(turn, written, site):
+            value = 1
+        attributes[name] = bind.convert(value, parameter.type, name, at)
+    return attributes, {name: written.span for name, written in found.items()}
 
 
-def _is_demanding(kind: type[Op]) -> bool:
+@cache
+def _named_parameters(kind: type) -> Mapping[str, Parameter]:
+    return {parameter.name: parameter for parameter in signature_of(kind)}
+
+
+@cache
+def _is_demanding(kind: type) -> bool:
     """Whether an operator has a parameter that must be given."""
     return any(parameter.default is REQUIRED for parameter in signature_of(kind))
 

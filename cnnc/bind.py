@@ -27,6 +27,7 @@ def match(
     """
     names = [p.name for p in parameters]
     found: dict[str, syntax.Argument] = {}
+    is_named = False
     for position, argument in enumerate(arguments):
         if argument.name is None:
             if not names:
@@ -34,12 +35,12 @@ def match(
             if position >= len(names):
                 message = f"`{callee}` takes {_count(len(names), 'argument')}, but this is the {_ordinal(position + 1)}"
                 raise CnnError.of("argument", message, argument.span, help=_signature(callee, parameters))
-            if any(earlier.name is not None for earlier in arguments[:position]):
+            if is_named:
                 message = "an argument without a name follows one with a name"
                 raise CnnError.of("argument", message, argument.span, help="name it, or put it first")
             name = names[position]
         else:
-            name = argument.name.text
+            name, is_named = argument.name.text, True
             if name not in names:
                 message = f"`{callee}` has no parameter `{name}`"
                 help = did_you_mean(name, names) or _signature(callee, parameters)

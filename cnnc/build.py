@@ -66,6 +66,8 @@ class Builder:
             if op.dtype == "int":
                 self._integers.add(name)
             return
+        if not self._integers and not isinstance(op, Embedding):
+            return
         if isinstance(op, Embedding) and inputs[0].node not in self._integers:
             message = "`embedding` looks whole numbers up, but its input is not declared as such"
             raise OpError(message, code="type", help=f"declare the input: input words {inputs[0].shape[0]} int")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from cnnc import arithmetic, bind, syntax
@@ -24,39 +26,8 @@ def evaluate(expression: syntax.Expression, scope: Scope) -> Any:
         CnnError: `name`, `type`, `value` or `limit`, at the part at fault.
         Poisoned: it needs a value that an earlier error left without meaning.
     """
-    match expression:
-        case syntax.Constant(value=value):
-            return value
-        case syntax.Dims(sizes=sizes):
-            return sizes
-        case syntax.Name():
-            return _name(expression, scope)
-        case syntax.Incoming():
-            return _incoming(expression, scope)
-        case syntax.Attribute(value=value, name=name):
-            return _attribute(evaluate(value, scope), name, expression.span)
-        case syntax.ListOf(items=items):
-            return [evaluate(item, scope) for item in items]
-        case syntax.Unary(operator="-", operand=operand):
-            return arithmetic.negated(evaluate(operand, scope), expression.span)
-        case syntax.Unary(operand=operand):
-            return not truth(operand, scope)
-        case syntax.Binary(operator="and", left=left, right=right):
-            return truth(left, scope) and truth(right, scope)
-        case syntax.Binary(operator="or", left=left, right=right):
-            return truth(left, scope) or truth(right, scope)
-        case syntax.Binary(operator=operator, left=left, right=right):
-            return arithmetic.binary(operator, evaluate(left, scope), evaluate(right, scope), expression.span)
-        case syntax.Conditional(otherwise=None):
-            return Layer(expression, scope)
-        case syntax.Conditional(then=then, test=test, otherwise=otherwise) if otherwise is not None:
-            return evaluate(then if truth(test, scope) else otherwise, scope)
-        case syntax.Call(function=function, arguments=arguments) if function.text in arithmetic.FUNCTIONS:
-            arithmetic.check_count(function.text, arguments, expression.span)
-            values = [evaluate(argument.value, scope) for argument in arguments]
-            return arithmetic.call(function.text, values, expression.span)
-        case _:
-            return Layer(expression, scope)
+    evaluator = _EVALUATORS.get(type(expression))
+    return Layer(expression, scope) if evaluator is None else evaluator(expression, scope)
 
 
 def truth(expression: syntax.Expression, scope: Scope) -> bool:
@@ -161,13 +132,13 @@ def argument(
     """
     type = parameter.type
     turn = scope.turn
+    if isinstance(expression, syntax.Constant) and type.kind != "layer":
+        return expression.value, expression.span
     if turn is not None and isinstance(expression, syntax.ListOf) and type.kind not in ("floats", "padding"):
         check_length(len(expression.items), parameter.name, turn, expression.span)
         expression = turn.pick(list(expression.items))
-    words = (*choices, *type.choices, *(("auto",) if type.optional else ()))
-    if type.kind == "padding":
-        words = (*words, "same", "valid")
     if isinstance(expression, syntax.Name) and expression.text not in scope.values:
+        words = (*choices, *words_of(type))
         if expression.text in words:
             return expression.text, expression.span
         if expression.text not in TURN and not is_layer(expression.text, scope):
@@ -179,6 +150,13 @@ def argument(
     if type.kind == "layer" and not isinstance(value, Layer):
         raise bind.mismatch(value, type, parameter.name, expression.span)
     return value, expression.span
+
+
+@cache
+def words_of(type: Type) -> tuple[str, ...]:
+    """The words that a type knows, which stand for themselves."""
+    words = (*type.choices, *(("auto",) if type.optional else ()))
+    return (*words, "same", "valid") if type.kind == "padding" else words
 
 
 def _padding_list(expression: syntax.Expression, scope: Scope) -> Any:
@@ -225,3 +203,52 @@ def declared_type(parameter: syntax.ParameterDef) -> Type:
 
 
 TYPES = ("int", "float", "bool", "dims", "channels", "repeats", "layer", "string")
+
+
+def _list(expression: syntax.ListOf, scope: Scope) -> list[Any]:
+    return [evaluate(item, scope) for item in expression.items]
+
+
+def _unary(expression: syntax.Unary, scope: Scope) -> Any:
+    if expression.operator == "-":
+        return arithmetic.negated(evaluate(expression.operand, scope), expression.span)
+    return not truth(expression.operand, scope)
+
+
+def _binary(expression: syntax.Binary, scope: Scope) -> Any:
+    left, right = expression.left, expression.right
+    match expression.operator:
+        case "and":
+            return truth(left, scope) and truth(right, scope)
+        case "or":
+            return truth(left, scope) or truth(right, scope)
+        case operator:
+            return arithmetic.binary(operator, evaluate(left, scope), evaluate(right, scope), expression.span)
+
+
+def _conditional(expression: syntax.Conditional, scope: Scope) -> Any:
+    if expression.otherwise is None:
+        return Layer(expression, scope)
+    return evaluate(expression.then if truth(expression.test, scope) else expression.otherwise, scope)
+
+
+def _call(expression: syntax.Call, scope: Scope) -> Any:
+    name = expression.function.text
+    if name not in arithmetic.FUNCTIONS:
+        return Layer(expression, scope)
+    arithmetic.check_count(name, expression.arguments, expression.span)
+    return arithmetic.call(name, [evaluate(a.value, scope) for a in expression.arguments], expression.span)
+
+
+_EVALUATORS: Mapping[type, Callable[[Any, Scope], Any]] = {
+    syntax.Constant: lambda expression, scope: expression.value,
+    syntax.Dims: lambda expression, scope: expression.sizes,
+    syntax.Name: _name,
+    syntax.Incoming: _incoming,
+    syntax.Attribute: lambda e, scope: _attribute(evaluate(e.value, scope), e.name, e.span),
+    syntax.ListOf: _list,
+    syntax.Unary: _unary,
+    syntax.Binary: _binary,
+    syntax.Conditional: _conditional,
+    syntax.Call: _call,
+}

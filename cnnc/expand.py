@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from cnnc import bind, syntax, timm_blocks
-from cnnc.arguments import Given, bind_block, of_operator
+from cnnc.arguments import Given, bind_block, of_operator, parameters_of
 from cnnc.arithmetic import show_value, type_name
 from cnnc.build import MOST_NODES, Builder, LimitReached
 from cnnc.call_chain import DEEPEST_CALLS, located, too_deep
@@ -23,6 +23,7 @@ from cnnc.ops import OPS, Op, OpError, format_shape
 from cnnc.place import Place, branch_labels, labels
 from cnnc.record import dataclass
 from cnnc.scaling import Scale, round_repeats
+from cnnc.signature import Parameter
 from cnnc.values import POISON, Count, Layer, Poison, Poisoned, Scope, Tensor, Turn
 
 MOST_STEPS = 40_000
@@ -55,6 +56,7 @@ class Expander:
         self._scale = scale
         self._steps = 0
         self._calls: list[str] = []
+        self._blocks: dict[int, tuple[tuple[Parameter, ...], frozenset[str]]] = {}
 
     # Errors
 
@@ -356,13 +358,20 @@ class Expander:
             raise too_deep([*self._calls, name], span)
         path = use.path or use.place.fresh(name)
         inner = Scope(block.namespace, {}, incoming, scales=False, turn=site.turn)
-        bind_block(definition, given, site, span, inner, self._scale, turn=use.turn)
+        parameters, taken = self._known_block(definition)
+        bind_block(name, parameters, given, site, span, inner, self._scale, turn=use.turn)
         inner.turn = None
-        place = use.place.block(path, use.span or span, labels(definition.body))
+        place = use.place.block(path, use.span or span, taken)
         self._calls.append(name)
         result = self.body(definition.body, inner, place, incoming)
         self._calls.pop()
         return result
+
+    def _known_block(self, block: syntax.Block) -> tuple[tuple[Parameter, ...], frozenset[str]]:
+        """A block's parameters and labels, worked out at its first call."""
+        if id(block) not in self._blocks:
+            self._blocks[id(block)] = parameters_of(block), labels(block.body)
+        return self._blocks[id(block)]
 
     # Operators
 
