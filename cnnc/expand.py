@@ -27,6 +27,7 @@ from cnnc.signature import Parameter
 from cnnc.values import POISON, Count, Layer, Poison, Poisoned, Scope, Tensor, Turn
 
 MOST_STEPS = 40_000
+STEPS_A_LAYER = 4
 MERGES = ("add", "concat", "mul")
 TIMM = "timm"
 Flowing = Tensor | Poison | None
@@ -89,10 +90,10 @@ class Expander:
         return x
 
     def _spend(self, span: Span) -> None:
-        """Count a step, of a length as the text that it may have to evaluate. Steps that add no layer are limited."""
+        """Count a step, of a length as the text that it may have to evaluate. Steps that add few layers are limited."""
         self._steps += 1 + (span.end - span.start) // 200
         nodes = self.builder.count
-        if self._steps > MOST_STEPS + 8 * nodes:
+        if self._steps > MOST_STEPS + STEPS_A_LAYER * nodes:
             layers = "1 layer" if nodes == 1 else f"{nodes:,} layers"
             raise LimitReached(f"the spec expands on and on: {self._steps:,} steps so far, for {layers}")
 

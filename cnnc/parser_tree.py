@@ -244,7 +244,7 @@ class TreeReader:
         """The digits of a number; a number too long to mean anything is refused before it is read."""
         span = Span(self._source, token.start_pos, token.end_pos)
         if len(token) > MOST_DIGITS:
-            raise CnnError.of("limit", f"a number of {len(token)} digits; at most {MOST_DIGITS} are read", span)
+            raise CnnError.of("limit", f"a number of {len(token):,} digits; at most {MOST_DIGITS} are read", span)
         return str(token).replace("_", "")
 
     def _span(self, tree: Any) -> Span:

@@ -148,7 +148,7 @@ def _limits() -> str:
         ("expressions within expressions", f"{parser_tree.DEEPEST_EXPRESSION}"),
         ("files imported, in all and one by another", f"{namespace.MOST_FILES}, {namespace.DEEPEST_IMPORTS} deep"),
         ("blocks that call blocks", f"{call_chain.DEEPEST_CALLS} deep"),
-        ("steps of expansion", f"{expand.MOST_STEPS:,}"),
+        ("steps of expansion", f"{expand.MOST_STEPS:,}, and {expand.STEPS_A_LAYER} for each layer"),
         ("layers", f"{build.MOST_NODES:,}"),
         ("values of a result, weights of a network", f"{build.LARGEST_TENSOR:,}, {build.MOST_WEIGHTS:,}"),
     ]

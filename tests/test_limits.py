@@ -1,0 +1,161 @@
+"""A spec that grows without end stops soon, in bounded memory, and says which limit it met."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cnnc.diagnostics import MOST_REPORTED, Diagnostic, Source, render
+from cnnc.loading import Spec, examine
+from cnnc.overrides import Overrides
+
+
+def told(text: str, overrides: Overrides | None = None) -> list[Diagnostic]:
+    """What is told of a text."""
+    return examine(Spec(Source("big.cnn", text), None, "big"), overrides or Overrides(), budgets=True)[1]
+
+
+def doubling(first: str, step: Callable[[str], str], call: str) -> str:
+    """Forty blocks, each of which uses the one before it twice."""
+    blocks = [f"block b{i} {step(f'b{i - 1}')}" for i in range(1, 41)]
+    return "\n".join([first, *blocks, "input 784", call])
+
+
+ENDLESS = {
+    "repeat": ("input 3\n999999999 x relu", "repeats of 999,999,999 turns"),
+    "nested repeats": ("input 3\n1000 x (1000 x (1000 x relu))", "repeats of 1,000,000 turns"),
+    "repeats of nothing": ("input 3\n" + "2 x (" * 15 + "identity" + ")" * 15, "the spec expands on and on"),
+    "stages": ("input 3\n[40000, 40000] x relu", "layers"),
+    "a power": ("input 3\ndense(10^10000)", "a number beyond the language's limit of 40 digits"),
+    "a tower of powers": ("input 3\ndense(9^9^9^9^9)", "a number beyond the language's limit of 40 digits"),
+    "a product": (
+        "input 3\na0 = 7\n" + "\n".join(f"a{i} = a{i - 1} * a{i - 1}" for i in range(1, 60)) + "\ndense(a59)",
+        "a number beyond the language's limit of 40 digits",
+    ),
+    "doubling blocks": (doubling("block b0 { relu }", "{{ {0} | {0} }}".format, "b40"), "on and on"),
+    "doubling nothing": (doubling("block b0 { identity }", "{{ {0} | {0} }}".format, "b40"), "on and on"),
+    "doubling empty blocks": (doubling("block b0 { }", "{{ {0}\n {0} }}".format, "b40"), "on and on"),
+    "doubling in ifs": (doubling("block b0 { }", "{{ if true {{ {0}\n {0} }} }}".format, "b40"), "on and on"),
+    "doubling branches": (
+        doubling("block b0 { identity }", "{{ concat {{ {0}\n {0} }} }}".format, "b40"),
+        "the spec expands on and on",
+    ),
+    "doubling layers as arguments": (
+        "block b0(f: layer) { f | f }\n"
+        + "\n".join(f"block b{i}(f: layer) {{ b{i - 1}(f=(f | f)) }}" for i in range(1, 41))
+        + "\ninput 3\nb40(identity)",
+        "the spec expands on and on",
+    ),
+    "deep calls": (
+        "\n".join(f"block b{i} {{ b{i + 1} }}" for i in range(80)) + "\nblock b80 { relu }\ninput 3\nb0",
+        "blocks call each other more than 64 deep",
+    ),
+    "brackets": ("input 3\ndense(" + "(" * 100_000 + "1" + ")" * 100_000 + ")", "words, numbers and signs"),
+    "fewer brackets": ("input 3\ndense(" + "(" * 500 + "1" + ")" * 500 + ")", "brackets nest more than 100 deep"),
+    "signs": ("input 3\ndense(" + "-" * 500 + "1)", "an expression nests more than 100 deep"),
+    "many signs": ("input 3\ndense(" + "-" * 90_000 + "1)", "goes on for too long"),
+    "a sum": ("input 3\ndense(" + "1 + " * 500 + "1)", "an expression nests more than 100 deep"),
+    "else if": (
+        "block b(n=1) { if n == 0 { relu }" + " else if n == 2 { relu }" * 200 + " }\ninput 3\nb",
+        "more than 100 `else if` in a row",
+    ),
+    "much else if": (
+        "block b(n=1) { if n == 0 { relu }" + " else if n == 2 { relu }" * 9000 + " }\ninput 3\nb",
+        "goes on for too long",
+    ),
+    "a long line": ("input 3\n" + "relu | " * 140_000 + "relu", "words, numbers and signs"),
+    "many statements": ("input 3\n" + "relu\n" * 100_000, "words, numbers and signs"),
+    "a million entries": ("input 3\n[" + "1," * 999_999 + "1] x relu", "a file of more than 1,000,000 characters"),
+    "fewer entries": ("input 3\n[" + "1," * 5000 + "1] x relu", "5,001 entries in a pair of brackets"),
+    "many parameters": ("block b(" + ", ".join(f"a{i}" for i in range(2000)) + ") { }\ninput 3\nb", "2,000 entries"),
+    "a long name": ("input 3\n" + "a" * 900_000, "a name of 900,000 characters"),
+    "a long string": ('input 3\ntimm("' + "a" * 900_000 + '")', "a string of 900,000 characters"),
+    "a long number": ("input 3\ndense(" + "1" * 900_000 + ")", "a number of 900,000 digits"),
+    "a large input": ("input 99999x99999x99999x3\nrelu", "beyond the limit"),
+    "a large result": ("input 32x32x3\nresize(1000000000)", "beyond the limit"),
+    "many weights": ("input 784\ndense(1000000000) | dense(1000)", "the network has more than"),
+    "many layers": ("input 3\n2 x (\n" + "24000 x relu)\n24000 x relu", "the network has more than 50,000 layers"),
+    "many variants": (
+        "model m(a=1) {\n input 3\n 40000 x relu\n}\nvariants {\n" + "".join(f" v{i}: a=1\n" for i in range(9)) + "}",
+        "at most 100,000 are checked",
+    ),
+    "block strings": ('input 32x32x3\ntimm("ir_r99999999_k3_s1_e6_c24")', "repeats of 99,999,999 turns"),
+    "many block strings": (
+        "input 32x32x3\ntimm([" + '"cn_r1_k3_s1_c8", ' * 2000 + "])",
+        "2,000 entries in a pair of brackets",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ENDLESS)
+def test_a_spec_without_end_meets_a_limit(case: str) -> None:
+    text, message = ENDLESS[case]
+    started = time.process_time()
+    found = told(text)
+    assert time.process_time() - started < 10  # a second on a quiet core, and a slow one may be shared by ten
+    assert [d.code for d in found] == ["limit"]
+    assert message in found[0].message
+    assert len(render(found[0])) < 2000
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (Overrides(depth=1000), "repeats of 100,000 turns"),
+        (Overrides(resolution=900), "beyond the limit"),
+        (Overrides(input=((None, (10**9, 10**9, 3)),)), "beyond the limit"),
+        (Overrides(phi=60), "is"),
+    ],
+)
+def test_flags_have_the_limits_of_the_text(flags: Overrides, message: str) -> None:
+    (found,) = told("model m {\n input 2240x2240x3\n 100 x conv(3x3, 64)\n}", flags)
+    assert found.code in ("limit", "value")
+    assert message in found.message
+
+
+@pytest.mark.parametrize("case", ["repeat", "nested repeats", "a power", "doubling nothing", "a long line", "brackets"])
+def test_the_whole_process_stops_soon_and_in_little_memory(case: str, tmp_path: Path) -> None:
+    spec = tmp_path / "big.cnn"
+    spec.write_text(ENDLESS[case][0], encoding="utf-8")
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\nfrom cnnc.cli import main; main()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, "check", str(spec)], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert run.returncode == 1, run.stderr
+    assert "error[limit]" in run.stderr
+
+
+def test_no_more_than_some_diagnostics_are_looked_for() -> None:
+    labels = "".join(f"l{i}: relu\n" for i in range(2000))
+    started = time.process_time()
+    found = told(f"input 3\n{labels}" + "".join(f"m{i}: relw\n" for i in range(2000)))
+    assert time.process_time() - started < 10
+    assert len(found) == MOST_REPORTED
+    assert {d.help for d in found} == {"did you mean `relu`?"}
+
+
+def test_many_of_everything_stay_cheap() -> None:
+    started = time.process_time()
+    assert told("".join(f"block b{i} {{ relu }}\n" for i in range(5000)) + "input 3\nb1") == []
+    assert told("input 3\n" + "".join(f"l{i}: relu\n" for i in range(5000))) == []
+    assert told("input 3\nadd {\n" + "relu\n" * 5000 + "}") == []
+    assert told("input 3\nrelu\n" + "expect params = 0\n" * 5000) == []
+    assert time.process_time() - started < 20
+
+
+def test_the_cost_of_a_layer_does_not_grow_with_their_number() -> None:
+    def seconds(layers: int) -> float:
+        text = "input 8x8x4\n" + "conv(3x3, 4) | bn | relu\n" * (layers // 3)
+        started = time.process_time()
+        assert told(text) == []
+        return time.process_time() - started
+
+    seconds(300)
+    assert seconds(12_000) < 12 * min(seconds(3000), seconds(3000))
