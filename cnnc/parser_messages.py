@@ -80,7 +80,7 @@ def diagnose(source: Source, fault: Unexpected, layout: Layout) -> tuple[Diagnos
             return unclosed(source, around[-1], token), True
         case "TOO_DEEP":
             return Diagnostic("limit", f"brackets nest more than {DEEPEST_BRACKETS} deep", Label(span)), True
-    if around and around[-1] != "{" and layout.starts_line(token):
+    if around and around[-1] != "{" and (layout.starts_line(token) or token.type == "LBRACE"):
         return unclosed(source, around[-1], token), True
     first, is_inside = _first_word(source, span), _is_inside(source, span, layout)
     if is_inside and first in _TOP_LEVEL and source.line(source.position(span.start)[0]).startswith(first):

@@ -41,10 +41,10 @@ def build(grammar: str) -> str:
     table = parser.parser.parser._parse_table
     words, patterns = _terminals(parser)
     numbers = {rule: index for index, rule in enumerate(parser.rules)}
-    order = {state: index for index, state in enumerate(sorted(table.states))}
+    order = _order(table.states, table.start_states["start"])
     states = [
         {name: ~numbers[to] if action.name == "Reduce" else order[to] for name, (action, to) in sorted(row.items())}
-        for _, row in sorted(table.states.items())
+        for row in (table.states[state] for state in order)
     ]
     rows = sorted({json.dumps(row) for row in states})
     content = {
@@ -80,13 +80,24 @@ def _identity(grammar: str) -> str:
     return f"{zlib.crc32(data):08x}, {len(data)} bytes"
 
 
+def _order(states: Any, start: Any) -> dict[Any, int]:
+    """The states' numbers, in the order that they are reached in: lark's own differ from run to run."""
+    order = {start: 0}
+    for state in (reached := [start]):
+        for _, (action, to) in sorted(states[state].items()):
+            if action.name == "Shift" and to not in order:
+                order[to] = len(order)
+                reached.append(to)
+    return order
+
+
 def _terminals(parser: Any) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """The keywords, word by word, and the other terminals' patterns: by priority, the longer before the shorter."""
     words: dict[str, str] = {}
     patterns = []
     for terminal in sorted(parser.terminals, key=lambda t: (-t.priority, -t.pattern.max_width, t.name)):
         pattern = terminal.pattern.to_regexp()
-        spelt = pattern.removeprefix("(?:").removesuffix(")").split("|")
+        spelt = re.sub(r"\(\?!.*\)$", "", pattern).strip("()").split("|")
         if terminal.name != NAME and all(word.isidentifier() for word in spelt):
             words.update(dict.fromkeys(spelt, terminal.name))
         else:
