@@ -26,8 +26,8 @@ _BINARY: Mapping[str, _Function] = {
     ">=": operator.ge,
 }
 FUNCTIONS: Mapping[str, tuple[_Function, int, int]] = {
-    "min": (min, 1, 99),
-    "max": (max, 1, 99),
+    "min": (lambda *values: min(values), 1, 99),
+    "max": (lambda *values: max(values), 1, 99),
     "round": (round, 1, 1),
     "floor": (math.floor, 1, 1),
     "ceil": (math.ceil, 1, 1),

@@ -28,6 +28,7 @@ from cnnc.values import POISON, Count, Layer, Poison, Poisoned, Scope, Tensor, T
 
 MOST_STEPS = 40_000
 STEPS_A_LAYER = 4
+DEEPEST_LAYERS = 250
 MERGES = ("add", "concat", "mul")
 TIMM = "timm"
 Flowing = Tensor | Poison | None
@@ -56,6 +57,7 @@ class Expander:
         self.diagnostics: dict[tuple[object, ...], Diagnostic] = {}
         self._scale = scale
         self._steps = 0
+        self._depth = 0
         self._calls: list[str] = []
         self._blocks: dict[int, tuple[tuple[Parameter, ...], frozenset[str]]] = {}
 
@@ -73,21 +75,32 @@ class Expander:
 
     def body(self, statements: Sequence[syntax.Statement], scope: Scope, place: Place, x: Flowing) -> Flowing:
         """What flows out of the statements when `x` flows in."""
-        for statement in statements:
-            if len(self.diagnostics) >= MOST_REPORTED:
-                return POISON
-            try:
-                self._spend(statement.span)
-                x = self._statement(statement, scope, place, x)
-            except CnnError as error:
-                self.report(error, place)
-                x = self._spoil(statement, scope)
-            except Poisoned:
-                x = self._spoil(statement, scope)
-            except LimitReached as reached:
-                reached.span = statement.span
-                raise
+        self._deepen()
+        try:
+            for statement in statements:
+                if len(self.diagnostics) >= MOST_REPORTED:
+                    return POISON
+                try:
+                    self._spend(statement.span)
+                    x = self._statement(statement, scope, place, x)
+                except CnnError as error:
+                    self.report(error, place)
+                    x = self._spoil(statement, scope)
+                except Poisoned:
+                    x = self._spoil(statement, scope)
+                except LimitReached as reached:
+                    reached.span = statement.span
+                    raise
+        finally:
+            self._depth -= 1
         return x
+
+    def _deepen(self) -> None:
+        """Go into a layer or a body. Python's own stack, at some frames each, would end before a thousand frames."""
+        self._depth += 1
+        if self._depth > DEEPEST_LAYERS:
+            self._depth -= 1
+            raise LimitReached(f"layers and blocks nest more than {DEEPEST_LAYERS} deep")
 
     def _spend(self, span: Span) -> None:
         """Count a step, of a length as the text that it may have to evaluate. Steps that add few layers are limited."""
@@ -124,31 +137,35 @@ class Expander:
     def flow(self, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use, *, may_start: bool = False) -> Flowing:
         """What flows out of a layer expression when `x` flows in; with `may_start` it may begin at a named result."""
         self._spend(layer.span)
-        if may_start:
-            started = self._start(layer, x, scope, use)
-            if started is not None:
-                return started
-        match layer:
-            case syntax.Pipeline():
-                return self._pipeline(layer, x, scope, use, may_start)
-            case syntax.Repeat():
-                return self._repeat(layer, x, scope, use)
-            case syntax.Branches():
-                return self._branches(layer, x, scope, use)
-            case syntax.Conditional(then=then, test=test, otherwise=otherwise):
-                if truth(test, scope):
-                    return self.flow(then, x, scope, use, may_start=may_start)
-                return x if otherwise is None else self.flow(otherwise, x, scope, use, may_start=may_start)
-            case syntax.Name():
-                return self._apply(layer, (), scope, layer.span, x, use)
-            case syntax.Call(function=function, arguments=arguments):
-                given = tuple(Given(a, scope) for a in arguments)
-                return self._apply(function, given, scope, layer.span, x, use)
-            case syntax.Incoming():
-                raise CnnError.of("type", "`in` is a result; only a line or a branch may start with it", layer.span)
-            case _:
-                message = f"`{' '.join(layer.span.text.split())[:60]}` is not a layer"
-                raise CnnError.of("type", message, layer.span)
+        self._deepen()
+        try:
+            if may_start:
+                started = self._start(layer, x, scope, use)
+                if started is not None:
+                    return started
+            match layer:
+                case syntax.Pipeline():
+                    return self._pipeline(layer, x, scope, use, may_start)
+                case syntax.Repeat():
+                    return self._repeat(layer, x, scope, use)
+                case syntax.Branches():
+                    return self._branches(layer, x, scope, use)
+                case syntax.Conditional(then=then, test=test, otherwise=otherwise):
+                    if truth(test, scope):
+                        return self.flow(then, x, scope, use, may_start=may_start)
+                    return x if otherwise is None else self.flow(otherwise, x, scope, use, may_start=may_start)
+                case syntax.Name():
+                    return self._apply(layer, (), scope, layer.span, x, use)
+                case syntax.Call(function=function, arguments=arguments):
+                    given = tuple(Given(a, scope) for a in arguments)
+                    return self._apply(function, given, scope, layer.span, x, use)
+                case syntax.Incoming():
+                    raise CnnError.of("type", "`in` is a result; only a line or a branch may start with it", layer.span)
+                case _:
+                    message = f"`{' '.join(layer.span.text.split())[:60]}` is not a layer"
+                    raise CnnError.of("type", message, layer.span)
+        finally:
+            self._depth -= 1
 
     def _start(self, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use) -> Flowing:
         """The named result, or merge of results, that a pipeline starts from; None when it starts with a layer."""

@@ -90,7 +90,28 @@ def mutation(random: Random) -> str:
     return text
 
 
-KINDS: tuple[Callable[[Random], str], ...] = (noise, jumble, sentence, mutation)
+def arithmetic(random: Random) -> str:
+    """A spec whose numbers are random arithmetic."""
+    uses = ("dense({})", "{} x relu", "if {} {{ relu }}", "dropout({})", "conv(3, {}) | globalpool", "b({}, [{}, {}])")
+    lines = [random.choice(uses).replace("{}", _expression(random, random.randrange(5))) for _ in range(3)]
+    return "block b(n: float, m) {\n  dense(m)\n}\ninput 8x8x4\n" + "\n".join(lines) + "\n"
+
+
+def _expression(random: Random, depth: int) -> str:
+    if depth == 0:
+        return random.choice(
+            (*_NUMBERS, "0.5", "1e400", "2.", "in.channels", "true", "3x3", '"a"', "[1, 2]", "relu", "stage")
+        )
+    parts = [_expression(random, depth - 1) for _ in range(3)]
+    form = random.choice(
+        ("({0} {op} {1})", "-{0}", "{f}({0})", "{f}({0}, {1})", "({0} if {1} {op} {2} else {2})", "not {0}")
+    )
+    operator = random.choice(("+", "-", "*", "/", "//", "%", "^", "==", "!=", "<", "<=", "and", "or"))
+    function = random.choice(("min", "max", "round", "floor", "ceil", "abs", "sqrt", "log2", "fixed"))
+    return form.format(*parts, op=operator, f=function)
+
+
+KINDS: tuple[Callable[[Random], str], ...] = (noise, jumble, sentence, arithmetic, mutation)
 
 
 def _delete(parts: list[str], here: int, there: int, random: Random) -> None:

@@ -68,7 +68,7 @@ def _check(diagnostic: Diagnostic) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=400)
+@settings(max_examples=300)
 @given(random=st.randoms(use_true_random=False))
 def test_no_text_breaks_the_compiler(kind: Callable[[Random], str], random: Random) -> None:
     survive(kind(random), random)
@@ -84,7 +84,7 @@ def test_no_characters_break_the_compiler(text: str) -> None:
 def test_a_hundred_thousand_texts_do_not_break_the_compiler(chunk: int) -> None:
     for number in range(1000 * chunk, 1000 * chunk + 1000):
         random = Random(number)
-        kind = random.choices(KINDS, weights=(1, 2, 3, 6))[0]
+        kind = random.choices(KINDS, weights=(1, 2, 3, 3, 6))[0]
         text = kind(random)
         try:
             survive(text, random)

@@ -26,6 +26,12 @@ def doubling(first: str, step: Callable[[str], str], call: str) -> str:
     return "\n".join([first, *blocks, "input 784", call])
 
 
+def deep(before: str, after: str) -> str:
+    """Sixty blocks, each with the one before it deep inside."""
+    blocks = [f"block b{i} {{ {before}b{i - 1}{after} }}" for i in range(1, 60)]
+    return "\n".join(["block b0 { relu }", *blocks, "input 3", "b59"])
+
+
 ENDLESS = {
     "repeat": ("input 3\n999999999 x relu", "repeats of 999,999,999 turns"),
     "nested repeats": ("input 3\n1000 x (1000 x (1000 x relu))", "repeats of 1,000,000 turns"),
@@ -54,6 +60,13 @@ ENDLESS = {
     "deep calls": (
         "\n".join(f"block b{i} {{ b{i + 1} }}" for i in range(80)) + "\nblock b80 { relu }\ninput 3\nb0",
         "blocks call each other more than 64 deep",
+    ),
+    "deep branches": (deep("add { identity\n" * 40, "}" * 40), "layers and blocks nest more than 250 deep"),
+    "deep ifs": (deep("if true {\n" * 90, "}" * 90), "layers and blocks nest more than 250 deep"),
+    "deep repeats": (deep("1 x (" * 45, ")" * 45), "layers and blocks nest more than 250 deep"),
+    "a chain of layers": (
+        "input 3\na0 = relu\n" + "".join(f"a{i} = (a{i - 1} | identity)\n" for i in range(1, 2000)) + "a1999",
+        "layers and blocks nest more than 250 deep",
     ),
     "brackets": ("input 3\ndense(" + "(" * 100_000 + "1" + ")" * 100_000 + ")", "words, numbers and signs"),
     "fewer brackets": ("input 3\ndense(" + "(" * 500 + "1" + ")" * 500 + ")", "brackets nest more than 100 deep"),
