@@ -8,45 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from cnnc import bind, syntax, timm_blocks
 from cnnc.arguments import Given, bind_block, of_operator, parameters_of
 from cnnc.arithmetic import show_value, type_name
-from cnnc.build import MOST_NODES, Builder, LimitReached
+from cnnc.build import Builder, LimitReached
 from cnnc.call_chain import DEEPEST_CALLS, located, too_deep
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Span
-from cnnc.evaluate import IDENTITY, argument, evaluate, truth, unknown
+from cnnc.evaluate import IDENTITY, evaluate, truth, unknown
 from cnnc.ir import Repeat
+from cnnc.meter import Meter
 from cnnc.namespace import BlockIn
 from cnnc.ops import OPS, Op, OpError, format_shape
-from cnnc.place import Place, branch_labels, labels
-from cnnc.record import dataclass
-from cnnc.scaling import Scale, round_repeats
+from cnnc.place import Place, Use, branch_labels, kind_of, labels
+from cnnc.repeats import turns_of
+from cnnc.scaling import Scale
 from cnnc.signature import Parameter
-from cnnc.values import POISON, Count, Layer, Poison, Poisoned, Scope, Tensor, Turn
+from cnnc.timm_blocks import TIMM
+from cnnc.values import POISON, Layer, Poison, Poisoned, Scope, Tensor
 
-MOST_STEPS = 40_000
-STEPS_A_LAYER = 4
-DEEPEST_LAYERS = 250
 MERGES = ("add", "concat", "mul")
-TIMM = "timm"
 Flowing = Tensor | Poison | None
 """What a pipeline carries; None where several inputs leave open which one it is."""
-
-
-@dataclass(frozen=True)
-class Use:
-    """How a layer is used: in which place, under which name, from where.
-
-    `path` is the exact name, None for a counted one. `turn` is that of the repeat whose body this is, to the first of
-    which a `stride` belongs; `span` is what the chain of calls shows.
-    """
-
-    place: Place
-    path: str | None = None
-    turn: Turn | None = None
-    span: Span | None = None
 
 
 class Expander:
@@ -56,8 +39,7 @@ class Expander:
         self.builder = Builder()
         self.diagnostics: dict[tuple[object, ...], Diagnostic] = {}
         self._scale = scale
-        self._steps = 0
-        self._depth = 0
+        self._meter = Meter()
         self._calls: list[str] = []
         self._blocks: dict[int, tuple[tuple[Parameter, ...], frozenset[str]]] = {}
 
@@ -75,13 +57,12 @@ class Expander:
 
     def body(self, statements: Sequence[syntax.Statement], scope: Scope, place: Place, x: Flowing) -> Flowing:
         """What flows out of the statements when `x` flows in."""
-        self._deepen()
-        try:
+        with self._meter:
             for statement in statements:
                 if len(self.diagnostics) >= MOST_REPORTED:
                     return POISON
                 try:
-                    self._spend(statement.span)
+                    self._meter.step(statement.span, self.builder.count)
                     x = self._statement(statement, scope, place, x)
                 except CnnError as error:
                     self.report(error, place)
@@ -91,24 +72,7 @@ class Expander:
                 except LimitReached as reached:
                     reached.span = statement.span
                     raise
-        finally:
-            self._depth -= 1
         return x
-
-    def _deepen(self) -> None:
-        """Go into a layer or a body. Python's own stack, at some frames each, would end before a thousand frames."""
-        self._depth += 1
-        if self._depth > DEEPEST_LAYERS:
-            self._depth -= 1
-            raise LimitReached(f"layers and blocks nest more than {DEEPEST_LAYERS} deep")
-
-    def _spend(self, span: Span) -> None:
-        """Count a step, of a length as the text that it may have to evaluate. Steps that add few layers are limited."""
-        self._steps += 1 + (span.end - span.start) // 200
-        nodes = self.builder.count
-        if self._steps > MOST_STEPS + STEPS_A_LAYER * nodes:
-            layers = "1 layer" if nodes == 1 else f"{nodes:,} layers"
-            raise LimitReached(f"the spec expands on and on: {self._steps:,} steps so far, for {layers}")
 
     def _spoil(self, statement: syntax.Statement, scope: Scope) -> Poison:
         if isinstance(statement, syntax.Assignment):
@@ -136,9 +100,8 @@ class Expander:
 
     def flow(self, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use, *, may_start: bool = False) -> Flowing:
         """What flows out of a layer expression when `x` flows in; with `may_start` it may begin at a named result."""
-        self._spend(layer.span)
-        self._deepen()
-        try:
+        self._meter.step(layer.span, self.builder.count)
+        with self._meter:
             if may_start:
                 started = self._start(layer, x, scope, use)
                 if started is not None:
@@ -164,8 +127,6 @@ class Expander:
                 case _:
                     message = f"`{' '.join(layer.span.text.split())[:60]}` is not a layer"
                     raise CnnError.of("type", message, layer.span)
-        finally:
-            self._depth -= 1
 
     def _start(self, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use) -> Flowing:
         """The named result, or merge of results, that a pipeline starts from; None when it starts with a layer."""
@@ -183,7 +144,7 @@ class Expander:
 
     def _pipeline(self, layer: syntax.Pipeline, x: Flowing, scope: Scope, use: Use, may_start: bool) -> Flowing:
         first, *items = layer.items
-        place = _group(layer, use)
+        place = use.group(layer)
         started = self._start(first, x, scope, Use(place)) if may_start else None
         if started is None:
             items = [first, *items]
@@ -254,63 +215,29 @@ class Expander:
     # Repeats
 
     def _repeat(self, layer: syntax.Repeat, x: Flowing, scope: Scope, use: Use) -> Flowing:
-        counts = evaluate(layer.count, scope)
-        by_stage = isinstance(counts, list)
-        stages = counts if isinstance(counts, list) else [counts]
-        path = use.path or use.place.fresh(_kind(layer.body))
-        scaled = [self._turns(written, scope, layer.count, use.place) for written in stages]
-        done, total = 0, sum(scaled)
-        for stage, (written, turns) in enumerate(zip(stages, scaled, strict=True)):
-            group = f"{path}.{stage}" if by_stage else path
-            for index in range(turns):
-                progress = done / total
-                turn = Turn(stage, len(stages), index, turns, written, by_stage, layer.count.span, progress)
-                done += 1
-                inside = use.place.turn(Repeat(group, index, turns))
-                x = self.flow(layer.body, x, scope.within(turn), Use(inside, f"{group}.{index}", turn, layer.span))
-                if x is POISON:
-                    return POISON
+        path = use.path or use.place.fresh(kind_of(layer.body))
+        for turn in turns_of(layer, scope, self._scale.depth, use.place.turns):
+            group = f"{path}.{turn.stage}" if turn.by_stage else path
+            inside = Use(
+                use.place.turn(Repeat(group, turn.repeat, turn.repeats)), f"{group}.{turn.repeat}", turn, layer.span
+            )
+            x = self.flow(layer.body, x, scope.within(turn), inside)
+            if x is POISON:
+                return POISON
         return x
-
-    def _turns(self, written: Any, scope: Scope, count: syntax.Expression, place: Place) -> int:
-        if not isinstance(written, int) or isinstance(written, bool):
-            message = f"a repeat counts in whole numbers, but `{show_value(written)}` is {type_name(written)}"
-            raise CnnError.of("type", message, count.span)
-        if written < 0:
-            raise CnnError.of("value", f"a repeat counts from 0, but this is {written}", count.span)
-        scaled = scope.scales and not isinstance(written, Count)
-        turns = round_repeats(written, self._scale.depth) if scaled and written < MOST_NODES else written
-        if turns * place.turns > MOST_NODES:
-            message = f"repeats of {turns * place.turns:,} turns in all; at most {MOST_NODES:,} are expanded"
-            raise CnnError.of("limit", message, count.span)
-        return turns
 
     def _timm(self, given: tuple[Given, ...], span: Span, x: Flowing, use: Use) -> Flowing:
         """Stages written as timm's block strings."""
-        found = bind.match(TIMM, timm_blocks.PARAMETERS, [g.argument for g in given], span)
-        scopes = {id(g.argument): g.scope for g in given}
-        blocks = found["blocks"].value
-        scope = scopes[id(found["blocks"])]
-        texts = evaluate(blocks, scope)
-        spans = [item.span for item in blocks.items] if isinstance(blocks, syntax.ListOf) else []
-        inner = replace(scope, values=dict(scope.values))
-        layers: dict[str, str] = {}
-        for parameter in timm_blocks.PARAMETERS[1:]:
-            layers[parameter.name] = parameter.default
-            if parameter.name in found:
-                layers[parameter.name] = f"{TIMM} {parameter.name}"  # no name of the language
-                at = found[parameter.name]
-                inner.values[layers[parameter.name]], _ = argument(at.value, parameter, scopes[id(at)])
         path = use.path or use.place.fresh(TIMM)
-        for stage, text in enumerate(texts if isinstance(texts, list) else [texts]):
-            repeat = timm_blocks.stage(text, spans[stage] if spans else blocks.span, layers)
-            x = self._repeat(repeat, x, inner, Use(use.place, f"{path}.{stage}"))
+        stages, scope = timm_blocks.stages(given, span)
+        for stage, repeat in enumerate(stages):
+            x = self._repeat(repeat, x, scope, Use(use.place, f"{path}.{stage}"))
         return x
 
     # Branches
 
     def _branches(self, layer: syntax.Branches, x: Flowing, scope: Scope, use: Use) -> Flowing:
-        place = _group(layer, use)
+        place = use.group(layer)
         results: list[tuple[Flowing, Span]] = []
         for branch in layer.branches:
             value = branch.value
@@ -421,19 +348,3 @@ def evaluate_incoming(layer: syntax.Incoming, scope: Scope) -> Flowing:
         return POISON
     result: Tensor = evaluate(layer, scope)
     return result
-
-
-def _group(layer: syntax.Expression, use: Use) -> Place:
-    """The scope of names in a layer expression: its own where it has a label."""
-    return use.place if use.path is None else use.place.group(use.path, frozenset(branch_labels(layer)))
-
-
-def _kind(body: syntax.Expression) -> str:
-    """What a repeat without a label is named after."""
-    match body:
-        case syntax.Name(text=text):
-            return text
-        case syntax.Call(function=function):
-            return function.text
-        case _:
-            return "repeat"

@@ -8,6 +8,7 @@ from cnnc import syntax
 from cnnc.diagnostics import Span
 from cnnc.ir import Frame, Origin, Repeat, call_notes
 from cnnc.record import dataclass
+from cnnc.values import Turn
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,26 @@ class Place:
         return Place(self.path, self.frames, repeats, self.turns * repeat.count, self.taken, self._counts)
 
 
+@dataclass(frozen=True)
+class Use:
+    """How a layer is used: in which place, under which name, from where.
+
+    `path` is the exact name, None for a counted one. `turn` is that of the repeat whose body this is, to the first of
+    which a `stride` belongs; `span` is what the chain of calls shows.
+    """
+
+    place: Place
+    path: str | None = None
+    turn: Turn | None = None
+    span: Span | None = None
+
+    def group(self, layer: syntax.Expression) -> Place:
+        """The scope of names in a layer expression: its own where it has a label."""
+        if self.path is None:
+            return self.place
+        return self.place.group(self.path, frozenset(branch_labels(layer)))
+
+
 def labels(body: tuple[syntax.Statement, ...]) -> frozenset[str]:
     """The labels that a body's statements define, those inside `if` and of branches included."""
     found: set[str] = set()
@@ -91,3 +112,14 @@ def branch_labels(expression: syntax.Expression) -> set[str]:
         case _:
             pass
     return found
+
+
+def kind_of(body: syntax.Expression) -> str:
+    """What a repeat without a label is named after."""
+    match body:
+        case syntax.Name(text=text):
+            return text
+        case syntax.Call(function=function):
+            return function.text
+        case _:
+            return "repeat"

@@ -11,10 +11,11 @@ from functools import partial
 from cnnc import arithmetic, bind, syntax
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, did_you_mean
 from cnnc.evaluate import ATTRIBUTES, IDENTITY, TURN, TYPES, declared_type, unknown_among
-from cnnc.expand import MERGES, TIMM
+from cnnc.expand import MERGES
 from cnnc.namespace import Namespace
 from cnnc.ops import OPS
 from cnnc.signature import REQUIRED, Parameter, Type, signature_of
+from cnnc.timm_blocks import TIMM
 
 _RESERVED = {"width", "depth", "resolution", "input", "phi"}
 _ANY = Type("any")

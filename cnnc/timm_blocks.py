@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
-from cnnc import syntax
+from cnnc import bind, syntax
+from cnnc.arguments import Given
 from cnnc.arithmetic import show_value, type_name
 from cnnc.diagnostics import CnnError, Span
+from cnnc.evaluate import argument, evaluate
 from cnnc.signature import Parameter, Type
+from cnnc.values import Scope
 
+TIMM = "timm"
 _BLOCKS: Mapping[str, tuple[str, frozenset[str]]] = {
     "ir": ("mbconv", frozenset({"r", "k", "s", "e", "c", "se", "n", "d", "noskip"})),
     "er": ("fused_mbconv", frozenset({"r", "k", "s", "e", "c", "se", "n", "noskip"})),
@@ -26,7 +31,7 @@ _ACTIVATIONS = {"re": "relu", "r6": "relu6", "hs": "hard_swish", "sw": "swish", 
 _TOKEN = re.compile(r"(se|[rksecd])(\d+(?:\.\d+)?)")
 _REQUIRED = {"k": "kernel", "c": "filters", "e": "expand"}
 _WORDS = {"kernel": "kernel", "filters": "filters", "expand": "factor that it expands by"}
-PARAMETERS = (
+_TAKEN = (
     Parameter("blocks", Type("any")),
     Parameter("act", Type("layer"), "relu"),
     Parameter("norm", Type("layer"), "bn"),
@@ -34,7 +39,31 @@ PARAMETERS = (
 """What `timm` takes beside the strings: the layers that they say nothing of, by default timm's."""
 
 
-def stage(text: object, span: Span, layers: Mapping[str, str]) -> syntax.Repeat:
+def stages(given: tuple[Given, ...], span: Span) -> tuple[list[syntax.Repeat], Scope]:
+    """The stages that `timm(...)` describes, and the scope that they are to be expanded in.
+
+    Raises:
+        CnnError: for arguments that do not fit, and the first token at fault.
+    """
+    found = bind.match(TIMM, _TAKEN, [g.argument for g in given], span)
+    scopes = {id(g.argument): g.scope for g in given}
+    blocks = found["blocks"].value
+    scope = scopes[id(found["blocks"])]
+    texts = evaluate(blocks, scope)
+    spans = [item.span for item in blocks.items] if isinstance(blocks, syntax.ListOf) else []
+    inner = replace(scope, values=dict(scope.values))
+    layers: dict[str, str] = {}
+    for parameter in _TAKEN[1:]:
+        layers[parameter.name] = parameter.default
+        if parameter.name in found:
+            layers[parameter.name] = f"{TIMM} {parameter.name}"  # no name of the language
+            at = found[parameter.name]
+            inner.values[layers[parameter.name]], _ = argument(at.value, parameter, scopes[id(at)])
+    listed = texts if isinstance(texts, list) else [texts]
+    return [_stage(text, spans[n] if spans else blocks.span, layers) for n, text in enumerate(listed)], inner
+
+
+def _stage(text: object, span: Span, layers: Mapping[str, str]) -> syntax.Repeat:
     """The stage that a block string describes, as the tree of `2 x mbconv(kernel=3, ...)`.
 
     Args:

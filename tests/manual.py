@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cnnc import arithmetic, build, call_chain, expand, namespace, ops, parser, parser_layout, parser_tree, recipe
+from cnnc import arithmetic, build, call_chain, meter, namespace, ops, parser, parser_layout, parser_tree, recipe
 from cnnc.diagnostics import Source
 from cnnc.ops import (
     Op,
@@ -148,7 +148,7 @@ def _limits() -> str:
         ("expressions within expressions", f"{parser_tree.DEEPEST_EXPRESSION}"),
         ("files imported, in all and one by another", f"{namespace.MOST_FILES}, {namespace.DEEPEST_IMPORTS} deep"),
         ("blocks that call blocks", f"{call_chain.DEEPEST_CALLS} deep"),
-        ("steps of expansion", f"{expand.MOST_STEPS:,}, and {expand.STEPS_A_LAYER} for each layer"),
+        ("steps of expansion", f"{meter.MOST_STEPS:,}, and {meter.STEPS_A_LAYER} for each layer"),
         ("layers", f"{build.MOST_NODES:,}"),
         ("values of a result, weights of a network", f"{build.LARGEST_TENSOR:,}, {build.MOST_WEIGHTS:,}"),
     ]

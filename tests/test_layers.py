@@ -17,7 +17,7 @@ LAYERS = (
     "ops recipe",
     "grammar specs syntax lalr parser_table parser_layout parser_tree parser_messages parser fmt",
     "ir ir_tokens ir_text",
-    "values arithmetic bind scaling namespace evaluate place call_chain build arguments timm_blocks expand",
+    "values arithmetic bind scaling namespace evaluate place call_chain build meter repeats arguments timm_blocks expand",
     "train_section resolve budget model",
     "caption boxes folding summary drawing printer",
     "backends net backends.reference backends.jax",
