@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 
 from cnnc.diagnostics import Span
@@ -27,14 +28,9 @@ class Builder:
 
     def __init__(self) -> None:
         self._nodes: list[Node] = []
-        self._known: dict[tuple[Op, tuple[Shape, ...]], tuple[Op, Shape, int]] = {}
+        self.count = 0
         self._integers: set[str] = set()
         self._weights = 0
-
-    @property
-    def count(self) -> int:
-        """How many nodes there are."""
-        return len(self._nodes)
 
     def add(
         self, name: str, op: Op, inputs: Sequence[Tensor], repeats: tuple[Repeat, ...], origin: Origin | None
@@ -45,18 +41,15 @@ class Builder:
             OpError: the operator cannot be, or does not fit its inputs.
             LimitReached: there are too many nodes, or the sizes are absurd.
         """
-        if len(self._nodes) >= MOST_NODES:
+        if self.count >= MOST_NODES:
             raise LimitReached(f"the network has more than {MOST_NODES:,} layers")
         shapes = tuple(tensor.shape for tensor in inputs)
-        key = (op, shapes)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = _inferred(op, shapes)
-        resolved, shape, weights = known
+        resolved, shape, weights = _inferred(op, shapes)
         self._weights += weights
         if self._weights > MOST_WEIGHTS:
             raise LimitReached(f"the network has more than {MOST_WEIGHTS:,} weights")
         self._check_integers(name, op, inputs)
+        self.count += 1
         self._nodes.append(Node(name, resolved, tuple(t.node for t in inputs), shape, repeats, origin))
         return Tensor(name, shape)
 
@@ -94,6 +87,7 @@ class Builder:
         return Graph(name, tuple(self._nodes), tuple(outputs))
 
 
+@lru_cache(maxsize=4096)
 def _inferred(op: Op, shapes: tuple[Shape, ...]) -> tuple[Op, Shape, int]:
     """The operator resolved for its inputs, its output's shape, and how many weights it has."""
     low, high = op.arity

@@ -132,7 +132,18 @@ class Graph:
     @cached_property
     def trainable_count(self) -> int:
         """The weights that training changes: what papers call the number of parameters."""
-        return sum(prod(w.shape) for node in self.nodes for w in self.weights(node).values() if w.trainable)
+        return sum(map(self._trainable_of, self.nodes))
+
+    def _trainable_of(self, node: Node) -> int:
+        key = (node.op, self.input_shapes(node))
+        if key not in self._known_counts:
+            self._known_counts[key] = sum(prod(w.shape) for w in node.op.weights(*key[1]).values() if w.trainable)
+        return self._known_counts[key]
+
+    @cached_property
+    def _known_counts(self) -> dict[tuple[Op, tuple[Shape, ...]], int]:
+        """Of operators that many nodes share."""
+        return {}
 
     @cached_property
     def mac_count(self) -> int:
