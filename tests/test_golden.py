@@ -55,6 +55,11 @@ def test_a_broken_spec_gets_its_diagnostics(case: str, update_golden: bool, monk
     assert result.stderr == expected.read_text(encoding="utf-8")
 
 
+def test_what_is_said_is_said_of_a_spec_that_is_there() -> None:
+    said = {p.relative_to(GOLDEN).with_suffix(".cnn").as_posix() for p in GOLDEN.rglob("*.out")}
+    assert said == set(CASES)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_json_tells_the_same_as_the_text(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(GOLDEN)
