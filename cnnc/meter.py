@@ -6,7 +6,7 @@ from cnnc.build import LimitReached
 from cnnc.diagnostics import Span
 
 MOST_STEPS = 40_000
-STEPS_A_LAYER = 4
+STEPS_A_LAYER = 3
 DEEPEST_LAYERS = 250
 _STEP_LENGTH = 200
 
