@@ -171,7 +171,7 @@ class CnnError(Exception):
         return cls([Diagnostic(code, message, primary, tuple(secondary), tuple(notes), help)])
 
 
-def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
+def did_you_mean(word: str, candidates: Iterable[str], likeness: float = 0.6) -> str | None:
     """`did you mean ...?` for the candidate nearest to a misspelt word, capitals aside, or None."""
     names = {candidate.lower(): candidate for candidate in sorted(set(candidates))}
     if len(names) > _MOST_COMPARED:
@@ -179,7 +179,7 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
         names = {name: names[name] for name in near[:_MOST_COMPARED]}
     from difflib import get_close_matches
 
-    near = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    near = get_close_matches(word.lower(), names, n=1, cutoff=likeness)
     return f"did you mean `{names[near[0]]}`?" if near else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from cnnc import lalr, parser_layout
 from cnnc.diagnostics import Diagnostic, Label, Source, Span, did_you_mean
 from cnnc.lalr import END, Token, Unexpected
 from cnnc.parser_layout import CLOSING, DEEPEST_BRACKETS, NEWLINE, Layout
@@ -65,20 +66,20 @@ def diagnose(source: Source, fault: Unexpected, layout: Layout) -> tuple[Diagnos
     span = _span(source, token)
     around = [bracket for bracket in layout.open if bracket is not token]
     match token.type:
-        case "?" if token == '"':
+        case lalr.UNKNOWN if token == '"':
             line_end = source.text.find("\n", span.start)
             span = Span(source, span.start, len(source.text) if line_end < 0 else line_end)
             message = "a string is not closed on its line"
             return Diagnostic("lexical", message, Label(span), help='end it with `"`'), False
-        case "?":
+        case lalr.UNKNOWN:
             message = f"the language has no {_character(token)}"
             help = "names are made of the letters a to z, digits and `_`" if token.isalpha() else _CHARACTERS.get(token)
             return Diagnostic("lexical", message, Label(span), help=help), False
-        case "UNMATCHED":
+        case parser_layout.UNMATCHED:
             return Diagnostic("syntax", f"`{token}` closes nothing", Label(span)), False
-        case "MISMATCHED":
+        case parser_layout.MISMATCHED:
             return unclosed(source, around[-1], token), True
-        case "TOO_DEEP":
+        case parser_layout.TOO_DEEP:
             return Diagnostic("limit", f"brackets nest more than {DEEPEST_BRACKETS} deep", Label(span)), True
     if around and around[-1] != "{" and (layout.starts_line(token) or token.type == "LBRACE"):
         return unclosed(source, around[-1], token), True
@@ -104,7 +105,7 @@ def _misspelt(source: Source, span: Span, fault: Unexpected, layout: Layout) -> 
         return None
     if fault.token.type not in ("NAME", "DIMS", "INTEGER", "LBRACE", "STRING"):
         return None
-    meant = did_you_mean(word, _KEYWORDS)
+    meant = did_you_mean(word, _KEYWORDS, likeness=0.75)
     if meant is None or word in _KEYWORDS:
         return None
     return Diagnostic("syntax", f"`{word}` is no keyword", Label(_span(source, word)), help=meant)
