@@ -25,9 +25,10 @@ class Meter:
             LimitReached: there are too many steps for so few nodes.
         """
         self._steps += 1 + (span.end - span.start) // _STEP_LENGTH
-        if self._steps > MOST_STEPS + STEPS_A_LAYER * nodes:
+        most = MOST_STEPS + STEPS_A_LAYER * nodes
+        if self._steps > most:
             layers = "1 layer" if nodes == 1 else f"{nodes:,} layers"
-            raise LimitReached(f"the spec expands on and on: {self._steps:,} steps so far, for {layers}")
+            raise LimitReached(f"the spec expands on and on: more than {most:,} steps so far, for {layers}")
 
     def __enter__(self) -> None:
         """Go into a layer or a body: Python's own stack, at some frames each, would end before a thousand frames."""
