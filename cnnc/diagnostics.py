@@ -39,6 +39,11 @@ CODES: Mapping[str, str] = {
     "run": "a run folder that is missing, incomplete or of another spec",
     "diverged": "a loss that stopped being a number",
     "backend": "an operator that a backend does not have",
+    "tflite": "a TFLite file that is damaged, or not of the form that is wanted",
+    "target": "a layer that the target cannot run",
+    "calibration": "pictures that ranges cannot be measured on",
+    "compiler": "the Edge TPU's compiler failing, or not saying what it did",
+    "device": "a device or its library that is not there",
     "install": "an optional package that a command needs",
 }
 

@@ -21,8 +21,10 @@ LAYERS = (
     "build meter repeats arguments timm_blocks expand",
     "train_section resolve budget model",
     "caption boxes folding summary drawing printer",
-    "backends net backends.reference backends.jax",
+    "tflite passes",
+    "backends net backends.reference backends.jax backends.tflite backends.edgetpu backends.keras",
     "loading weights data training",
+    "compiling",
     "cnnc cli",
 )
 """From the foundation up: a module imports from those before it, and within its own package."""

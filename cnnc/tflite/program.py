@@ -1,0 +1,184 @@
+"""What a TFLite file says: tensors by name, operators in the order they run, inputs and outputs.
+
+Backends make programs and change them; `write` makes bytes of one, `read` makes one of bytes, and `print_program`
+shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ABSENT = ""
+"""The name of an optional input that is not there."""
+
+DTYPES: Mapping[str, Any] = {
+    "FLOAT32": np.float32,
+    "FLOAT16": np.float16,
+    "INT32": np.int32,
+    "UINT8": np.uint8,
+    "INT64": np.int64,
+    "BOOL": np.bool_,
+    "INT16": np.int16,
+    "INT8": np.int8,
+    "FLOAT64": np.float64,
+}
+"""NumPy's types of the tensor types that have one."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """real = scale * (quantised - zero_point): one pair for the tensor, or one for every slice along `axis`."""
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int = 0
+
+    @property
+    def per_channel(self) -> bool:
+        return len(self.scale) > 1
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A tensor of static `shape`, the batch included. `data` makes it a constant, of `shape` and of `type`.
+
+    `signature` is what a file says of sizes that change, with -1 for each; None where it says nothing.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: str = "FLOAT32"
+    quantization: Quantization | None = None
+    data: NDArray[Any] | None = field(default=None, repr=False)
+    signature: tuple[int, ...] | None = None
+    is_variable: bool = False
+    shape_known: bool = True
+    """False for a file's tensor without a shape, which is a scalar or unknown."""
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values; of types that NumPy lacks, one a value."""
+        return self.size * (np.dtype(DTYPES[self.type]).itemsize if self.type in DTYPES else 1)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator: a builtin's name, or `CUSTOM` with its own name in `custom`.
+
+    `options` hold the fields of its table in `schema`, enumerations by their names (`padding="SAME"`). `origin` is the
+    graph's node that it computes, or a part of it.
+    """
+
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
+    origin: str = ""
+    custom: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tools call it: a custom operator's own name, else the builtin's."""
+        return self.custom or self.kind
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Operators in the order they run; `tensors` in the order of their indices, `inputs` and `outputs` by name.
+
+    `input_names` and `output_names` are what the spec calls them, and what a signature in the file says.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    operators: tuple[Operator, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Operator]:
+        return iter(self.operators)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    @cached_property
+    def producers(self) -> Mapping[str, int]:
+        """The index of the operator that writes each tensor which one writes."""
+        return {name: i for i, operator in enumerate(self.operators) for name in operator.outputs}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[int, ...]]:
+        """The indices of the operators that read each tensor, once each."""
+        readers: dict[str, list[int]] = {name: [] for name in self.tensors}
+        for i, operator in enumerate(self.operators):
+            for name in dict.fromkeys(operator.inputs):
+                if name != ABSENT:
+                    readers[name].append(i)
+        return {name: tuple(indices) for name, indices in readers.items()}
+
+    def activations(self) -> Iterator[Tensor]:
+        """Tensors that are no constants: inputs and what operators write."""
+        return (tensor for tensor in self.tensors.values() if tensor.data is None)
+
+
+@dataclass(frozen=True, eq=False)
+class File:
+    """All of a TFLite file: a program for each of its subgraphs, the first being the main one, and named byte strings."""
+
+    programs: tuple[Program, ...]
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+    description: str = ""
+    version: int = 3
+
+    @property
+    def main(self) -> Program:
+        return self.programs[0]
+
+
+def print_program(program: Program) -> str:
+    """The program as text, a line an operator: `%out int8[1,112,112,32] = CONV_2D@3(%in, ...) {stride_h=2}`."""
+    lines = [f"program {program.name}"]
+    lines += [f"  input %{name} {_type(program[name])}" for name in program.inputs]
+    for operator in program:
+        left = ", ".join(f"%{name} {_type(program[name])}" for name in operator.outputs)
+        right = ", ".join(_operand(program, name) for name in operator.inputs)
+        options = ", ".join(f"{key}={_plain(value)}" for key, value in sorted(operator.options.items()))
+        line = f"  {left} = {operator.name}@{operator.version}({right})"
+        lines.append(f"{line} {{{options}}}" if options else line)
+    lines += [f"  output %{name}" for name in program.outputs]
+    return "\n".join(lines) + "\n"
+
+
+def _type(tensor: Tensor) -> str:
+    text = f"{tensor.type.lower()}[{','.join(map(str, tensor.shape))}]"
+    found = tensor.quantization
+    if found is None:
+        return text
+    if found.per_channel:
+        return f"{text} q(axis {found.axis}, {min(found.scale):.6g} to {max(found.scale):.6g})"
+    return f"{text} q({found.scale[0]:.6g}, {found.zero_point[0]})"
+
+
+def _operand(program: Program, name: str) -> str:
+    if name == ABSENT:
+        return "none"
+    tensor = program[name]
+    return f"%{name}" if tensor.data is None else f"{_type(tensor)} constant"
+
+
+def _plain(value: Any) -> str:
+    return str(value.tolist()) if isinstance(value, np.ndarray) else str(value)
