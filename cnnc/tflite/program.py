@@ -137,7 +137,7 @@ class Program:
 
 @dataclass(frozen=True, eq=False)
 class File:
-    """All of a TFLite file: a program for each of its subgraphs, the first being the main one, and named byte strings."""
+    """All of a TFLite file: a program for each subgraph, the main one first, and byte strings by name."""
 
     programs: tuple[Program, ...]
     metadata: Mapping[str, bytes] = field(default_factory=dict)

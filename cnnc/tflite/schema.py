@@ -1,6 +1,6 @@
 """The tables of the TFLite format and of its metadata: every field in the order of its slot, and the enumerations.
 
-A field reads `name:type`. `[T]` is a vector, a capital a table, `?` a table whose type the field before it names by its
+A field reads `name:type`; an indented line goes on with the table above. `[T]` is a vector, a capital a table, `?` a table whose type the field before it names by its
 place in a union, `_` a slot that is not read. What later versions add behind a table's last field is not read either.
 
 Source: tensorflow/compiler/mlir/lite/schema/schema.fbs, version 3; metadata_schema.fbs 1.4 of tflite-support.
@@ -22,7 +22,7 @@ class Field(NamedTuple):
 
 def _tables(text: str) -> dict[str, tuple[Field, ...]]:
     found = {}
-    for line in text.strip().splitlines():
+    for line in text.strip().replace("\n ", " ").splitlines():
         name, *fields = line.split()
         found[name] = tuple(_field(field) for field in fields)
     return found
@@ -46,10 +46,12 @@ SCALARS: Final = {
 """NumPy's names of the scalar types."""
 
 TABLES: Final = _tables("""
-Model version:u32 codes:[OperatorCode] subgraphs:[SubGraph] description:string buffers:[Buffer] _:[i32] metadata:[Metadata] signatures:[SignatureDef]
+Model version:u32 codes:[OperatorCode] subgraphs:[SubGraph] description:string buffers:[Buffer] _:[i32]
+    metadata:[Metadata] signatures:[SignatureDef]
 OperatorCode deprecated_code:i8 custom_code:string version:i32 code:i32
 SubGraph tensors:[Tensor] inputs:[i32] outputs:[i32] operators:[Operator] name:string
-Tensor shape:[i32] type:i8 buffer:u32 name:string quantization:Quantization is_variable:bool sparsity:Sparsity signature:[i32]
+Tensor shape:[i32] type:i8 buffer:u32 name:string quantization:Quantization is_variable:bool sparsity:Sparsity
+    signature:[i32]
 Quantization min:[f32] max:[f32] scale:[f32] zero_point:[i64] _:u8 _:i32 axis:i32
 Sparsity traversal_order:[i32]
 Operator code_index:u32 inputs:[i32] outputs:[i32] options_type:u8 options:Options? custom_options:[u8]
@@ -96,10 +98,14 @@ AbsOptions
 QuantizeOptions
 HardSwishOptions
 BatchMatMulOptions adjoint_x:bool adjoint_y:bool
-Conv3DOptions padding:i8 stride_d:i32 stride_w:i32 stride_h:i32 activation:i8 dilation_d:i32 dilation_w:i32 dilation_h:i32
-ModelMetadata name:string description:string version:string subgraphs:[SubGraphMetadata] author:string license:string files:[AssociatedFile] min_parser_version:string
-SubGraphMetadata name:string description:string inputs:[TensorMetadata] outputs:[TensorMetadata] files:[AssociatedFile]
-TensorMetadata name:string description:string _:[string] content:Content process_units:[ProcessUnit] stats:Stats files:[AssociatedFile]
+Conv3DOptions padding:i8 stride_d:i32 stride_w:i32 stride_h:i32 activation:i8 dilation_d:i32 dilation_w:i32
+    dilation_h:i32
+ModelMetadata name:string description:string version:string subgraphs:[SubGraphMetadata] author:string
+    license:string files:[AssociatedFile] min_parser_version:string
+SubGraphMetadata name:string description:string inputs:[TensorMetadata] outputs:[TensorMetadata]
+    files:[AssociatedFile]
+TensorMetadata name:string description:string _:[string] content:Content process_units:[ProcessUnit] stats:Stats
+    files:[AssociatedFile]
 AssociatedFile name:string description:string type:i8 locale:string
 Content properties_type:u8 properties:ContentProperties?
 FeatureProperties
@@ -155,7 +161,7 @@ UNIONS: Final = {
     "ContentProperties": {1: "FeatureProperties", 2: "ImageProperties"},
     "ProcessUnitOptions": {1: "NormalizationOptions"},
 }
-"""The tables that a union's type numbers stand for; a number that is not here is an operator whose options we do not read."""
+"""The tables that a union's type numbers stand for; the options of other numbers are not read."""
 
 DEFAULTS: Final = {
     ("Conv2DOptions", "dilation_w"): 1,
@@ -172,7 +178,7 @@ DEFAULTS: Final = {
 TENSOR_TYPES: Final = (
     "FLOAT32 FLOAT16 INT32 UINT8 INT64 STRING BOOL INT16 COMPLEX64 INT8 FLOAT64 COMPLEX128 UINT64 RESOURCE VARIANT "
     "UINT32 UINT16 INT4 BFLOAT16 INT2 UINT4 FLOAT8_E4M3FN FLOAT8_E5M2"
-).split()
+).split()  # noqa: SIM905  # a list of that many names is a page long
 PADDINGS: Final = ("SAME", "VALID")
 ACTIVATIONS: Final = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 ENUMS: Final = {"padding": PADDINGS, "activation": ACTIVATIONS}
@@ -203,7 +209,7 @@ STABLEHLO_SCATTER STABLEHLO_COMPARE STABLEHLO_CONVERT STABLEHLO_DYNAMIC_SLICE ST
 STABLEHLO_PAD STABLEHLO_IOTA STABLEHLO_DOT_GENERAL STABLEHLO_REDUCE_WINDOW STABLEHLO_SORT STABLEHLO_WHILE
 STABLEHLO_GATHER STABLEHLO_TRANSPOSE DILATE STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE
 STABLEHLO_SHIFT_LEFT STABLEHLO_CBRT STABLEHLO_CASE
-""".split()
+""".split()  # noqa: SIM905  # likewise
 """Builtin operators by their code."""
 
 OPTIONS_OF: Final = {
