@@ -1,7 +1,8 @@
 """The tables of the TFLite format and of its metadata: every field in the order of its slot, and the enumerations.
 
-A field reads `name:type`; an indented line goes on with the table above. `[T]` is a vector, a capital a table, `?` a table whose type the field before it names by its
-place in a union, `_` a slot that is not read. What later versions add behind a table's last field is not read either.
+A field reads `name:type`; an indented line goes on with the table above. `[T]` is a vector, a capital a table, `?` a
+table whose type the field before it names by its place in a union, `_` a slot that is not read. What later versions add
+behind a table's last field is not read either.
 
 Source: tensorflow/compiler/mlir/lite/schema/schema.fbs, version 3; metadata_schema.fbs 1.4 of tflite-support.
 """
@@ -175,10 +176,10 @@ DEFAULTS: Final = {
 }
 """Scalars whose absence means something else than 0."""
 
-TENSOR_TYPES: Final = (
-    "FLOAT32 FLOAT16 INT32 UINT8 INT64 STRING BOOL INT16 COMPLEX64 INT8 FLOAT64 COMPLEX128 UINT64 RESOURCE VARIANT "
-    "UINT32 UINT16 INT4 BFLOAT16 INT2 UINT4 FLOAT8_E4M3FN FLOAT8_E5M2"
-).split()  # noqa: SIM905  # a list of that many names is a page long
+TENSOR_TYPES: Final = """
+FLOAT32 FLOAT16 INT32 UINT8 INT64 STRING BOOL INT16 COMPLEX64 INT8 FLOAT64 COMPLEX128 UINT64 RESOURCE VARIANT UINT32
+UINT16 INT4 BFLOAT16 INT2 UINT4 FLOAT8_E4M3FN FLOAT8_E5M2
+""".split()  # noqa: SIM905  # a list of so many names is a page long
 PADDINGS: Final = ("SAME", "VALID")
 ACTIVATIONS: Final = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 ENUMS: Final = {"padding": PADDINGS, "activation": ACTIVATIONS}
