@@ -1,0 +1,58 @@
+"""Leave out nodes that give back what they read: f(x) = x.
+
+Dropout and drop_path always do at inference. So do a reshape, resize, pad or crop to the shape that is there, a concat
+of one, a pool of windows of one value, a global pool of one position that keeps its axes, space_to_depth by 1, and a
+normalisation by mean 0 and deviation 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cnnc import ops
+from cnnc.ir import Graph, Node
+from cnnc.passes.edit import rewrite
+from cnnc.passes.model import Model
+
+
+def drop_identities(model: Model) -> Model:
+    """The model without identities, save those that make an output of an input: an output has to be computed."""
+    graph = model.graph
+    outputs = {name for _, name in graph.outputs}
+    aliases: dict[str, str] = {}
+    nodes: dict[str, Node] = {}
+    for node in graph:
+        if not is_identity(graph, node):
+            continue
+        (source,) = node.inputs
+        found = aliases.get(source, source)
+        if node.name in outputs and isinstance(graph[found].op, ops.Input):
+            nodes[node.name] = replace(node, inputs=(found,))
+        else:
+            aliases[node.name] = found
+    return rewrite(model, nodes=nodes, aliases=aliases) if aliases else model
+
+
+def is_identity(graph: Graph, node: Node) -> bool:
+    """Whether a node gives back the value that it reads, at inference."""
+    op = node.op
+    if len(node.inputs) != 1 or graph[node.inputs[0]].shape != node.shape:
+        return False
+    if isinstance(op, ops.MaxPool | ops.AvgPool):
+        return set(op.kernel) == {1} and set(op.stride or ()) == {1}
+    if isinstance(op, ops.GlobalPool):
+        return set(node.shape[:-1]) == {1}
+    if isinstance(op, ops.Normalize):
+        return op.preset == "none" and set(op.mean) == {0.0} and set(op.std) == {1.0}
+    return isinstance(
+        op,
+        ops.Dropout
+        | ops.DropPath
+        | ops.Flatten
+        | ops.Reshape
+        | ops.Resize
+        | ops.Pad
+        | ops.Crop
+        | ops.Concat
+        | ops.SpaceToDepth,
+    )
