@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnc import ops
-from cnnc.backends.jax.init import draw
+from cnnc.initializers import draw
 from cnnc.diagnostics import CnnError
 from cnnc.ops import Initializer, Weight
 from tests.networks import sequential

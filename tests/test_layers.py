@@ -21,9 +21,9 @@ LAYERS = (
     "build meter repeats arguments timm_blocks expand",
     "train_section resolve budget model",
     "caption boxes folding summary drawing printer",
-    "tflite passes",
+    "initializers tflite passes",
     "backends net backends.reference backends.jax backends.tflite backends.edgetpu backends.keras",
-    "loading weights data training",
+    "loading weights data training running timing differing",
     "compiling",
     "cnnc cli",
 )

@@ -22,7 +22,9 @@ from cnnc.backends.tflite import (  # noqa: F401  # each registers its operators
     lower_shape,
 )
 from cnnc.backends.tflite.emit import Emitter
+from cnnc.backends.tflite.fuse import fuse
 from cnnc.backends.tflite.site import Flavour, Site, device_shape, lower_op
+from cnnc.backends.tflite.versions import set_versions
 from cnnc.ir import Graph
 from cnnc.passes.model import Model
 from cnnc.tflite.program import Program, Quantization
@@ -99,7 +101,8 @@ def lower(model: Model, flavour: Flavour = "float", *, absorb: bool = False) -> 
             )
         outputs.append(plain)
     program = out.program(graph.name, inputs, outputs, [label for label, _ in graph.outputs])
-    return Lowered(program, frozenset(out.float_only), fixed)
+    program = set_versions(fuse(program))
+    return Lowered(program, frozenset(out.float_only & program.tensors.keys()), fixed)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ class Tensor:
         return prod(self.shape)
 
     @property
+    def dtype(self) -> Any:
+        """NumPy's type of the values."""
+        return DTYPES[self.type]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the values; of types that NumPy lacks, one a value."""
         return self.size * (np.dtype(DTYPES[self.type]).itemsize if self.type in DTYPES else 1)

@@ -1,0 +1,76 @@
+"""The ranges of activations: the float program runs on LiteRT over real samples, every tensor of it looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc.backends.tflite.execute import execute
+from cnnc.backends.tflite.groups import MOVES
+from cnnc.backends.tflite.statistics import Gatherer, Statistics
+from cnnc.diagnostics import CnnError
+from cnnc.tflite.program import Program
+
+Array = NDArray[Any]
+Sample = Mapping[str, Array]
+"""An array `(1, ...)` for every input of the program."""
+_MEETS_WEIGHTS: Final = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What was seen: statistics by tensor, and for every sample the values of the tensors that are `watched`."""
+
+    statistics: Mapping[str, Statistics]
+    watched: tuple[Mapping[str, Array], ...]
+
+    def means(self) -> dict[str, Array]:
+        """The mean of every channel of the tensors that weights meet."""
+        return {name: seen.mean for name, seen in self.statistics.items() if len(seen.mean)}
+
+    def peaks(self) -> dict[str, Array]:
+        """The largest size of a value in every channel of these."""
+        return {name: seen.peak for name, seen in self.statistics.items() if len(seen.peak)}
+
+
+def calibrate(program: Program, samples: Sequence[Sample], watch: Sequence[str] = ()) -> Calibration:
+    """Run a float program over samples.
+
+    Raises:
+        CnnError: `calibration`, when there are no samples, or a tensor is not finite on one.
+    """
+    if not samples:
+        raise CnnError.of("calibration", "there is nothing to measure ranges on: 0 samples")
+    moved = {name for op in program if op.kind in MOVES for name in op.outputs}
+    met = {op.inputs[0] for op in program if op.kind in _MEETS_WEIGHTS}
+    wanted = [
+        tensor.name
+        for tensor in program.activations()
+        if tensor.type == "FLOAT32"
+        and tensor.name not in program.inputs
+        and (tensor.name not in moved or tensor.name in met or tensor.name in watch)
+    ]
+    gatherers = {name: Gatherer() for name in (*wanted, *_float_inputs(program))}
+    watched: list[dict[str, Array]] = []
+    with execute(replace(program, outputs=tuple(wanted), output_names=tuple(wanted))) as run:
+        for number, sample in enumerate(samples, start=1):
+            values = {**{name: sample[name] for name in _float_inputs(program)}, **run(sample)}
+            for name, gatherer in gatherers.items():
+                gatherer.see(values[name], channels=name in met or name in sample)
+                if not (np.isfinite(gatherer.low) and np.isfinite(gatherer.high)):
+                    raise CnnError.of(
+                        "calibration",
+                        f"`{name}` is not finite on calibration sample {number}",
+                        help="the weights are broken, or the sample is no number everywhere",
+                    )
+            watched.append({name: np.array(values[name]) for name in watch})
+            del values
+    return Calibration({name: gatherer.statistics() for name, gatherer in gatherers.items()}, tuple(watched))
+
+
+def _float_inputs(program: Program) -> list[str]:
+    return [name for name in program.inputs if program[name].type == "FLOAT32"]

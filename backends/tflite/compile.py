@@ -1,0 +1,224 @@
+"""A trained graph to a TFLite program: float32 as it is, or int8 with the ranges that lose least.
+
+Where it is not said how to choose ranges, every way is tried and measured: candidates run on LiteRT over calibration
+samples, and the one whose outputs come nearest to the float program's is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log10
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc import ops
+from cnnc.backends.tflite.calibrate import Calibration, Sample, calibrate
+from cnnc.backends.tflite.execute import execute
+from cnnc.backends.tflite.lower import Lowered, lower
+from cnnc.backends.tflite.quantize import Io, Known, quantize
+from cnnc.backends.tflite.ranges import METHODS, Method
+from cnnc.backends.tflite.scales import HIGHEST_CODE, LOWEST_CODE, PIXELS, Range, decode, encode
+from cnnc.backends.tflite.site import Flavour
+from cnnc.ir import Graph
+from cnnc.passes.equalize import equalize
+from cnnc.passes.model import Model
+from cnnc.passes.run import INFERENCE, INFERENCE_INT8, Trace, run
+from cnnc.tflite.program import Program, Tensor
+
+Array = NDArray[Any]
+Choice = Literal["auto", "minmax", "percentile", "mse", "entropy"]
+_JUDGED: Final = 16
+"""So many samples judge the candidates."""
+_HEADS: Final = ("SOFTMAX", "LOGISTIC", "RESHAPE")
+"""Operators at the end of a program whose input tells more of an error than their output."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to quantise. None leaves a choice to measurement."""
+
+    io: Io = "int8"
+    method: Choice = "auto"
+    correct_biases: bool | None = None
+    equalize: bool | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to quantise and the signal-to-noise ratio of its outputs in dB; the larger the better."""
+
+    method: Method
+    correct_biases: bool
+    equalized: bool
+    sqnr: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """The int8 program, what was tried for it, best first, and the tensors that stayed float by node."""
+
+    program: Program
+    candidates: tuple[Candidate, ...]
+    islands: tuple[str, ...]
+
+
+def compile_float(model: Model, trace: Trace | None = None) -> Program:
+    """The float32 program of a graph and its weights."""
+    return lower(run(model, INFERENCE, trace=trace), "float").program
+
+
+def compile_int8(
+    model: Model,
+    samples: Sequence[Sample],
+    settings: Settings = Settings(),  # a frozen value
+    flavour: Flavour = "int8",
+    trace: Trace | None = None,
+) -> Quantized:
+    """The int8 program of a graph, its weights and calibration samples.
+
+    Args:
+        model: the graph and its trained weights.
+        samples: for each an array `(1, ...)` by the names of the inputs; pixels as uint8.
+        settings: how to quantise.
+        flavour: `int8` for any LiteRT, `edgetpu` for operators that the Edge TPU has.
+        trace: told of what the passes do.
+
+    Raises:
+        CnnError: `calibration`, when samples are missing or the network is not finite on one.
+    """
+    model = run(model, INFERENCE_INT8, trace=trace)
+    search = _Search(model, samples, flavour)
+    found = search.best(settings)
+    chosen = found[0]
+    state = search.state(equalized=chosen.equalized)
+    program = search.program(chosen, settings.io)
+    islands = tuple(dict.fromkeys(op.origin for op in program if op.outputs[0] in state.lowered.float_only))
+    return Quantized(program, tuple(found), islands)
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """A model lowered and calibrated; `known` holds its rounded weights."""
+
+    lowered: Lowered
+    calibration: Calibration
+    known: Known
+
+
+class _Search:
+    def __init__(self, model: Model, samples: Sequence[Sample], flavour: Flavour) -> None:
+        self.model = model
+        self.samples = [{name: _as_float(array) for name, array in sample.items()} for sample in samples]
+        self.pixels = _pixel_inputs(samples)
+        self.flavour = flavour
+        self.states: dict[bool, _State] = {}
+
+    def state(self, *, equalized: bool) -> _State:
+        if equalized not in self.states:
+            model = self.model
+            if equalized:
+                peaks = self.state(equalized=False).calibration.peaks()
+                model = equalize(model, {name: peaks[name] for name in peaks if name in model.graph.by_name})
+            plain = lower(model, self.flavour)
+            watch = decisive(plain.program)
+            calibration = calibrate(plain.program, self.samples, watch)
+            self.states[equalized] = _State(self._with_pixels(lower(model, self.flavour, absorb=True)), calibration, {})
+        return self.states[equalized]
+
+    def _with_pixels(self, lowered: Lowered) -> Lowered:
+        pixels = {name: PIXELS for name in self.pixels if name not in lowered.fixed}
+        return replace(lowered, fixed={**pixels, **lowered.fixed})
+
+    def best(self, settings: Settings) -> list[Candidate]:
+        methods: list[Method] = [*METHODS] if settings.method == "auto" else [settings.method]
+        correct = settings.correct_biases is not False
+        found = [Candidate(method, correct, bool(settings.equalize)) for method in methods]
+        if len(found) > 1:
+            found = self.judged(found)
+        if settings.correct_biases is None and settings.method == "auto":
+            found = self.judged([*found, replace(found[0], correct_biases=False, sqnr=None)])
+        if settings.equalize is None and settings.method == "auto" and _gains_by_equalizing(self.model.graph):
+            found = self.judged([*found, replace(found[0], equalized=True, sqnr=None)])
+        return found
+
+    def judged(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates with their figures, best first; of equals the first."""
+        known = [each if each.sqnr is not None else replace(each, sqnr=self.sqnr(each)) for each in candidates]
+        return sorted(known, key=lambda each: -(each.sqnr or 0.0))
+
+    def program(self, candidate: Candidate, io: Io) -> Program:
+        state = self.state(equalized=candidate.equalized)
+        choose = METHODS[candidate.method]
+        ranges: dict[str, Range] = {name: choose(seen) for name, seen in state.calibration.statistics.items()}
+        means = _means(state) if candidate.correct_biases else None
+        return quantize(state.lowered, ranges, io=io, means=means, known=state.known)
+
+    def sqnr(self, candidate: Candidate) -> float:
+        state = self.state(equalized=candidate.equalized)
+        program = self.program(candidate, "int8")
+        watch = decisive(state.lowered.program)
+        samples = self.samples[:_JUDGED]
+        noise, signal = 0.0, 0.0
+        with execute(replace(program, outputs=watch, output_names=watch)) as infer:
+            for sample, expected in zip(samples, state.calibration.watched, strict=False):
+                pixels = state.lowered.fixed.keys()
+                values = infer({n: _encoded(program[n], sample[n], pixels=n in pixels) for n in program.inputs})
+                for name in watch:
+                    real = _decoded(program[name], values[name])
+                    truth = expected[name]
+                    noise += float(((real - truth) ** 2).mean())
+                    signal += float(truth.var()) or float((truth**2).mean())
+                del values
+        return 10 * log10(max(signal, 1e-30) / max(noise, 1e-30))
+
+
+def decisive(program: Program) -> tuple[str, ...]:
+    """For every output the tensor before its last softmax or sigmoid, or itself."""
+    found = []
+    for name in program.outputs:
+        while name in program.producers and program.operators[program.producers[name]].kind in _HEADS:
+            name = program.operators[program.producers[name]].inputs[0]
+        found.append(name)
+    return tuple(dict.fromkeys(name for name in found if name not in program.inputs)) or program.outputs
+
+
+def _means(state: _State) -> dict[str, Array]:
+    """Channel means; those of pixels as the values that the input's quantisation makes of them."""
+    means = state.calibration.means()
+    for name, found in state.lowered.fixed.items():
+        means[name] = found.scale[0] * (means[name] - 128 - found.zero_point[0])
+    return means
+
+
+def _encoded(tensor: Tensor, real: Array, *, pixels: bool) -> Array:
+    """A sample as an int8 input stores it: pixel p is p - 128, whatever the scale, other values go by the scale."""
+    if tensor.type != "INT8":
+        stored: Array = real.astype(tensor.dtype)
+        return stored
+    assert tensor.quantization is not None, tensor
+    if pixels:
+        return np.clip(np.rint(real) - 128, LOWEST_CODE, HIGHEST_CODE).astype(np.int8)
+    return encode(real, tensor.quantization)
+
+
+def _decoded(tensor: Tensor, codes: Array) -> Array:
+    if tensor.quantization is None:
+        return np.asarray(codes, np.float64)
+    return decode(codes, tensor.quantization)
+
+
+def _as_float(array: Array) -> Array:
+    """Pixels as float32; indices as they are, in 32 bits."""
+    return array.astype(np.float32 if array.dtype in (np.uint8, np.float32, np.float64) else np.int32)
+
+
+def _pixel_inputs(samples: Sequence[Sample]) -> frozenset[str]:
+    """The inputs that are fed with bytes."""
+    return frozenset(name for sample in samples[:1] for name, array in sample.items() if array.dtype == np.uint8)
+
+
+def _gains_by_equalizing(graph: Graph) -> bool:
+    return any(isinstance(node.op, ops.Depthwise) for node in graph)

@@ -1,0 +1,43 @@
+"""Programs run on LiteRT as they are, for calibration and comparison: arrays in the tensors' own types in and out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc.tflite.program import File, Program
+from cnnc.tflite.write import write_file
+
+Array = NDArray[Any]
+Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+@contextmanager
+def execute(program: Program, threads: int | None = None) -> Iterator[Run]:
+    """A function from the values of a program's inputs to those of its outputs, by tensor.
+
+    The arrays that it gives share the interpreter's memory and are overwritten by the next call.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=write_file(File((program,))), num_threads=threads or os.cpu_count())
+    interpreter.allocate_tensors()
+    inputs = {
+        name: detail["index"] for name, detail in zip(program.inputs, interpreter.get_input_details(), strict=True)
+    }
+    outputs = {
+        name: detail["index"] for name, detail in zip(program.outputs, interpreter.get_output_details(), strict=True)
+    }
+
+    def run(values: Mapping[str, Array]) -> dict[str, Array]:
+        for name, index in inputs.items():
+            interpreter.set_tensor(index, np.ascontiguousarray(values[name]))
+        interpreter.invoke()
+        return {name: interpreter.tensor(index)() for name, index in outputs.items()}
+
+    yield run

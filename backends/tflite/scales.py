@@ -1,0 +1,103 @@
+"""The arithmetic of int8: ranges to scales and zero points, arrays to whole numbers.
+
+Source: the TensorFlow Lite 8-bit quantization specification (real = scale * (quantised - zero point)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc.tflite.program import Quantization
+
+Range = tuple[float, float]
+Array = NDArray[Any]
+
+LOWEST_CODE: Final = -128
+HIGHEST_CODE: Final = 127
+NARROW: Final = 127
+"""Weights are from -127 to 127, symmetric about zero."""
+SMALLEST_SPAN: Final = 1e-6
+"""A tensor whose values span less is as good as zero: it gets the range 0 to 1, as scales near zero break compilers."""
+_MOST_BIAS: Final = 2.0**30
+"""A bias as a whole number stays below this, so that the sum with the products stays below 2^31."""
+_LEAST_MULTIPLIER: Final = 2.0**-31
+"""Of input scale * weight scale / output scale: kernels hold it as 31 bits and a shift."""
+
+SOFTMAX: Final = Quantization((1 / 256,), (-128,))
+TANH: Final = Quantization((1 / 128,), (0,))
+PIXELS: Final = Quantization((1.0,), (-128,))
+"""Pixel p is p - 128."""
+
+
+def affine(low: float, high: float) -> Quantization:
+    """The scale and zero point of int8 for values from `low` to `high`; zero is among them and exact."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if high - low < SMALLEST_SPAN:
+        low, high = 0.0, 1.0
+    scale = float(np.float32((high - low) / (HIGHEST_CODE - LOWEST_CODE)))
+    zero = round(LOWEST_CODE - low / scale)
+    return Quantization((scale,), (min(max(zero, LOWEST_CODE), HIGHEST_CODE),))
+
+
+def span(found: Quantization) -> Range:
+    """The smallest and largest value that int8 holds under a quantisation for the whole tensor."""
+    (scale,), (zero,) = found.scale, found.zero_point
+    return scale * (LOWEST_CODE - zero), scale * (HIGHEST_CODE - zero)
+
+
+def union(ranges: Sequence[Range]) -> Range:
+    """The range that holds all of some."""
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def covers(found: Quantization, wanted: Range) -> bool:
+    """Whether int8 under a quantisation holds a range, to within a step."""
+    low, high = span(found)
+    step = found.scale[0]
+    return low - step <= wanted[0] and wanted[1] <= high + step
+
+
+def encode(values: Array, found: Quantization) -> NDArray[np.int8]:
+    """Values as int8; those outside the range become its ends."""
+    shape = [1] * values.ndim
+    if found.per_channel:
+        shape[found.axis] = len(found.scale)
+    scale = np.asarray(found.scale, np.float64).reshape(shape if found.per_channel else ())
+    zero = np.asarray(found.zero_point).reshape(shape if found.per_channel else ())
+    codes: NDArray[np.int8] = np.clip(np.rint(values / scale) + zero, LOWEST_CODE, HIGHEST_CODE).astype(np.int8)
+    return codes
+
+
+def decode(codes: Array, found: Quantization) -> NDArray[np.float64]:
+    """The values that int8 or uint8 codes stand for, of a quantisation for the whole tensor."""
+    (scale,), (zero,) = found.scale, found.zero_point
+    return scale * (codes.astype(np.float64) - zero)
+
+
+def weight_scales(kernel: Array, bias: Array | None, read: float, written: float, axis: int | None) -> Quantization:
+    """The symmetric scales of a kernel, one for each slice along `axis` or one for all.
+
+    A scale is widened where else the bias would not fit its 32 bits (a filter of tiny weights), or where input times
+    weight scale would vanish beside the output's (a dead filter).
+
+    Args:
+        kernel: the weights.
+        bias: a number for each output channel.
+        read: the input's scale.
+        written: the output's scale.
+        axis: the axis of output channels; None for one scale in all.
+    """
+    rest = tuple(i for i in range(kernel.ndim) if i != axis)
+    largest = np.abs(kernel).max(rest if axis is not None else None).astype(np.float64).reshape(-1)
+    scale = largest / NARROW
+    if bias is not None:
+        needed = np.abs(bias).astype(np.float64) / (read * _MOST_BIAS)
+        scale = np.maximum(scale, needed if axis is not None else needed.max())
+    scale = np.maximum(scale, _LEAST_MULTIPLIER * written / read)
+    scale = np.where(scale > 0, scale, 1.0)
+    numbers = tuple(map(float, scale.astype(np.float32)))
+    return Quantization(numbers, (0,) * len(numbers), axis or 0)
