@@ -1,19 +1,22 @@
-"""`cnnc eval`: how good a run's network is, as a whole and class by class."""
+"""`cnnc eval`: how good a network is, a run's or a TFLite file's, as a whole and class by class."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from cnnc.cli.extras import extra
+from cnnc.cli.model_options import delegate_options, is_model, labels_option, refuse, say, threads_of
 from cnnc.cli.options import format_option
 from cnnc.cli.train import data_options
+from cnnc.diagnostics import CnnError
 
 if TYPE_CHECKING:
-    from cnnc.training.measure import Measured
+    from cnnc.training.events import Event
+    from cnnc.training.tested import Measured
 
 _LISTED = 50
 """A table lists so many classes."""
@@ -21,10 +24,12 @@ _CONFUSED = 5
 
 
 @click.command("eval")
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|MODEL.tflite", type=click.Path(path_type=Path))
 @data_options
 @click.option("--batch", type=click.IntRange(min=1), default=128, metavar="N", help="Pictures a step.")
-@click.option("--last", is_flag=True, help="The last epoch's weights, not the best's.")
+@click.option("--last", is_flag=True, help="The last epoch's weights of a run, not the best's.")
+@labels_option
+@delegate_options
 @format_option("text", "json")
 def eval(
     run: Path,
@@ -34,32 +39,62 @@ def eval(
     skip_corrupt: bool,
     batch: int,
     last: bool,
+    labels: Path | None,
+    threads: int | None,
+    delegate: Literal["edgetpu"] | None,
     format: str,
 ) -> None:
-    """Measure the network in RUN on test data, by default of the set that it was trained on."""
-    with extra("train", "evaluation"):
-        from cnnc.training.events import Event, Said
-        from cnnc.training.measure import measure
-        from cnnc.training.record import open_run
-
-    def report(event: Event) -> None:
-        if isinstance(event, Said):
-            click.echo(event.text, err=True)
-
-    opened = open_run(run, "last" if last else "best")
-    found = measure(
-        opened,
-        data,
-        folder=data_dir,
-        held_out=held_out,
-        skip_corrupt=skip_corrupt,
-        batch=batch,
-        report=report,
-    )
-    if format == "json":
-        click.echo(json.dumps({"run": str(run), "epoch": opened.epoch, **_in_words(found)}, indent=2))
+    """Measure the network in a RUN or a TFLite file on test data, a run's by default on the set it was trained on."""
+    head: dict[str, Any]
+    if is_model(run):
+        refuse("a run", [("--last", last)])
+        with extra("tflite", "evaluation"):
+            from cnnc import running
+        model = running.open_tflite(run, labels=labels, threads=threads_of(threads), delegate=delegate)
+        say(model.notes)
+        if data is None:
+            raise CnnError.of(
+                "data",
+                "it is not said what to evaluate on",
+                help=f"cnnc eval {run} --data digits, or another set or folder",
+            )
+        found = running.measure(
+            model,
+            data,
+            folder=data_dir,
+            held_out=held_out,
+            skip_corrupt=skip_corrupt,
+            batch=batch,
+            report=_report,
+        )
+        head, title = {"model": str(run)}, run.name
     else:
-        _show(opened.net.name, opened.epoch, found)
+        refuse("a .tflite file", [("--labels", labels), ("--threads", threads), ("--delegate", delegate)])
+        with extra("train", "evaluation"):
+            from cnnc.training.measure import measure
+            from cnnc.training.record import open_run
+        opened = open_run(run, "last" if last else "best")
+        found = measure(
+            opened,
+            data,
+            folder=data_dir,
+            held_out=held_out,
+            skip_corrupt=skip_corrupt,
+            batch=batch,
+            report=_report,
+        )
+        head, title = {"run": str(run), "epoch": opened.epoch}, f"{opened.net.name}, epoch {opened.epoch},"
+    if format == "json":
+        click.echo(json.dumps({**head, **_in_words(found)}, indent=2))
+    else:
+        _show(title, found)
+
+
+def _report(event: Event) -> None:
+    from cnnc.training.events import Said
+
+    if isinstance(event, Said):
+        say([event.text])
 
 
 def _in_words(found: Measured) -> dict[str, Any]:
@@ -84,12 +119,12 @@ def _in_words(found: Measured) -> dict[str, Any]:
     return words
 
 
-def _show(model: str, epoch: int, found: Measured) -> None:
+def _show(title: str, found: Measured) -> None:
     from rich.console import Console
     from rich.table import Table
 
     scores = found.scores
-    click.echo(f"{model}, epoch {epoch}, on {found.what}")
+    click.echo(f"{title} on {found.what}")
     if found.broken:
         click.echo(f"left out, as it cannot be decoded: {len(found.broken)} of them, {found.broken[0]} first")
     figures = [f"loss {scores.loss:.4f}"]

@@ -1,0 +1,63 @@
+"""`cnnc bench`: how long TFLite files take for a picture, beside each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from cnnc.cli.extras import extra
+from cnnc.cli.model_options import delegate_options, threads_of
+from cnnc.cli.options import format_option
+
+if TYPE_CHECKING:
+    from cnnc.timing import Latency
+
+
+@click.command("bench")
+@click.argument("models", metavar="MODEL.tflite...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--runs", type=click.IntRange(1, 10**6), default=100, show_default=True, metavar="N", help="Of each file."
+)
+@delegate_options
+@format_option("table", "json")
+def bench(
+    models: tuple[Path, ...], runs: int, threads: int | None, delegate: Literal["edgetpu"] | None, format: str
+) -> None:
+    """Time each MODEL on random inputs of one example. The files take turns, so that a busy machine slows all alike."""
+    with extra("tflite", "timing"):
+        from cnnc.timing import bench as measure
+
+    used = threads_of(threads)
+    found = measure(models, runs, threads=used, delegate=delegate)
+    if format == "json":
+        rows = [
+            {
+                "model": str(each.model),
+                "median_ms": each.median,
+                "p10_ms": each.low,
+                "p90_ms": each.high,
+                "ratio": each.ratio,
+            }
+            for each in found
+        ]
+        click.echo(json.dumps({"runs": runs, "threads": used, "delegate": delegate, "models": rows}, indent=2))
+        return
+    _show(found, runs, used, delegate)
+
+
+def _show(found: list[Latency], runs: int, threads: int, delegate: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    on = "an Edge TPU" if delegate else f"{threads} thread{'s' if threads > 1 else ''}"
+    click.echo(f"{runs} runs of each, in turns, on {on}; milliseconds")
+    table = Table("model", "median", "10 %", "90 %", "to the first", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for each in found:
+        numbers = (f"{value:.3f}" for value in (each.median, each.low, each.high))
+        table.add_row(str(each.model), *numbers, f"{each.ratio:.2f}")
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)

@@ -1,0 +1,335 @@
+"""TFLite files run on pictures, ours and others': what they see, and how often they are right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc.backends.tflite.runtime import Delegate, Port, Runner, is_compiled, open_model
+from cnnc.data.batches import evaluation_batches, prefetch
+from cnnc.data.decode import MODES, decode
+from cnnc.data.feed import Feed, prepare
+from cnnc.data.folder import Options
+from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.ops import format_shape
+from cnnc.tflite.metadata import Description, InputNote, read_description, read_labels
+from cnnc.tflite.program import DTYPES, Program
+from cnnc.tflite.read import open_file
+from cnnc.training.events import Report, ignore
+from cnnc.training.metrics import Outcome, gather, score
+from cnnc.training.tested import Guess, Measured, best, part_to_test, relabelled
+
+End = Literal["softmax", "sigmoid", "logits"]
+"""What the values of an output of classes are."""
+
+_THROUGH = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "CAST")
+"""Operators that leave it to the one before them what their values are."""
+_SHARES = 1 / 256
+"""The step that TFLite's int8 specification gives to softmax and logistic."""
+_LEAST = 1e-7
+"""A probability counts as this much at least in the loss: what quantised ones leave is 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A file made ready to run. `labels` name its classes and may be none; `notes` are what its user should know."""
+
+    path: Path
+    runner: Runner
+    description: Description | None = None
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def open_tflite(
+    path: Path,
+    *,
+    labels: Path | None = None,
+    threads: int | None = None,
+    delegate: Delegate | None = None,
+    all_tensors: bool = False,
+) -> Model:
+    """A TFLite file with its labels: those of a list of lines, or those that it brings.
+
+    Raises:
+        CnnError: the file is damaged or cannot be run, a library or device is missing, or the list cannot be read.
+    """
+    runner = open_model(path, threads=threads, delegate=delegate, all_tensors=all_tensors)
+    notes = []
+    try:
+        description = read_description(open_file(path), path.read_bytes(), str(path))
+    except CnnError as error:  # it runs all the same
+        description = None
+        notes.append(f"left out: {error.diagnostics[0].message}")
+    names: tuple[str, ...] = ()
+    if labels is not None:
+        names = _list_of(labels)
+    elif description is not None and description.outputs:
+        names = description.outputs[0].labels
+    if delegate == "edgetpu" and not is_compiled(runner.program):
+        notes.append(f"no part of `{path}` is compiled for the Edge TPU: all of it runs on the CPU")
+    model = Model(path, runner, description, names)
+    if len(runner.inputs) == 1 and runner.inputs[0].tensor.type == "FLOAT32" and _is_foreign(model):
+        notes.append(f"`{path}` does not say how pixels become its float input: it gets them as they are, 0 to 255")
+    return replace(model, notes=tuple(notes))
+
+
+def stored(model: Model, pictures: NDArray[np.uint8]) -> NDArray[Any]:
+    """Pictures `(batch, height, width, channels)` of values 0 to 255 as the file's one input takes them.
+
+    | input | gets |
+    |---|---|
+    | uint8 | the pixels |
+    | int8 | the pixels less 128 |
+    | float32 with a normalisation in the file's description | `(pixel - mean) / std` |
+    | float32 without | the pixels |
+
+    For files made by cnnc that is exact: they take pixels, and their own `normalize` is within. For others it is what
+    TFLite's tools do, as an 8-bit input's scale and zero point undo the normalisation that the file describes.
+    """
+    (port,) = model.runner.inputs
+    if port.tensor.type == "UINT8":
+        return pictures
+    if port.tensor.type == "INT8":
+        return (pictures.astype(np.int16) - 128).astype(np.int8)
+    note = normalization(model)
+    values: NDArray[Any] = pictures.astype(np.float32)
+    if note is not None:
+        values = (values - np.array(note.mean)) / np.array(note.std)
+    return values.astype(DTYPES[port.tensor.type])
+
+
+def normalization(model: Model) -> InputNote | None:
+    """What the file says of how a pixel becomes a value of its float input, where it says it."""
+    notes = model.description.inputs if model.description is not None else ()
+    channels = (model.runner.inputs[0].shape or (1,))[-1]
+    if notes and all(len(values) in (1, channels) for values in (notes[0].mean, notes[0].std)):
+        return notes[0]
+    return None
+
+
+def predict(model: Model, pictures: Sequence[Path], top: int = 5) -> list[list[Guess]]:
+    """For every picture the likeliest labels, best first.
+
+    Raises:
+        CnnError: a picture cannot be decoded, or the file is no classifier of pictures.
+    """
+    height, width, channels = _picture_shape(model)
+    count, end = _classes(model)
+    _require_labels(model, count)
+    guesses = []
+    for path in pictures:
+        batch = decode(path, (height, width), channels)[None]
+        guesses.append(best(probabilities(_values(model, batch), end)[0], model.labels, top))
+    return guesses
+
+
+def measure(
+    model: Model,
+    data: str,
+    *,
+    folder: Path | None = None,
+    held_out: float | None = None,
+    skip_corrupt: bool = False,
+    batch: int = 128,
+    report: Report = ignore,
+) -> Measured:
+    """The scores of a file on the test part of a data set; a folder of class folders counts as a whole.
+
+    The loss is the cross-entropy of the probabilities that come out, which in 8 bits are coarse.
+    """
+    options = Options(0.2 if held_out is None else held_out, 0, skip_corrupt)
+    tested = part_to_test(data, folder, options, whole=held_out is None, report=report)
+    count, end = _classes(model)
+    _require_labels(model, count)
+    classes = model.labels or tested.classes
+    part = tested.part
+    if tested.classes:
+        part = relabelled(part, _places(model, tested.classes, count))
+    feed = prepare(part, [_input(model).shape], skip_corrupt=skip_corrupt)
+    outcome = _outcome(model, feed, end, batch, count)
+    return Measured(score(outcome, count), classes, tested.what, tuple(sorted(feed.broken)))
+
+
+def probabilities(values: NDArray[np.float64], end: End) -> NDArray[np.float64]:
+    """The probabilities `(batch, classes)` that values of an output stand for; a single sigmoid is of two classes."""
+    if end == "logits":
+        raised = np.exp(values - values.max(axis=-1, keepdims=True))
+        return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
+    if end == "sigmoid" and values.shape[-1] == 1:
+        return np.concatenate([1 - values, values], axis=-1)
+    return values
+
+
+def _is_foreign(model: Model) -> bool:
+    """Whether neither a description nor its maker tells what a float input takes; files made by cnnc take pixels."""
+    return normalization(model) is None and (model.description is None or not model.description.spec_sha256)
+
+
+def _list_of(path: Path) -> tuple[str, ...]:
+    try:
+        return read_labels(path.read_bytes(), numbered=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CnnError.of("labels", f"the list of labels `{path}` cannot be read: {reason}") from error
+
+
+def _input(model: Model) -> Port:
+    if len(model.runner.inputs) != 1:
+        found = ", ".join(f"`{port.name}`" for port in model.runner.inputs)
+        raise CnnError.of("data", f"`{model.path}` has several inputs, {found}, and one of pictures is wanted")
+    (port,) = model.runner.inputs
+    if port.tensor.type not in ("UINT8", "INT8", "FLOAT32", "FLOAT16"):
+        raise CnnError.of(
+            "data", f"`{model.path}` takes {port.tensor.type.lower()}, and pictures go in as uint8, int8 or float32"
+        )
+    return port
+
+
+def _picture_shape(model: Model) -> tuple[int, int, int]:
+    shape = _input(model).shape
+    if len(shape) != 3 or shape[-1] not in MODES:
+        raise CnnError.of(
+            "data", f"`{model.path}` takes {format_shape(shape)}, and a picture is height x width x 1, 3 or 4"
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def _classes(model: Model) -> tuple[int, End]:
+    """How many classes the file's only output has, and what its values are."""
+    ports = model.runner.outputs
+    if len(ports) != 1 or not ports[0].shape or any(size != 1 for size in ports[0].shape[:-1]):
+        found = ", ".join(f"`{port.name}` of {format_shape(port.shape)}" for port in ports)
+        raise CnnError.of("data", f"`{model.path}` gives {found}, and one output of classes is wanted")
+    count, end = ports[0].shape[-1], _end(model.runner.program, ports[0].tensor.name)
+    if count == 1 and end != "sigmoid":
+        raise CnnError.of("data", f"`{model.path}` gives a single number, which says nothing of classes")
+    return max(count, 2), end
+
+
+def _end(program: Program, name: str) -> End:
+    while name in program.producers:
+        operator = program.operators[program.producers[name]]
+        if operator.kind in ("SOFTMAX", "LOGISTIC"):
+            return "softmax" if operator.kind == "SOFTMAX" else "sigmoid"
+        if operator.kind not in _THROUGH:
+            break
+        name = operator.inputs[0]
+    found = program[name].quantization
+    if found is not None and found.scale == (_SHARES,):  # a compiled operator hides what it ends with
+        return "sigmoid" if program[name].shape[-1:] == (1,) else "softmax"
+    return "logits"
+
+
+def _require_labels(model: Model, count: int) -> None:
+    if model.labels and len(model.labels) != count:
+        raise CnnError.of(
+            "labels",
+            f"there are {len(model.labels)} labels, and `{model.path}` has {count} classes",
+            help="give the list that belongs to the file with `--labels`, a label a line in the order of its classes",
+        )
+
+
+def _places(model: Model, classes: tuple[str, ...], count: int) -> list[int]:
+    """At which output the file has each class of the data: by name where it brings labels, else in order.
+
+    A label may list names, `tench, Tinca tinca`; a class is found by one of them, if no other label has it as well.
+    """
+    if not model.labels:
+        if len(classes) != count:
+            raise CnnError.of(
+                "labels",
+                f"the data has {len(classes)} classes, and `{model.path}` has {count} and no labels",
+                help="give their names with `--labels FILE`, a label a line in the order of the file's classes",
+            )
+        return list(range(count))
+    found = _named(model.labels)
+    missing = [name for name in classes if _plain(name) not in found]
+    known = {_plain(name) for label in model.labels for name in label.split(",")}
+    if missing and all(_plain(name) in known for name in missing):
+        raise CnnError.of(
+            "labels",
+            f"several labels of `{model.path}` have the name of a class of the data: {_listed(missing)}",
+            help="give a list that tells them apart with `--labels`, or leave the class out",
+        )
+    if missing:
+        which = "a class of the data is" if len(missing) == 1 else f"{len(missing)} classes of the data are"
+        raise CnnError.of(
+            "labels",
+            f"{which} not among the labels of `{model.path}`: {_listed(missing)}",
+            help=did_you_mean(missing[0], model.labels) or f"its labels are {_listed(model.labels)}",
+        )
+    return [found[_plain(name)] for name in classes]
+
+
+def _named(labels: tuple[str, ...]) -> dict[str, int]:
+    """The place of every label: by the whole of it, by the first of its names, by each of them, if it is the only one.
+
+    The whole goes before the first, and that before the others.
+    """
+    names = [[_plain(label), *dict.fromkeys(map(_plain, label.split(",")))] for label in labels]
+    found: dict[str, int] = {}
+    for level_of in (slice(2, None), slice(1, 2), slice(0, 1)):
+        level = [(name, i) for i, each in enumerate(names) for name in each[level_of]]
+        counts = Counter(name for name, _ in level)
+        found |= {name: i for name, i in level if counts[name] == 1}
+        for name in counts:
+            if counts[name] > 1:
+                found.pop(name, None)
+    return found
+
+
+def _plain(name: str) -> str:
+    """A name without what folders and lists write differently: `Egyptian_cat` is `Egyptian cat`."""
+    return " ".join(name.replace("_", " ").lower().split())
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:10]) + (", ..." if len(names) > 10 else "")
+
+
+def _values(model: Model, pictures: NDArray[Any]) -> NDArray[np.float64]:
+    """The output of classes `(batch, classes)` in real numbers; what is no picture goes in as real numbers."""
+    (given,), (wanted,) = model.runner.inputs, model.runner.outputs
+    array = stored(model, pictures) if pictures.dtype == np.uint8 else pictures
+    found = model.runner({given.name: array})[wanted.name]
+    return np.asarray(found.reshape(len(found), -1), np.float64)
+
+
+def _outcome(model: Model, feed: Feed, end: End, batch: int, count: int) -> Outcome:
+    parts = []
+    for item in prefetch(evaluation_batches(feed, min(batch, len(feed)))):
+        if not item.valid.any():
+            continue
+        values = _values(model, item.inputs[0][item.valid])
+        parts.append(_scored(values, item.targets[0][item.valid], end, count))
+    if not parts:
+        raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
+    return gather(parts)
+
+
+def _scored(values: NDArray[np.float64], truth: NDArray[np.int32], end: End, count: int) -> Outcome:
+    shares = probabilities(values, end)
+    if truth.max() >= count or truth.min() < 0:
+        raise CnnError.of(
+            "labels", f"the data's labels go to {int(truth.max())}, and the file's classes to {count - 1}"
+        )
+    rows = np.arange(len(truth))
+    true = shares[rows, truth][:, None]
+    earlier = np.arange(count) < truth[:, None]  # equals count by order, as for runs
+    ranks = ((shares > true) | ((shares == true) & earlier)).sum(axis=1)
+    if end == "sigmoid" and values.shape[-1] > 1:
+        aim = np.eye(count)[truth]
+        held = np.clip(shares, _LEAST, 1 - _LEAST)
+        losses = -(aim * np.log(held) + (1 - aim) * np.log(1 - held)).mean(axis=1)
+    else:
+        losses = -np.log(np.maximum(true[:, 0], _LEAST))
+    return Outcome(
+        losses.astype(np.float32), ranks.astype(np.int32), truth.astype(np.int32), shares.argmax(1).astype(np.int32)
+    )

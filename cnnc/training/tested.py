@@ -1,0 +1,94 @@
+"""What a network is tested on, whether a run's or a file's: a part of a data set, labelled as the network counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc.data.folder import Options, class_names, load_all
+from cnnc.data.load import NAMES, load_data
+from cnnc.data.sources import DataSet, Examples, Files, Part
+from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.training.events import Report, Said
+from cnnc.training.metrics import Scores
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """A part to test on, what its labels count, and how to call it."""
+
+    part: Part
+    classes: tuple[str, ...]
+    what: str
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The scores of a network's first output that has classes, or else its first; of what, and what was left out."""
+
+    scores: Scores
+    classes: tuple[str, ...]
+    what: str
+    broken: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A label and how likely the network holds it for."""
+
+    label: str
+    probability: float
+
+
+def part_to_test(data: str, folder: Path | None, options: Options, *, whole: bool, report: Report) -> Tested:
+    """The test part of a data set by name or path.
+
+    Args:
+        data: the set.
+        folder: where the files of one by name lie.
+        options: how to read a folder.
+        whole: whether a folder of class folders alone counts as a whole, and no part of it is held out.
+        report: is told what takes long.
+    """
+    path = Path(data).expanduser()
+    if whole and data not in NAMES and path.is_dir() and not _has_parts(path):
+        files = load_all(path, options)
+        return Tested(files, class_names(path), f"all {len(files):,} pictures of {data}")
+    data_set: DataSet = load_data(data, folder=folder, options=options, report=lambda line: report(Said(line)))
+    what = f"the {len(data_set.test):,} {data_set.kind} pictures of {data}"
+    return Tested(data_set.test, data_set.classes, what)
+
+
+def relabelled(part: Part, places: Sequence[int]) -> Part:
+    """The part with each label in the place that the network counts it at."""
+    labels: NDArray[np.int32] = np.array(places, np.int32)[part.labels]
+    return Files(part.paths, labels) if isinstance(part, Files) else Examples(part.inputs, (labels,))
+
+
+def by_name(part: Part, classes: tuple[str, ...], wanted: tuple[str, ...]) -> Part:
+    """The part with its labels counted as the network counts them: by the classes' names."""
+    if classes == wanted or not classes:
+        return part
+    for name in classes:
+        if name not in wanted:
+            raise CnnError.of(
+                "labels",
+                f"the data has a class `{name}` that the network was not trained on",
+                help=did_you_mean(name, wanted) or f"its classes are {', '.join(wanted[:20])}",
+            )
+    return relabelled(part, [wanted.index(name) for name in classes])
+
+
+def best(probabilities: NDArray[np.float64], classes: tuple[str, ...], top: int) -> list[Guess]:
+    """The likeliest labels, best first."""
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    names = classes or tuple(map(str, range(len(probabilities))))
+    return [Guess(names[i], float(probabilities[i])) for i in order]
+
+
+def _has_parts(path: Path) -> bool:
+    return any((path / name).is_dir() for name in ("train", "val", "valid", "validation", "test"))
