@@ -49,15 +49,10 @@ def bench(
 
 
 def _show(found: list[Latency], runs: int, threads: int, delegate: str | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     on = "an Edge TPU" if delegate else f"{threads} thread{'s' if threads > 1 else ''}"
     click.echo(f"{runs} runs of each, in turns, on {on}; milliseconds")
-    table = Table("model", "median", "10 %", "90 %", "to the first", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    widest = max(len("model"), *(len(str(each.model)) for each in found))
+    click.echo(f"{'model':<{widest}}    median      10 %      90 %  to the first")
     for each in found:
-        numbers = (f"{value:.3f}" for value in (each.median, each.low, each.high))
-        table.add_row(str(each.model), *numbers, f"{each.ratio:.2f}")
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+        numbers = "  ".join(f"{value:8.3f}" for value in (each.median, each.low, each.high))
+        click.echo(f"{each.model!s:<{widest}}  {numbers}  {each.ratio:12.2f}")
