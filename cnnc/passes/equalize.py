@@ -8,14 +8,14 @@ which both layers' ranges r of channel i are sqrt(r1 r2). relu6 is not homogeneo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from cnnc import ops
 from cnnc.ir import Graph, Node
 from cnnc.passes.edit import hidden_readers, rewrite
-from cnnc.passes.linear import Linear, Vector, magnitudes, scale_inputs, scale_outputs
+from cnnc.passes.linear import Array, Linear, Vector, magnitudes, scale_inputs, scale_outputs
 from cnnc.passes.model import Arrays, Model
 
 HOMOGENEOUS = ops.Relu | ops.LeakyRelu | ops.Prelu | ops.MaxPool | ops.AvgPool | ops.GlobalPool
@@ -23,34 +23,39 @@ BOUNDS = 1e-2, 1e2
 """No factor leaves these, lest a bias outgrow the 32 bits that its layer's scale leaves it."""
 SWEEPS = 30
 """A layer is in two pairs, so that the second disturbs the first; a few sweeps settle them."""
-SETTLED = 1e-3
+SETTLED = 1e-2
 
 
 @dataclass
 class _Layer:
-    """A layer's magnitudes over all taps, its kernel's last two axes, and the factors of its channels so far."""
+    """A layer's magnitudes over all taps, its kernel's last two axes, and the factors of its channels so far.
+
+    Kernels are large and sweeps many: `widest_inputs`, the largest magnitude of each filter under the inputs' factors,
+    and `widest_outputs`, that of each channel under the outputs', are kept until those factors change.
+    """
 
     op: Linear
-    size: Vector
-    inputs: Vector | None = field(default=None)
-    outputs: Vector | None = field(default=None)
-
-    def ranges(self) -> Vector:
-        """The magnitudes as the factors change them."""
-        size = self.size
-        if self.inputs is not None:
-            size = scale_inputs(self.op, size, self.inputs)
-        return size if self.outputs is None else scale_outputs(self.op, size, 1 / self.outputs)
+    size: Array
+    inputs: Vector | None = None
+    outputs: Vector | None = None
+    widest_inputs: Vector | None = None
+    widest_outputs: Vector | None = None
 
     def of_filters(self) -> Vector:
-        if isinstance(self.op, ops.Depthwise):
-            return self.ranges().reshape(-1)
-        largest: Vector = self.ranges().max(-1 if isinstance(self.op, ops.ConvTranspose) else -2)
-        return largest
+        """The range of each filter, `(filters,)`."""
+        if self.widest_inputs is None:
+            size = self.size if self.inputs is None else scale_inputs(self.op, self.size, self.inputs)
+            axis = -1 if isinstance(self.op, ops.ConvTranspose) else -2
+            found = size.reshape(-1) if isinstance(self.op, ops.Depthwise) else size.max(axis)
+            self.widest_inputs = found.astype(np.float64)
+        return self.widest_inputs if self.outputs is None else self.widest_inputs / self.outputs
 
     def of_channels(self) -> Vector:
-        largest: Vector = self.ranges().max(-1)
-        return largest
+        """The range of the weights that read each channel, `(channels,)`."""
+        if self.widest_outputs is None:
+            size = self.size if self.outputs is None else scale_outputs(self.op, self.size, 1 / self.outputs)
+            self.widest_outputs = size.max(-1).astype(np.float64)
+        return self.widest_outputs if self.inputs is None else self.widest_outputs * self.inputs
 
 
 def equalize(model: Model, maxima: Mapping[str, Vector] | None = None) -> Model:
@@ -127,11 +132,14 @@ def _move(first: _Layer, second: _Layer, factors: Vector) -> float:
     before = np.ones_like(factors) if first.outputs is None else first.outputs
     after = np.clip(before * factors, *BOUNDS)
     first.outputs = second.inputs = after
+    first.widest_outputs = second.widest_inputs = None
     return float(np.exp(np.abs(np.log(after / before)).max()))
 
 
 def _applied(model: Model, layers: Mapping[str, _Layer]) -> Iterator[tuple[str, Arrays]]:
     for name, layer in layers.items():
+        if layer.inputs is None and layer.outputs is None:
+            continue
         own = dict(model.weights[name])
         if layer.inputs is not None:
             own["kernel"] = scale_inputs(layer.op, own["kernel"], layer.inputs)

@@ -75,11 +75,10 @@ def response(op: Linear, kernel: Array, constant: Vector) -> Vector:
     return products.reshape(-1) if isinstance(op, ops.Depthwise) else products.sum(0)
 
 
-def magnitudes(kernel: Array) -> Vector:
+def magnitudes(kernel: Array) -> Array:
     """The largest magnitude over all taps: the kernel's last two axes."""
     taps = tuple(range(kernel.ndim - 2))
-    largest = np.maximum(kernel.max(taps), -kernel.min(taps)) if taps else np.abs(kernel)
-    return largest.astype(np.float64)
+    return np.maximum(kernel.max(taps), -kernel.min(taps)) if taps else np.abs(kernel)
 
 
 def _over_kernel(op: Linear, channels: Vector) -> Vector:
