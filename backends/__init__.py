@@ -9,7 +9,13 @@ from typing import Final
 
 from cnnc.diagnostics import CnnError, did_you_mean
 
-BACKENDS: Final[Mapping[str, str | None]] = {"reference": None, "jax": "train"}
+BACKENDS: Final[Mapping[str, str | None]] = {
+    "reference": None,
+    "jax": "train",
+    "tflite": "tflite",
+    "edgetpu": None,
+    "keras": "tensorflow",
+}
 """Every backend, and the extra of the package that brings what it needs."""
 
 
