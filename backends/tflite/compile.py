@@ -20,7 +20,7 @@ from cnnc.backends.tflite.execute import execute
 from cnnc.backends.tflite.lower import Lowered, lower
 from cnnc.backends.tflite.quantize import Io, Known, quantize
 from cnnc.backends.tflite.ranges import METHODS, Method
-from cnnc.backends.tflite.scales import HIGHEST_CODE, LOWEST_CODE, PIXELS, Range, decode, encode
+from cnnc.backends.tflite.scales import PIXELS, Range, decode
 from cnnc.backends.tflite.site import Flavour
 from cnnc.ir import Graph
 from cnnc.passes.equalize import equalize
@@ -111,6 +111,7 @@ class _State:
 class _Search:
     def __init__(self, model: Model, samples: Sequence[Sample], flavour: Flavour) -> None:
         self.model = model
+        self.raw = samples
         self.samples = [{name: _as_float(array) for name, array in sample.items()} for sample in samples]
         self.pixels = _pixel_inputs(samples)
         self.flavour = flavour
@@ -125,7 +126,9 @@ class _Search:
             plain = lower(model, self.flavour)
             watch = decisive(plain.program)
             calibration = calibrate(plain.program, self.samples, watch)
-            self.states[equalized] = _State(self._with_pixels(lower(model, self.flavour, absorb=True)), calibration, {})
+            self.states[equalized] = _State(
+                self._with_pixels(lower(model, self.flavour, absorb=bool(self.pixels))), calibration, {}
+            )
         return self.states[equalized]
 
     def _with_pixels(self, lowered: Lowered) -> Lowered:
@@ -160,12 +163,11 @@ class _Search:
         state = self.state(equalized=candidate.equalized)
         program = self.program(candidate, "int8")
         watch = decisive(state.lowered.program)
-        samples = self.samples[:_JUDGED]
+        samples = self.raw[:_JUDGED]
         noise, signal = 0.0, 0.0
         with execute(replace(program, outputs=watch, output_names=watch)) as infer:
             for sample, expected in zip(samples, state.calibration.watched, strict=False):
-                pixels = state.lowered.fixed.keys()
-                values = infer({n: _encoded(program[n], sample[n], pixels=n in pixels) for n in program.inputs})
+                values = infer({name: stored(program[name], sample[name]) for name in program.inputs})
                 for name in watch:
                     real = _decoded(program[name], values[name])
                     truth = expected[name]
@@ -193,15 +195,20 @@ def _means(state: _State) -> dict[str, Array]:
     return means
 
 
-def _encoded(tensor: Tensor, real: Array, *, pixels: bool) -> Array:
-    """A sample as an int8 input stores it: pixel p is p - 128, whatever the scale, other values go by the scale."""
-    if tensor.type != "INT8":
-        stored: Array = real.astype(tensor.dtype)
-        return stored
-    assert tensor.quantization is not None, tensor
-    if pixels:
-        return np.clip(np.rint(real) - 128, LOWEST_CODE, HIGHEST_CODE).astype(np.int8)
-    return encode(real, tensor.quantization)
+def stored(tensor: Tensor, array: Array) -> Array:
+    """A sample as an input tensor of ours stores it: bytes are pixels, and other numbers go by the tensor's scale.
+
+    Pixel p is p in uint8 and p - 128 in int8, whatever the scale: what the scale says of it is its normalised value.
+    """
+    if array.dtype == np.uint8 and tensor.type == "INT8":
+        return (array.astype(np.int16) - 128).astype(np.int8)
+    if array.dtype.kind != "f" or tensor.quantization is None:
+        converted: Array = array.astype(tensor.dtype)
+        return converted
+    (scale,), (zero,) = tensor.quantization.scale, tensor.quantization.zero_point
+    limits = np.iinfo(tensor.dtype)
+    codes: Array = np.clip(np.rint(array / scale) + zero, limits.min, limits.max).astype(tensor.dtype)
+    return codes
 
 
 def _decoded(tensor: Tensor, codes: Array) -> Array:

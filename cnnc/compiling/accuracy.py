@@ -1,0 +1,56 @@
+"""How often a float program and its int8 form are right, side by side on LiteRT, over a test set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cnnc import backends
+from cnnc.compiling.report import Accuracy
+from cnnc.compiling.subject import Subject
+from cnnc.diagnostics import CnnError
+from cnnc.tflite.program import Program
+
+_BATCH = 64
+
+
+def compare(
+    subject: Subject, exact: Program, rounded: Program, data: str, *, folder: Path | None, skip_corrupt: bool = False
+) -> Accuracy:
+    """Top-1 of both programs over the test part of a data set.
+
+    Raises:
+        CnnError: the data cannot be read or does not fit, or the network's output is none of classes.
+    """
+    from cnnc.data.batches import evaluation_batches
+    from cnnc.data.feed import prepare
+    from cnnc.data.folder import Options
+    from cnnc.data.load import load_data
+
+    graph = subject.net.graph
+    ends = [graph[name].shape for _, name in graph.outputs]
+    if len(ends) != 1 or len(ends[0]) != 1 or ends[0][0] < 2:
+        raise CnnError.of("data", f"`{subject.net.name}` has no single output of classes to measure top-1 of")
+    part = load_data(data, folder=folder, options=Options(subject.held_out, subject.seed, skip_corrupt)).test
+    feed = prepare(part, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt)
+    execute = backends.load("tflite", "execute").execute
+    stored = backends.load("tflite", "compile").stored
+    hits = np.zeros(3, np.int64)
+    count = 0
+    with execute(exact) as run_exact, execute(rounded) as run_rounded:
+        for batch in evaluation_batches(feed, _BATCH):
+            (label,) = batch.targets
+            for i in np.flatnonzero(batch.valid):
+                arrays = {n.name: x[i : i + 1] for n, x in zip(graph.inputs, batch.inputs, strict=True)}
+                answers = []
+                for program, run in ((exact, run_exact), (rounded, run_rounded)):
+                    named = zip(program.inputs, graph.inputs, strict=True)
+                    values = run({name: stored(program[name], arrays[node.name]) for name, node in named})
+                    answers.append(int(values[program.outputs[0]].argmax()))
+                    del values
+                first, second = answers
+                hits += (first == label[i], second == label[i], first == second)
+                count += 1
+    shares = hits / max(count, 1)
+    return Accuracy(count, float(shares[0]), float(shares[1]), float(shares[2]))

@@ -1,0 +1,137 @@
+"""What a compilation did, in words and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnc.passes.run import Change
+from cnnc.tflite.program import Program
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 over `count` test pictures of the float program, `exact`, and of the int8 one, `rounded`, both on LiteRT."""
+
+    count: int
+    exact: float
+    rounded: float
+    agreement: float
+    """Share of pictures whose likeliest class is the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A file made: its bytes and how it came about. What does not apply to a target is empty."""
+
+    target: str
+    data: bytes
+    model: str
+    program: Program | None = None
+    changes: tuple[Change, ...] = ()
+    candidates: tuple[Any, ...] = ()
+    samples: str = ""
+    islands: tuple[str, ...] = ()
+    accuracy: Accuracy | None = None
+    notes: tuple[str, ...] = ()
+    float_program: Program | None = field(default=None, repr=False)
+
+
+def operator_counts(program: Program) -> list[tuple[str, int, int]]:
+    """Kinds of operators with version and number, the most frequent first."""
+    counts = Counter((operator.name, operator.version) for operator in program)
+    return [(name, version, count) for (name, version), count in counts.most_common()]
+
+
+def fused_count(program: Program) -> int:
+    """How many activations their producers compute."""
+    return sum(operator.options.get("activation", "NONE") != "NONE" for operator in program)
+
+
+def to_json(compiled: Compiled, output: str) -> dict[str, Any]:
+    """The report as `cnnc compile --format json` prints it."""
+    words: dict[str, Any] = {
+        "model": compiled.model,
+        "target": compiled.target,
+        "output": output,
+        "bytes": len(compiled.data),
+    }
+    if compiled.program is not None:
+        words["operators"] = [
+            {"op": name, "version": version, "count": count}
+            for name, version, count in operator_counts(compiled.program)
+        ]
+        words["fused_activations"] = fused_count(compiled.program)
+    words["passes"] = [_change(change) for change in compiled.changes]
+    if compiled.candidates:
+        words["quantization"] = {
+            "samples": compiled.samples,
+            "chosen": _candidate(compiled.candidates[0]),
+            "tried": [_candidate(each) for each in compiled.candidates],
+            "float_islands": list(compiled.islands),
+        }
+    if compiled.accuracy is not None:
+        found = compiled.accuracy
+        words["accuracy"] = {
+            "pictures": found.count,
+            "float_top1": found.exact,
+            "int8_top1": found.rounded,
+            "agreement": found.agreement,
+        }
+    words["notes"] = list(compiled.notes)
+    return words
+
+
+def in_words(compiled: Compiled) -> list[str]:
+    """The report as lines for a terminal."""
+    lines = [f"{change}" for change in compiled.changes]
+    program = compiled.program
+    if program is not None:
+        kinds = ", ".join(f"{count} {name}@{version}" for name, version, count in operator_counts(program))
+        lines.append(f"{len(program.operators)} operators: {kinds}")
+        if fused := fused_count(program):
+            lines.append(f"{fused} activations are fused into the operators before them")
+    if compiled.candidates:
+        best = compiled.candidates[0]
+        lines.append(f"ranges: {_described(best)}, measured on {compiled.samples}")
+        if len(compiled.candidates) > 1:
+            others = "; ".join(f"{_described(each)} {each.sqnr:.1f}" for each in compiled.candidates[1:])
+            lines.append(f"  signal to noise of the outputs {best.sqnr:.1f} dB; others: {others}")
+    if compiled.islands:
+        lines.append(f"stay in float, as TFLite has no int8 form of them: {_some(compiled.islands)}")
+    if compiled.accuracy is not None:
+        found = compiled.accuracy
+        lines.append(
+            f"top-1 over {found.count:,} test pictures: float {100 * found.exact:.2f} %, "
+            f"int8 {100 * found.rounded:.2f} %; {100 * found.agreement:.2f} % get the same answer"
+        )
+    return lines
+
+
+def _change(change: Change) -> Mapping[str, Any]:
+    return {
+        "pass": change.name,
+        "removed": [node.name for node in change.removed],
+        "changed": [node.name for node in change.changed],
+    }
+
+
+def _candidate(found: Any) -> dict[str, Any]:
+    return {
+        "method": found.method,
+        "bias_correction": found.correct_biases,
+        "equalized": found.equalized,
+        "sqnr_db": None if found.sqnr is None else round(found.sqnr, 2),
+    }
+
+
+def _described(found: Any) -> str:
+    extras = ["biases corrected"] * found.correct_biases + ["layers equalised"] * found.equalized
+    return f"{found.method}{' with ' + ' and '.join(extras) if extras else ''}"
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

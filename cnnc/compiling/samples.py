@@ -1,0 +1,81 @@
+"""Calibration samples: examples of a data set as the network takes them, or random ones where there is no data."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc import backends
+from cnnc.compiling.subject import Subject
+from cnnc.diagnostics import CnnError
+
+Sample = dict[str, NDArray[Any]]
+FEW = 16
+"""Fewer samples than this make ranges that the next picture may leave."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """An array `(1, ...)` for every input, for every sample; what they are, and what the user should know of them."""
+
+    arrays: tuple[Sample, ...]
+    what: str
+    notes: tuple[str, ...] = ()
+
+
+def random_samples(subject: Subject, count: int) -> Samples:
+    """Samples of noise: enough to see a network's structure, and no measure of its accuracy."""
+    sample = backends.load("tflite", "condition").random_sample
+    arrays = tuple(sample(subject.net.graph, seed) for seed in range(count))
+    return Samples(arrays, f"{count} random samples")
+
+
+def data_samples(
+    subject: Subject, data: str, *, folder: Path | None, count: int, skip_corrupt: bool = False
+) -> Samples:
+    """`count` training examples of a data set, drawn by the run's seed; all of them where there are fewer.
+
+    Raises:
+        CnnError: the data cannot be read or does not fit the network, or its pictures are all of one colour.
+    """
+    from cnnc.data.feed import fetch, prepare
+    from cnnc.data.folder import Options
+    from cnnc.data.load import load_data
+    from cnnc.data.sources import take
+
+    options = Options(subject.held_out, subject.seed, skip_corrupt)
+    part = load_data(data, folder=folder, options=options).train
+    graph = subject.net.graph
+    wanted = min(count, len(part))
+    drawn = np.sort(np.random.default_rng(subject.seed).permutation(len(part))[:wanted])
+    feed = prepare(take(part, drawn), [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt)
+    with ThreadPoolExecutor() as pool:
+        fetched = fetch(feed, np.arange(len(feed)), 0, pool)
+    arrays = tuple(
+        {node.name: array[i : i + 1] for node, array in zip(graph.inputs, fetched.inputs, strict=True)}
+        for i in range(len(feed))
+        if fetched.valid[i]
+    )
+    _require_contrast(arrays, data)
+    notes = []
+    if len(part) < count:
+        notes.append(f"ranges are measured on all {len(part)} training pictures of {data}: there are no more")
+    elif len(arrays) < FEW:
+        notes.append(f"ranges are measured on {len(arrays)} pictures only; --samples 100 is a safer number")
+    return Samples(arrays, f"{len(arrays)} training pictures of {data}", tuple(notes))
+
+
+def _require_contrast(arrays: tuple[Sample, ...], data: str) -> None:
+    if not arrays:
+        raise CnnError.of("calibration", f"no picture of `{data}` can be decoded to measure ranges on")
+    if all(array.min() == array.max() for sample in arrays for array in sample.values()):
+        raise CnnError.of(
+            "calibration",
+            f"every one of the {len(arrays)} calibration pictures of `{data}` is of one colour",
+            help="ranges measured on them would fit nothing else; calibrate on pictures such as the network will see",
+        )

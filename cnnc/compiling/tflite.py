@@ -1,0 +1,94 @@
+"""A subject to a TFLite file: float32, int8, or int8 for the Edge TPU, with a description for tools inside."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from cnnc import backends
+from cnnc.compiling.report import Compiled
+from cnnc.compiling.samples import Samples
+from cnnc.compiling.subject import Subject
+from cnnc.ir import Graph
+from cnnc.ops import Bgr, Normalize, Softmax
+from cnnc.passes.model import Model
+from cnnc.passes.run import Change, describe
+from cnnc.tflite import metadata
+from cnnc.tflite.program import File, Program
+from cnnc.tflite.write import write_file
+
+Target = Literal["tflite", "tflite-int8", "edgetpu"]
+
+
+def compile_tflite(subject: Subject, target: Target, samples: Samples | None, settings: Any) -> Compiled:
+    """The file of a target.
+
+    Args:
+        subject: the network and its weights.
+        target: `tflite` is float32, the others int8.
+        samples: what int8 ranges are measured on.
+        settings: the tflite backend's `Settings` for int8.
+    """
+    compiler = backends.load("tflite", "compile")
+    changes: list[Change] = []
+
+    def trace(name: str, before: Model, after: Model) -> None:
+        changes.append(describe(name, before, after))
+
+    exact = compiler.compile_float(subject.model)
+    if target == "tflite":
+        plain = compiler.compile_float(subject.model, trace)
+        return Compiled(target, pack(subject, plain), subject.net.name, plain, tuple(changes))
+    assert samples is not None, target
+    flavour = "edgetpu" if target == "edgetpu" else "int8"
+    quantized = compiler.compile_int8(subject.model, samples.arrays, settings, flavour, trace)
+    return Compiled(
+        target,
+        pack(subject, quantized.program),
+        subject.net.name,
+        quantized.program,
+        tuple(changes),
+        quantized.candidates,
+        samples.what,
+        quantized.islands,
+        notes=samples.notes,
+        float_program=exact,
+    )
+
+
+def pack(subject: Subject, program: Program) -> bytes:
+    """The bytes of a program with its description and labels."""
+    description = describe_file(subject)
+    file = metadata.attach(File((program,), description="made by cnnc"), description)
+    return metadata.pack(write_file(file), metadata.label_files(description))
+
+
+def describe_file(subject: Subject) -> metadata.Description:
+    """What the file says of itself: pixels go in as they are, since the network's own `normalize` is within."""
+    graph = subject.net.graph
+    inputs = []
+    for node in graph.inputs:
+        is_image = is_picture(graph, node.name)
+        colours = {1: "grey", 3: "rgb"}.get(node.shape[-1], "") if is_image else ""
+        text = "pixels of 0 to 255, as they are" if is_image else ""
+        unit = ((0.0,), (1.0,)) if is_image else ((), ())
+        inputs.append(metadata.InputNote(node.name, text, is_image, colours, *unit))  # type: ignore[arg-type]  # a literal
+    outputs = []
+    for label, name in graph.outputs:
+        classes = subject.classes if graph[name].shape == (len(subject.classes),) else ()
+        text = "probabilities of the classes" if isinstance(graph[name].op, Softmax) else ""
+        outputs.append(metadata.OutputNote(label, text, classes))
+    return metadata.Description(
+        subject.net.name,
+        f"{subject.net.name}, compiled by cnnc",
+        spec_sha256=subject.spec_sha256,
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+    )
+
+
+def is_picture(graph: Graph, name: str) -> bool:
+    """Whether an input is a picture: it has height, width and 1, 3 or 4 channels, and is normalised first."""
+    shape = graph[name].shape
+    readers = graph.consumers[name]
+    looks = len(shape) == 3 and shape[-1] in (1, 3, 4)
+    return looks and bool(readers) and all(isinstance(reader.op, Normalize | Bgr) for reader in readers)
