@@ -30,14 +30,6 @@ def rescaled(x: Array, real: float) -> Whole:
     return divided(high_product(x.astype(np.int64) << max(exponent, 0), mantissa, 31), max(-exponent, 0))
 
 
-def rescaled_once(x: Array, real: float) -> Whole:
-    """x * real, rounded once and halves up, as matrix products (ruy) do."""
-    mantissa, exponent = fixed_point(real)
-    shift = 31 - exponent
-    product: Whole = x.astype(np.int64) * mantissa + (1 << (shift - 1))
-    return product >> shift
-
-
 def high_product(x: Whole, y: Whole | int, bits: int) -> Whole:
     """x * y / 2**bits, halves away from zero."""
     product = x * y

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.backends.tflite.simulate_call import Array, Call
-from cnnc.backends.tflite.simulate_fixed import rescaled, rescaled_once
+from cnnc.backends.tflite.simulate_fixed import rescaled
 from cnnc.backends.tflite.simulate_float import bilinear, multiplied, tap_counts
 from cnnc.backends.tflite.simulate_window import (
     convolve,
@@ -91,7 +91,7 @@ def _squared_difference(call: Call) -> Array:
 
 def _batch_matmul(call: Call) -> Array:
     total = multiplied(call, call.centred(0).astype(np.float64), call.centred(1).astype(np.float64))
-    return call.stored(rescaled_once(total, float(call.scale(0)) * float(call.scale(1)) / float(call.output_scale)))
+    return call.stored(rescaled(total, float(call.scale(0)) * float(call.scale(1)) / float(call.output_scale)))
 
 
 def _average_pool(call: Call) -> Array:
@@ -114,8 +114,10 @@ def _sum(call: Call) -> Array:
 
 
 def _reduced(call: Call, factor: np.float32) -> Array:
+    # The zero point comes before the rounding here, which matters to halves.
     total = call.centred(0).sum(call.axes(1), dtype=np.int64, keepdims=bool(call.option("keep_dims")))
-    return call.stored(_scaled(total, factor))
+    zero = np.float32(call.output_zero_point)
+    return call.stored(np.rint(total.astype(np.float32) * factor + zero) - zero)
 
 
 def _resize_bilinear(call: Call) -> Array:

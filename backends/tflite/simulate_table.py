@@ -54,14 +54,15 @@ def _clamp(activation: str) -> Callable[[Call], Array]:
 
 
 def _table(function: Callable[[Array], Array]) -> Callable[[Call], Array]:
-    """A function of real values, worked out in float32 and rounded to the nearest, halves to even."""
+    """A function of real values, worked out in float32 and rounded with the zero point in it, halves to even."""
 
     def looked_up(call: Call) -> Array:
         info = np.iinfo(DTYPES[call.tensor(0).type])
         codes = np.arange(info.min, info.max + 1, dtype=np.int32)
+        zero = np.float32(call.output_zero_point)
         real = (codes - call.zero_point(0)).astype(np.float32) * call.scale(0)
         with np.errstate(over="ignore", divide="ignore"):
-            table = call.stored(np.rint(function(real) / call.output_scale))
+            table = call.stored(np.rint(function(real) * (np.float32(1) / call.output_scale) + zero) - zero)
         return table[call[0].astype(np.int32) - info.min]
 
     return looked_up
