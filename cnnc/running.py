@@ -151,7 +151,7 @@ def measure(
     classes = model.labels or tested.classes
     part = tested.part
     if tested.classes:
-        part = relabelled(part, _places(model, tested.classes, count))
+        part = relabelled(part, places(model, tested.classes, count))
     feed = prepare(part, [_input(model).shape], skip_corrupt=skip_corrupt)
     outcome = _outcome(model, feed, end, batch, count)
     return Measured(score(outcome, count), classes, tested.what, tuple(sorted(feed.broken)))
@@ -236,7 +236,7 @@ def _require_labels(model: Model, count: int) -> None:
         )
 
 
-def _places(model: Model, classes: tuple[str, ...], count: int) -> list[int]:
+def places(model: Model, classes: tuple[str, ...], count: int) -> list[int]:
     """At which output the file has each class of the data: by name where it brings labels, else in order.
 
     A label may list names, `tench, Tinca tinca`; a class is found by one of them, if no other label has it as well.

@@ -1,4 +1,4 @@
-"""The pictures of a run: its curves, its confusion matrix, and the first batch as the network saw it."""
+"""The pictures of a run: its curves, its confusion matrix, the first batch as the network saw it, what int8 costs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -23,6 +23,24 @@ _NAMED = 30
 """A confusion matrix names its classes up to so many."""
 _COUNTED = 20
 """And writes its counts up to so many."""
+_LAYERS_NAMED = 120
+"""Layers have their names beside their bars up to so many."""
+
+
+class Layer(Protocol):
+    """What is drawn of a layer of a compiled network: dB, and shares; None where there is nothing to tell."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sqnr(self) -> float | None: ...
+
+    @property
+    def used(self) -> float | None: ...
+
+    @property
+    def clipped(self) -> float | None: ...
 
 
 def draw_curves(path: Path, model: str, rows: Sequence[Row]) -> None:
@@ -114,6 +132,37 @@ def draw_batch(path: Path, pictures: NDArray[Any], labels: Sequence[str], *, mos
         axes.text(left + 0.5, top + 0.05, text, ha="center", fontsize=9, color=_INK, parse_math=False)
     axes.set_xlim(-0.04, columns * across)
     axes.set_ylim(-(rows - 1) * down - tall - 0.04, 0.2)
+    _save(figure, path)
+
+
+def draw_difference(path: Path, model: str, layers: Sequence[Layer]) -> None:
+    """Every layer's SQNR and use of its range, in the network's order, top to bottom; the worst three in red."""
+    count = len(layers)
+    longest = max((len(layer.name) for layer in layers), default=0)
+    named = count <= _LAYERS_NAMED
+    height = 1.4 + (0.19 * count if named else 0.19 * _LAYERS_NAMED)
+    figure = Figure(figsize=(8 + 0.07 * longest, height), layout="constrained", facecolor="white")
+    ratio, use = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    places = range(count)
+    levels = [float("nan") if layer.sqnr is None else layer.sqnr for layer in layers]
+    worst = sorted(places, key=lambda i: levels[i] if levels[i] == levels[i] else float("inf"))[:3]
+    colours = [_VAL if i in worst else _TRAIN for i in places]
+    ratio.barh(places, levels, color=colours, height=0.72)
+    _finish(ratio, "signal to quantisation noise")
+    ratio.set_xlabel("dB", color=_INK)
+    use.barh(places, [100 * (layer.used or 0) for layer in layers], color=_TRAIN, height=0.72, label="used")
+    clipped = [100 * (layer.clipped or 0) for layer in layers]
+    if any(share >= 0.01 for share in clipped):
+        use.barh(places, clipped, color=_VAL, height=0.36, label="values clipped")
+        use.legend(frameon=False, loc="lower right")
+    _finish(use, "codes in use")
+    use.set_xlabel("%", color=_INK)
+    use.set_xlim(0, 100)
+    ratio.set_yticks(list(places) if named else [], [layer.name for layer in layers] if named else [], fontsize=8)
+    ratio.set_ylim(count - 0.4, -0.6)
+    for text in ratio.get_yticklabels():
+        text.set_parse_math(False)
+    figure.suptitle(model, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
     _save(figure, path)
 
 

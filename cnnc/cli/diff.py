@@ -1,0 +1,140 @@
+"""`cnnc diff`: where a compiled network's accuracy goes, as a table and a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnc.cli.extras import extra
+from cnnc.cli.model_options import say, threads_of
+from cnnc.cli.options import format_option
+from cnnc.cli.train import data_options
+
+if TYPE_CHECKING:
+    from cnnc.differing import Difference, Layer
+    from cnnc.training.events import Event
+
+_LISTED = 20
+"""A table lists so many layers."""
+
+
+@click.command("diff")
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("model", metavar="MODEL.tflite", type=click.Path(path_type=Path))
+@data_options
+@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Pictures to look at.  [default: all]")
+@click.option("--last", is_flag=True, help="The last epoch's weights of the run, not the best's.")
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the CPU.  [default: one a core]")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="PICTURE.png", help="Draw the layers, too."
+)
+@format_option("table", "json")
+def diff(
+    run: Path,
+    model: Path,
+    data: str | None,
+    data_dir: Path | None,
+    held_out: float | None,
+    skip_corrupt: bool,
+    samples: int | None,
+    last: bool,
+    threads: int | None,
+    out: Path | None,
+    format: str,
+) -> None:
+    """Hold the int8 MODEL that was compiled of RUN to the run itself: right answers, and layer by layer, worst first.
+
+    Layers are looked at on 64 pictures at most, right answers are counted on the whole test part.
+    """
+    with extra("train", "a comparison"):
+        from cnnc.differing import diff as compare
+        from cnnc.training.record import open_run
+
+    found = compare(
+        open_run(run, "last" if last else "best"),
+        model,
+        data,
+        samples=samples,
+        folder=data_dir,
+        held_out=held_out,
+        skip_corrupt=skip_corrupt,
+        threads=threads_of(threads),
+        report=_report,
+    )
+    if out is not None:
+        from cnnc.training.plots import draw_difference
+
+        draw_difference(out, model.name, found.layers)
+    if format == "json":
+        click.echo(json.dumps({"run": str(run), "model": str(model), **_in_words(found)}, indent=2))
+    else:
+        _show(found, out)
+
+
+def _report(event: Event) -> None:
+    from cnnc.training.events import Said
+
+    if isinstance(event, Said):
+        say([event.text])
+
+
+def _in_words(found: Difference) -> dict[str, Any]:
+    return {
+        "data": found.what,
+        "count": found.count,
+        "float": {"top1": found.float_top1},
+        "int8": {"top1": found.file_top1},
+        "agreeing": found.agreeing,
+        "samples": found.samples,
+        "layers": [
+            {
+                "name": layer.name,
+                "op": layer.kind,
+                "shape": list(layer.shape),
+                "sqnr_db": layer.sqnr,
+                "cosine": layer.cosine,
+                "range_used": layer.used,
+                "clipped": layer.clipped,
+                "equalized": layer.equalized,
+            }
+            for layer in found.worst_first
+        ],
+    }
+
+
+def _show(found: Difference, out: Path | None) -> None:
+    if found.float_top1 is not None and found.file_top1 is not None and found.agreeing is not None:
+        lost = 100 * (found.float_top1 - found.file_top1)
+        change = "nothing lost" if abs(lost) < 0.005 else f"{abs(lost):.2f} points {'lost' if lost > 0 else 'won'}"
+        click.echo(f"on {found.what}")
+        click.echo(
+            f"top-1: float {100 * found.float_top1:.2f} %, int8 {100 * found.file_top1:.2f} %, {change};"
+            f" the same answer to {100 * found.agreeing:.2f} %"
+        )
+    click.echo(f"layers, worst first, on {found.samples} pictures")
+    layers = found.worst_first
+    rows = [("layer", "operator", "SQNR, dB", "cosine", "range used", "clipped"), *map(_row, layers[:_LISTED])]
+    widths = [max(len(row[i]) for row in rows) for i in range(6)]
+    for row in rows:
+        cells = [cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        click.echo("  ".join(cells).rstrip())
+    if len(layers) > _LISTED:
+        click.echo(f"and {len(layers) - _LISTED} better ones; `--format json` has them all")
+    if any(layer.equalized for layer in layers):
+        click.echo("* equalised: measured up to a factor for each channel, which the next layer takes back")
+    if out is not None:
+        click.echo(f"drawn in {out}")
+
+
+def _row(layer: Layer) -> tuple[str, str, str, str, str, str]:
+    return (
+        f"{layer.name} *" if layer.equalized else layer.name,
+        layer.kind,
+        f"{layer.sqnr:.1f}" if layer.sqnr is not None else "-" if layer.cosine is None else "exact",
+        "-" if layer.cosine is None else f"{layer.cosine:.4f}",
+        "-" if layer.used is None else f"{100 * layer.used:.0f} %",
+        "-" if layer.clipped is None else f"{100 * layer.clipped:.2f} %",
+    )

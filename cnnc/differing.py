@@ -1,0 +1,312 @@
+"""Where a compiled network's accuracy goes: a run beside the TFLite file made of it, tensor by tensor.
+
+A file's tensors bear the names of the graph's nodes whose values they hold, so that each can be held to what the run
+computes in float32. Errors add up on the way: a layer's figure holds what its inputs brought along, and a layer is to
+blame where the figures fall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import log10, prod
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc import backends
+from cnnc.backends.tflite.runtime import Runner, dequantized
+from cnnc.data.batches import Batch, evaluation_batches, prefetch
+from cnnc.data.draws import permutation
+from cnnc.data.feed import Feed, prepare
+from cnnc.data.sources import Part, take
+from cnnc.diagnostics import CnnError
+from cnnc.ir import Graph
+from cnnc.ops import Input, format_shape
+from cnnc.running import Model, open_tflite, places, stored
+from cnnc.tflite.program import Program, Tensor
+from cnnc.training.events import Report, ignore
+from cnnc.training.measure import tested_on
+from cnnc.training.record import Run
+from cnnc.training.tested import by_name
+
+LAYER_SAMPLES: Final = 64
+"""So many pictures are looked at layer by layer, unless fewer are asked for."""
+_HELD: Final = 1 << 26
+"""Values of all layers that are held at once."""
+_BATCH: Final = 64
+_GAIN: Final = 10.0
+"""dB: a layer that comes nearer by more than this when each channel may have a factor has been equalised."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A tensor of the file beside the float network's value of that name.
+
+    `sqnr` is the ratio of the float value's power to the error's in dB, None where there is no error or nothing but
+    zeros; `cosine` is of the angle between them. `used` is the share of the type's codes from the lowest to the highest
+    that were seen, `clipped` the share of float values beyond the codes' range; both are None for a float tensor.
+    `equalized` says that the compiler moved factors of channels to the next layer, and that they are divided out.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    sqnr: float | None
+    cosine: float | None
+    used: float | None
+    clipped: float | None
+    equalized: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """Layers in the network's order, as seen on `samples` pictures; top-1 of both on `count` pictures of `what`.
+
+    `agreeing` is the share of pictures that both take for the same class. Without classes the three are None.
+    """
+
+    layers: tuple[Layer, ...]
+    samples: int
+    what: str
+    count: int
+    float_top1: float | None
+    file_top1: float | None
+    agreeing: float | None
+
+    @property
+    def worst_first(self) -> list[Layer]:
+        """The layers by their SQNR."""
+        return sorted(self.layers, key=lambda layer: float("inf") if layer.sqnr is None else layer.sqnr)
+
+
+def diff(
+    run: Run,
+    path: Path,
+    data: str | None = None,
+    *,
+    samples: int | None = None,
+    folder: Path | None = None,
+    held_out: float | None = None,
+    skip_corrupt: bool = False,
+    threads: int | None = None,
+    report: Report = ignore,
+) -> Difference:
+    """A run beside the int8 file that was compiled of it, on test data as `cnnc eval` takes it.
+
+    Args:
+        run: the run.
+        path: the file.
+        data: the data, by default what the run was trained on.
+        samples: pictures to look at, drawn at random but always the same; by default all, and 64 layer by layer.
+        folder: where the files of a data set by name lie.
+        held_out: the share of a folder without parts that is held out.
+        skip_corrupt: whether pictures that cannot be decoded are left out.
+        threads: of the CPU for the file.
+        report: is told what takes long.
+
+    Raises:
+        CnnError: the file is damaged, has no 8-bit tensors, or is of another network than the run.
+    """
+    watching = open_tflite(path, threads=threads, all_tensors=True)
+    graph = run.net.graph
+    matched = _matched(watching.runner.program, graph, path)
+    tested = tested_on(run, data, folder, held_out, skip_corrupt, report)
+    part = by_name(tested.part, tested.classes, run.data.classes or tested.classes)
+    feed = _feed(_drawn(part, samples), graph, skip_corrupt)
+    few = _feed(_drawn(part, min(samples or LAYER_SAMPLES, LAYER_SAMPLES)), graph, skip_corrupt)
+    layers = _layers(run, watching, matched, few)
+    what = tested.what if samples is None else f"{len(feed):,} of {tested.what}"
+    counted = _top1(run, open_tflite(path, threads=threads), feed)
+    return Difference(layers, len(few), what, *counted)
+
+
+def _matched(program: Program, graph: Graph, path: Path) -> list[Tensor]:
+    """The tensors that hold a node's value, in the order of the operators that write them."""
+    ports = [program[name] for name in program.inputs]
+    inputs = [node.shape for node in graph.inputs]
+    if [_sizes(port.shape) for port in ports] != [_sizes(shape) for shape in inputs]:
+        wanted = ", ".join(map(format_shape, inputs))
+        raise _another(path, graph, f"it takes {', '.join(str(list(p.shape)) for p in ports)}, and the run {wanted}")
+    written = [program[name] for operator in program for name in operator.outputs]
+    if not any(tensor.type in ("INT8", "UINT8") for tensor in written):
+        raise CnnError.of(
+            "tflite",
+            f"`{path}` computes in {written[0].type.lower() if written else 'nothing'}, and an int8 file is wanted",
+            help="cnnc compile RUN --target tflite-int8 -o model.tflite",
+        )
+    found = [
+        tensor for tensor in written if tensor.name in graph.by_name and not isinstance(graph[tensor.name].op, Input)
+    ]
+    if not found:
+        raise _another(path, graph, f"none of its {len(written)} tensors has the name of a layer of the run's")
+    for tensor in found:
+        shape = graph[tensor.name].shape
+        if tensor.size != prod(shape):
+            raise _another(
+                path, graph, f"its `{tensor.name}` is {list(tensor.shape)}, and the run's {format_shape(shape)}"
+            )
+    return found
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _another(path: Path, graph: Graph, reason: str) -> CnnError:
+    return CnnError.of(
+        "tflite",
+        f"`{path}` was not compiled from a run of `{graph.name}`: {reason}",
+        help="cnnc compile RUN --target tflite-int8 -o model.tflite",
+    )
+
+
+def _drawn(part: Part, samples: int | None) -> Part:
+    if samples is None or samples >= len(part):
+        return part
+    return take(part, np.sort(permutation(0, 0, len(part))[:samples]))
+
+
+def _feed(part: Part, graph: Graph, skip_corrupt: bool) -> Feed:
+    return prepare(part, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt)
+
+
+def _batches(feed: Feed, most: int) -> Iterator[Batch]:
+    """Batches without the pictures that fill the last one up or cannot be decoded."""
+    for item in prefetch(evaluation_batches(feed, min(most, len(feed)))):
+        valid = item.valid
+        if valid.any():
+            inputs, targets = (tuple(array[valid] for array in arrays) for arrays in (item.inputs, item.targets))
+            yield Batch(inputs, targets, item.indices[valid], valid[valid])
+
+
+# Layers
+
+
+class _Gathered:
+    """Sums over a tensor's values by channel, in float64."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        channels = tensor.shape[-1] if tensor.shape else 1
+        self.sums: dict[str, NDArray[np.float64]] = {key: np.zeros(channels) for key in ("rr", "qq", "rq", "ee")}
+        self.low, self.high, self.beyond, self.count = np.inf, -np.inf, 0, 0
+
+    def see(self, real: NDArray[Any], codes: NDArray[Any]) -> None:
+        """The float network's values, and what the file stores for the same pictures."""
+        channels = len(self.sums["rr"])
+        r = np.asarray(real, np.float64).reshape(-1, channels)
+        q = np.asarray(dequantized(self.tensor, codes), np.float64).reshape(-1, channels)
+        for key, (a, b) in {"rr": (r, r), "qq": (q, q), "rq": (r, q), "ee": (r - q, r - q)}.items():
+            self.sums[key] += np.einsum("ij,ij->j", a, b)
+        self.count += r.size
+        if self.tensor.quantization is not None:
+            scale, zero = self.tensor.quantization.scale[0], self.tensor.quantization.zero_point[0]
+            limits = np.iinfo(codes.dtype)
+            steps = r / scale + zero
+            self.beyond += int(((steps < limits.min - 0.5) | (steps > limits.max + 0.5)).sum())
+            self.low, self.high = min(self.low, float(codes.min())), max(self.high, float(codes.max()))
+
+    def layer(self, kind: str, shape: tuple[int, ...]) -> Layer:
+        rr, qq, rq, ee = (self.sums[key] for key in ("rr", "qq", "rq", "ee"))
+        sqnr, cosine = _decibels(rr.sum(), ee.sum()), _cosine(rr.sum(), qq.sum(), rq.sum())
+        factors = np.divide(rq, rr, out=np.zeros_like(rr), where=rr > 0)
+        scaled = _decibels(float((factors**2 * rr).sum()), float((qq - factors * rq).sum()))
+        # Rounding leaves a channel's size alone; a whole layer of other sizes is the equaliser's doing.
+        equalized = sqnr is not None and scaled is not None and scaled > sqnr + _GAIN and len(rr) > 1
+        if equalized:
+            sqnr, cosine = scaled, _cosine(float((factors**2 * rr).sum()), qq.sum(), float((factors * rq).sum()))
+        eight = self.tensor.quantization is not None and self.tensor.type in ("INT8", "UINT8")
+        used = (self.high - self.low + 1) / 256 if eight else None
+        clipped = self.beyond / self.count if eight and not equalized else None
+        return Layer(self.tensor.name, kind, shape, sqnr, cosine, used, clipped, equalized)
+
+
+def _decibels(signal: float, noise: float) -> float | None:
+    return None if signal <= 0 or noise <= 0 else 10 * log10(signal / noise)
+
+
+def _cosine(rr: float, qq: float, rq: float) -> float | None:
+    return None if rr <= 0 or qq <= 0 else float(min(1.0, rq / (rr * qq) ** 0.5))
+
+
+def _layers(run: Run, model: Model, matched: list[Tensor], feed: Feed) -> tuple[Layer, ...]:
+    graph = run.net.graph
+    names = [tensor.name for tensor in matched]
+    values = _float_values(run, names)
+    gathered = {tensor.name: _Gathered(tensor) for tensor in matched}
+    most = max(1, min(32, _HELD // sum(prod(node.shape) for node in graph)))
+    for item in _batches(feed, most):
+        codes = model.runner.tensors(_file_inputs(model, item.inputs), names)
+        real = values(_padded(item.inputs, most))
+        for name in names:
+            gathered[name].see(real[name][: len(item.valid)], codes[name])
+    kinds = {name: operator.name for operator in model.runner.program for name in operator.outputs}
+    return tuple(gathered[name].layer(kinds[name], graph[name].shape) for name in names)
+
+
+def _padded(inputs: tuple[NDArray[Any], ...], size: int) -> tuple[NDArray[Any], ...]:
+    """Batches of one size, so that one compilation serves all."""
+    return tuple(np.concatenate([a, np.repeat(a[:1], max(0, size - len(a)), axis=0)]) for a in inputs)
+
+
+def _float_values(run: Run, names: list[str]) -> Callable[[tuple[NDArray[Any], ...]], Mapping[str, NDArray[Any]]]:
+    apply, compiler = backends.load("jax", "apply"), backends.load("jax", "compile")
+    graph = run.net.graph
+
+    def some(weights: Any, inputs: Any) -> dict[str, Any]:
+        found = apply.activations(graph, weights, inputs, precision="f32")
+        return {name: found[name] for name in names}
+
+    compiled = compiler.jit(some)
+
+    def values(inputs: tuple[NDArray[Any], ...]) -> Mapping[str, NDArray[Any]]:
+        named = {node.name: array for node, array in zip(graph.inputs, inputs, strict=True)}
+        return {name: np.asarray(array) for name, array in compiled(run.weights, named).items()}
+
+    return values
+
+
+def _file_inputs(model: Model, inputs: tuple[NDArray[Any], ...]) -> dict[str, NDArray[Any]]:
+    """Arrays as the file takes them: pictures as its one input does, others as real numbers."""
+    runner: Runner = model.runner
+    if len(inputs) == 1 and inputs[0].dtype == np.uint8:
+        return {runner.inputs[0].name: stored(model, inputs[0])}
+    return {port.name: array for port, array in zip(runner.inputs, inputs, strict=True)}
+
+
+# Top-1
+
+
+def _top1(run: Run, model: Model, feed: Feed) -> tuple[int, float | None, float | None, float | None]:
+    graph = run.net.graph
+    ports = model.runner.outputs
+    shapes = [graph[node].shape for _, node in graph.outputs]
+    if len(shapes) != 1 or len(shapes[0]) != 1 or len(ports) != 1 or feed.targets[0].dtype.kind not in "iu":
+        return len(feed), None, None, None
+    forward = backends.load("jax", "apply").forward(graph)
+    ((label, _),) = graph.outputs
+    count = max(2, shapes[0][0])
+    order = np.array(places(model, run.data.classes, count) if run.data.classes else range(count))
+    hits, size = np.zeros(3), 0
+    most = min(_BATCH, len(feed))
+    for item in _batches(feed, most):
+        named = {node.name: array for node, array in zip(graph.inputs, _padded(item.inputs, most), strict=True)}
+        outputs, _ = forward(run.weights, named, key=None, train=False, precision="f32", logits=False)
+        real = _decided(np.asarray(outputs[label])[: len(item.valid)])
+        file = _decided(model.runner(_file_inputs(model, item.inputs))[ports[0].name])
+        truth = item.targets[0]
+        hits += [(real == truth).sum(), (file == order[truth]).sum(), (file == order[real]).sum()]
+        size += len(truth)
+    if not size:
+        raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
+    float_top1, file_top1, agreeing = (float(each) for each in hits / size)
+    return size, float_top1, file_top1, agreeing
+
+
+def _decided(values: NDArray[Any]) -> NDArray[np.int64]:
+    """The likeliest class of each; a single sigmoid decides between two."""
+    flat = values.reshape(len(values), -1)
+    return (flat[:, 0] > 0.5).astype(np.int64) if flat.shape[1] == 1 else flat.argmax(axis=1)
