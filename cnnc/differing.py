@@ -37,7 +37,7 @@ LAYER_SAMPLES: Final = 64
 _HELD: Final = 1 << 26
 """Values of all layers that are held at once."""
 _BATCH: Final = 64
-_GAIN: Final = 10.0
+_GAIN: Final = 6.0
 """dB: a layer that comes nearer by more than this when each channel may have a factor has been equalised."""
 
 

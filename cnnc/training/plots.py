@@ -136,31 +136,31 @@ def draw_batch(path: Path, pictures: NDArray[Any], labels: Sequence[str], *, mos
 
 
 def draw_difference(path: Path, model: str, layers: Sequence[Layer]) -> None:
-    """Every layer's SQNR and use of its range, in the network's order, top to bottom; the worst three in red."""
+    """Every layer's SQNR, codes in use and values clipped, in the network's order from the top; the worst three red."""
     count = len(layers)
     longest = max((len(layer.name) for layer in layers), default=0)
     named = count <= _LAYERS_NAMED
-    height = 1.4 + (0.19 * count if named else 0.19 * _LAYERS_NAMED)
-    figure = Figure(figsize=(8 + 0.07 * longest, height), layout="constrained", facecolor="white")
-    ratio, use = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
-    places = range(count)
-    levels = [float("nan") if layer.sqnr is None else layer.sqnr for layer in layers]
-    worst = sorted(places, key=lambda i: levels[i] if levels[i] == levels[i] else float("inf"))[:3]
-    colours = [_VAL if i in worst else _TRAIN for i in places]
-    ratio.barh(places, levels, color=colours, height=0.72)
-    _finish(ratio, "signal to quantisation noise")
-    ratio.set_xlabel("dB", color=_INK)
-    use.barh(places, [100 * (layer.used or 0) for layer in layers], color=_TRAIN, height=0.72, label="used")
-    clipped = [100 * (layer.clipped or 0) for layer in layers]
-    if any(share >= 0.01 for share in clipped):
-        use.barh(places, clipped, color=_VAL, height=0.36, label="values clipped")
-        use.legend(frameon=False, loc="lower right")
-    _finish(use, "codes in use")
-    use.set_xlabel("%", color=_INK)
-    use.set_xlim(0, 100)
-    ratio.set_yticks(list(places) if named else [], [layer.name for layer in layers] if named else [], fontsize=8)
-    ratio.set_ylim(count - 0.4, -0.6)
-    for text in ratio.get_yticklabels():
+    height = 1.4 + 0.19 * min(count, _LAYERS_NAMED)
+    figure = Figure(figsize=(9 + 0.07 * longest, height), layout="constrained", facecolor="white")
+    figures = {
+        "signal to quantisation noise, dB": [layer.sqnr for layer in layers],
+        "codes in use, %": [layer.used and 100 * layer.used for layer in layers],
+        "values clipped, %": [layer.clipped and 100 * layer.clipped for layer in layers],
+    }
+    levels = [float("inf") if layer.sqnr is None else layer.sqnr for layer in layers]
+    worst = sorted(range(count), key=levels.__getitem__)[:3]
+    colours = [_VAL if i in worst else _TRAIN for i in range(count)]
+    panels = figure.subplots(1, 3, sharey=True, width_ratios=[3, 1.6, 1.6])
+    for panel, (title, values) in zip(panels, figures.items(), strict=True):
+        panel.barh(range(count), [value or 0.0 for value in values], color=colours, height=0.72)
+        _finish(panel, title)
+        panel.set_xlabel("")
+        panel.set_xlim(left=0 if min((value or 0.0 for value in values), default=0.0) >= 0 else None)
+    panels[1].set_xlim(0, 100)
+    panels[2].set_xlim(right=max(1.0, panels[2].get_xlim()[1]))
+    panels[0].set_yticks(range(count) if named else [], [layer.name for layer in layers] if named else [], fontsize=8)
+    panels[0].set_ylim(count - 0.4, -0.6)
+    for text in panels[0].get_yticklabels():
         text.set_parse_math(False)
     figure.suptitle(model, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
     _save(figure, path)
