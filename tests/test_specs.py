@@ -35,6 +35,10 @@ PARAMETERS = {
     "efficientnet_b6": 43_040_704,
     "efficientnet_b7": 66_347_960,
     "mobilenet_v2": 3_504_872,
+    "densenet121": 7_978_856,
+    "densenet161": 28_681_000,
+    "densenet169": 14_149_480,
+    "densenet201": 20_013_928,
     "voxnet": 921_736,
 }
 """Trainable parameters, exactly, as the papers' reference implementations have them."""
@@ -54,6 +58,10 @@ MACS = {
     "efficientnet_b5": 10.27e9,
     "efficientnet_b6": 19.07e9,
     "efficientnet_b7": 37.75e9,
+    "densenet121": 2.83e9,  # torchvision's documentation
+    "densenet161": 7.73e9,
+    "densenet169": 3.36e9,
+    "densenet201": 4.29e9,
     "mobilenet_v2_w35": 59e6,  # the table beside the authors' code
     "mobilenet_v2_w50": 97e6,
     "mobilenet_v2_w75": 209e6,
@@ -86,7 +94,7 @@ def built(graphs: dict[str, Graph], name: str) -> Graph:
 
 def test_the_bundled_specs_are_those_promised() -> None:
     assert set(specs.names()) >= {
-        *("mlp", "mnist_cnn", "cifar_cnn", "vgg", "resnet", "efficientnet", "mobilenet_v2"),
+        *("mlp", "mnist_cnn", "cifar_cnn", "vgg", "resnet", "densenet", "efficientnet", "mobilenet_v2"),
         *("alphazero", "astronet", "voxnet"),
     }
 
@@ -270,6 +278,7 @@ KERAS = {
     "vgg19": ("VGG19", {}),
     **{f"mobilenet_v2_w{round(100 * a)}": ("MobileNetV2", {"alpha": a}) for a in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)},
     **{f"efficientnet_b{size}": (f"EfficientNetB{size}", {}) for size in range(8)},
+    **{f"densenet{size}": (f"DenseNet{size}", {}) for size in (121, 169, 201)},
 }
 
 

@@ -13,7 +13,7 @@ from cnnc.tflite.program import Program
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 over `count` test pictures of the float program, `exact`, and of the int8 one, `rounded`, both on LiteRT."""
+    """Top-1 over `count` test pictures: `exact` of the float program, `rounded` of the int8 one, both on LiteRT."""
 
     count: int
     exact: float
