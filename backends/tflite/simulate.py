@@ -21,10 +21,21 @@ Function = Callable[[Call], Any]
 
 QUANTIZED = ("INT8", "UINT8")
 _FUNCTIONS: Mapping[bool, Mapping[str, Function]] = {
-    False: simulate_move.FUNCTIONS | simulate_float.FUNCTIONS,
-    True: simulate_move.FUNCTIONS | simulate_int8.FUNCTIONS | simulate_table.FUNCTIONS,
+    False: {**simulate_move.FUNCTIONS, **simulate_float.FUNCTIONS},
+    True: {**simulate_move.FUNCTIONS, **simulate_int8.FUNCTIONS, **simulate_table.FUNCTIONS},
 }
 """By whether the output is quantised: one function for each operator."""
+
+KEEPS_SCALE = frozenset(
+    (
+        *("AVERAGE_POOL_2D", "CONCATENATION", "EXPAND_DIMS", "GATHER", "MAX_POOL_2D", "MAXIMUM", "MINIMUM", "PAD"),
+        *("PADV2", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPACE_TO_DEPTH", "SPLIT"),
+        *("SQUEEZE", "STRIDED_SLICE", "TRANSPOSE"),
+    )
+)
+"""Operators of stored values, of one scale and zero point on both sides: LiteRT refuses others, or changes what they
+mean.
+"""
 
 
 def supports(kind: str, *, quantized: bool) -> bool:
@@ -43,7 +54,7 @@ def simulate(program: Program, inputs: Mapping[str, Array], *, keep: bool = Fals
 
     Raises:
         CnnError: `backend`, of an operator that is not known in float32 or in int8; `tflite`, when an operator gives
-            another shape than its tensor has.
+            another shape than its tensor has, or moves values between different scales.
     """
     values: dict[str, Array] = {name: each.data for name, each in program.tensors.items() if each.data is not None}
     for name in program.inputs:
@@ -74,11 +85,21 @@ def _run(program: Program, operator: Operator, values: Mapping[str, Array]) -> l
     if function is None:
         kind = outputs[0].type.lower()
         raise CnnError.of("backend", f"the simulation has no operator `{operator.name}` in {kind}")
+    if quantized and operator.kind in KEEPS_SCALE:
+        _require_one_scale(program, operator)
     tensors = tuple(None if name == ABSENT else program[name] for name in operator.inputs)
     given = tuple(None if name == ABSENT else values[name] for name in operator.inputs)
     result = function(Call(operator, tensors, given, outputs))
     results = result if isinstance(result, list) else [result]
     return [_checked(operator, *each) for each in zip(outputs, results, strict=True)]
+
+
+def _require_one_scale(program: Program, operator: Operator) -> None:
+    names = [name for name in (*operator.inputs, *operator.outputs) if name and program[name].type in QUANTIZED]
+    for name in names[1:]:
+        found, first = program[name].quantization, program[names[0]].quantization
+        if found is None or first is None or (found.scale, found.zero_point) != (first.scale, first.zero_point):
+            raise CnnError.of("tflite", f"`{names[0]}` and `{name}` of {operator.name} have different scales")
 
 
 def _checked(operator: Operator, tensor: Tensor, value: Array) -> Array:

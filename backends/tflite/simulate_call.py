@@ -32,6 +32,11 @@ class Call:
         assert value is not None, (self.operator, index)
         return value
 
+    @property
+    def all(self) -> list[Array]:
+        """The values of all inputs, which must be there."""
+        return [self[i] for i in range(len(self))]
+
     def __len__(self) -> int:
         return len(self.values)
 

@@ -25,20 +25,21 @@ def fixed_point(real: float) -> tuple[int, int]:
 
 
 def rescaled(x: Array, real: float) -> Whole:
-    """x * real, rounded twice: to the nearest of 2**-31 parts, and halves of the result away from zero."""
+    """`x * real`, rounded twice: to the nearest of 2**-31 parts, and halves of the result away from zero."""
     mantissa, exponent = fixed_point(real)
     return divided(high_product(x.astype(np.int64) << max(exponent, 0), mantissa, 31), max(-exponent, 0))
 
 
 def high_product(x: Whole, y: Whole | int, bits: int) -> Whole:
-    """x * y / 2**bits, halves away from zero."""
+    """`x * y / 2**bits`, halves away from zero."""
     product = x * y
     nudge = np.where(product >= 0, 1 << (bits - 1), 1 - (1 << (bits - 1)))
     total: Whole = product + nudge
-    return np.sign(total) * (np.abs(total) >> bits)
+    quotient: Whole = np.sign(total) * (np.abs(total) >> bits)
+    return quotient
 
 
 def divided(x: Whole, exponent: int) -> Whole:
-    """x / 2**exponent, halves away from zero."""
+    """`x / 2**exponent`, halves away from zero."""
     mask = (1 << exponent) - 1
     return (x >> exponent) + ((x & mask) > (mask >> 1) + (x < 0))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from cnnc.backends.tflite.simulate_call import Array, Call
 from cnnc.backends.tflite.simulate_window import (
+    Geometry,
     convolve,
     convolve_channels,
     convolve_transposed,
@@ -60,23 +62,22 @@ def _binary(function: Callable[[Array, Array], Array]) -> Callable[[Call], Array
 def _average_pool(call: Call) -> Array:
     # The padding does not count.
     shape = pool_geometry(call)
-    total: Array = sum(values for _, values in taps(call[0], shape))  # type: ignore[assignment]  # of arrays
-    return (total / tap_counts(call[0], shape)).clip(*call.limits)
+    mean: Array = total_of_taps(call[0], shape) / tap_counts(call[0], shape)
+    return mean.clip(*call.limits)
 
 
-def tap_counts(x: Array, shape: Any) -> Array:
+def total_of_taps(x: Array, shape: Geometry) -> Array:
+    """The sum of the values under a pool: `(batch, *output, channels)`."""
+    return reduce(np.add, (values for _, values in taps(x, shape)))
+
+
+def tap_counts(x: Array, shape: Geometry) -> Array:
     """How many taps of a pool meet the input rather than padding: `(1, *output, 1)`."""
-    ones = np.ones((1, *x.shape[1:-1], 1), x.dtype)
-    counts: Array = sum(values for _, values in taps(ones, shape))  # type: ignore[assignment]  # of arrays
-    return counts
+    return total_of_taps(np.ones((1, *x.shape[1:-1], 1), x.dtype), shape)
 
 
-def _mean(call: Call) -> Array:
-    return call[0].mean(call.axes(1), keepdims=bool(call.option("keep_dims")))
-
-
-def _sum(call: Call) -> Array:
-    return call[0].sum(call.axes(1), keepdims=bool(call.option("keep_dims")))
+def _reduction(function: Callable[..., Any]) -> Callable[[Call], Array]:
+    return lambda call: np.asarray(function(call[0], axis=call.axes(1), keepdims=bool(call.option("keep_dims"))))
 
 
 def _resize_bilinear(call: Call) -> Array:
@@ -102,16 +103,18 @@ def bilinear(call: Call, before: int, after: int) -> tuple[Array, Array, Array]:
 
 
 def _softmax(call: Call) -> Array:
-    powers = np.exp((call[0] - call[0].max(-1, keepdims=True)) * np.float32(call.option("beta", 0.0)))
-    return powers / powers.sum(-1, keepdims=True)
+    powers: Array = np.exp((call[0] - call[0].max(-1, keepdims=True)) * np.float32(call.option("beta", 0.0)))
+    shares: Array = powers / powers.sum(-1, keepdims=True)
+    return shares
 
 
 def _local_response(call: Call) -> Array:
     x, radius = call[0], int(call.option("radius"))
     squares = np.pad(x * x, ((0, 0),) * (x.ndim - 1) + ((radius, radius),))
-    total: Array = sum(squares[..., i : i + x.shape[-1]] for i in range(2 * radius + 1))
+    total: Array = reduce(np.add, (squares[..., i : i + x.shape[-1]] for i in range(2 * radius + 1)))
     alpha, beta, bias = (np.float32(call.option(name, 0.0)) for name in ("alpha", "beta", "bias"))
-    return x / (bias + alpha * total) ** beta
+    result: Array = x / (bias + alpha * total) ** beta
+    return result
 
 
 def _batch_matmul(call: Call) -> Array:
@@ -140,11 +143,13 @@ def _dequantize(call: Call) -> Array:
 
 def sigmoid(x: Array) -> Array:
     # 1 / (1 + exp(-x)) overflows for large negative x; this is the same function.
-    return (1 + np.tanh(x / 2)) / 2
+    result: Array = (1 + np.tanh(x / 2)) / 2
+    return result
 
 
 def hard_swish(x: Array) -> Array:
-    return x * np.clip(x + 3, 0, 6) / 6
+    result: Array = x * np.clip(x + 3, 0, 6) / 6
+    return result
 
 
 def elu(x: Array) -> Array:
@@ -169,8 +174,8 @@ FUNCTIONS: Mapping[str, Callable[[Call], Any]] = {
     "DIV": _binary(np.divide),
     "SQUARED_DIFFERENCE": _binary(lambda x, y: (x - y) ** 2),
     "AVERAGE_POOL_2D": _average_pool,
-    "MEAN": _mean,
-    "SUM": _sum,
+    "MEAN": _reduction(np.mean),
+    "SUM": _reduction(np.sum),
     "RESIZE_BILINEAR": _resize_bilinear,
     "SOFTMAX": _softmax,
     "LOCAL_RESPONSE_NORMALIZATION": _local_response,

@@ -1,12 +1,13 @@
 """The meaning of quantised operators that weigh or add values; accumulation is exact.
 
-XNNPACK scales most sums in float32 and rounds halves to even; sums of two tensors it scales by whole numbers of 21 bits.
+XNNPACK scales most sums in float32 and rounds halves to even; two tensors that are added, by whole numbers of 21 bits.
 Source: src/reference and src/microparams-init.c of XNNPACK; what LiteRT's own kernels do is named where it counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,13 @@ from numpy.typing import NDArray
 
 from cnnc.backends.tflite.simulate_call import Array, Call
 from cnnc.backends.tflite.simulate_fixed import rescaled
-from cnnc.backends.tflite.simulate_float import bilinear, multiplied, tap_counts
+from cnnc.backends.tflite.simulate_float import bilinear, multiplied, tap_counts, total_of_taps
 from cnnc.backends.tflite.simulate_window import (
     convolve,
     convolve_channels,
     convolve_transposed,
     geometry,
     pool_geometry,
-    taps,
 )
 
 
@@ -61,9 +61,10 @@ def _weighed(call: Call, total: Array, data: int) -> Array:
     return call.stored(_scaled(total, call.scale(data) * call.scales(1) / call.output_scale))
 
 
-def _scaled(total: Array, factor: Any) -> Array:
+def _scaled(total: Array, factor: np.float32 | NDArray[np.float32]) -> Array:
     """Whole numbers times a float32 factor, halves to even."""
-    return np.rint(total.astype(np.float32) * np.float32(factor))
+    scaled: Array = np.rint(total.astype(np.float32) * factor)
+    return scaled
 
 
 def _sum_of_two(sign: int) -> Callable[[Call], Array]:
@@ -91,33 +92,40 @@ def _squared_difference(call: Call) -> Array:
 
 def _batch_matmul(call: Call) -> Array:
     total = multiplied(call, call.centred(0).astype(np.float64), call.centred(1).astype(np.float64))
+    if call.tensor(1).data is not None:
+        return call.stored(_scaled(total, call.scale(0) * call.scale(1) / call.output_scale))
+    # XNNPACK takes constant weights only.
     return call.stored(rescaled(total, float(call.scale(0)) * float(call.scale(1)) / float(call.output_scale)))
 
 
 def _average_pool(call: Call) -> Array:
     # LiteRT's kernel: of stored values, so scales must be equal; halves away from zero.
     shape = pool_geometry(call)
-    total: Array = sum(values for _, values in taps(call[0].astype(np.int32), shape))  # type: ignore[assignment]
-    counts = tap_counts(call[0].astype(np.int32), shape)
+    x = call[0].astype(np.int32)
+    total, counts = total_of_taps(x, shape), tap_counts(x, shape)
     mean = np.sign(total) * ((np.abs(total) + counts // 2) // counts)
     return call.stored(mean - call.output_zero_point)
 
 
 def _mean(call: Call) -> Array:
-    axes = call.axes(1)
-    count = np.prod([call[0].shape[axis] for axis in axes], dtype=np.float32)
-    return _reduced(call, call.scale(0) / call.output_scale / count)
+    return _reduced(call, np.float32(_count(call)))
 
 
 def _sum(call: Call) -> Array:
-    return _reduced(call, call.scale(0) / call.output_scale)
+    return _reduced(call, np.float32(1))
 
 
-def _reduced(call: Call, factor: np.float32) -> Array:
-    # The zero point comes before the rounding here, which matters to halves.
-    total = call.centred(0).sum(call.axes(1), dtype=np.int64, keepdims=bool(call.option("keep_dims")))
+def _reduced(call: Call, divisor: np.float32) -> Array:
+    # XNNPACK puts both zero points into one float32 offset, before it rounds.
+    factor = call.scale(0) / call.output_scale / divisor
     zero = np.float32(call.output_zero_point)
-    return call.stored(np.rint(total.astype(np.float32) * factor + zero) - zero)
+    offset = zero - np.float32(call.zero_point(0) * _count(call)) * factor
+    total = call[0].sum(call.axes(1), dtype=np.int64, keepdims=bool(call.option("keep_dims")))
+    return call.stored(np.rint(total.astype(np.float32) * factor + offset) - zero)
+
+
+def _count(call: Call) -> int:
+    return prod(call[0].shape[axis] for axis in call.axes(1))
 
 
 def _resize_bilinear(call: Call) -> Array:

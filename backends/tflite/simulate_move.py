@@ -66,18 +66,6 @@ def _split(call: Call) -> list[Array]:
     return list(np.split(call[1], int(call.option("splits")), axis))
 
 
-def _concatenate(call: Call) -> Array:
-    scales = {(each.scale, each.zero_point) for each in _quantizations(call)}
-    if len(scales) > 1:
-        raise CnnError.of("tflite", f"a CONCATENATION to `{call.outputs[0].name}` is of tensors of different scales")
-    return np.concatenate([call[i] for i in range(len(call))], int(call.option("axis")))
-
-
-def _quantizations(call: Call) -> list[Any]:
-    tensors = (*(call.tensor(i) for i in range(len(call))), *call.outputs)
-    return [each.quantization for each in tensors if each.quantization is not None]
-
-
 def _space_to_depth(call: Call) -> Array:
     block = int(call.option("block"))
     n, height, width, channels = call[0].shape
@@ -92,7 +80,9 @@ def _max_pool(call: Call) -> Array:
     for _, values in taps(x, pool_geometry(call), lowest):
         found = values if found is None else np.maximum(found, values)
     assert found is not None, call.operator
-    return call.stored(found.astype(np.int32) - call.output_zero_point) if x.dtype.kind != "f" else found.clip(*call.limits)
+    if x.dtype.kind == "f":
+        return found.clip(*call.limits)
+    return call.stored(found.astype(np.int32) - call.output_zero_point)
 
 
 def _resize_nearest(call: Call) -> Array:
@@ -105,9 +95,10 @@ def _resize_nearest(call: Call) -> Array:
 def _nearest(call: Call, before: int, after: int) -> Array:
     corners = bool(call.option("align_corners")) and after > 1
     ratio = np.float32(before - 1) / np.float32(after - 1) if corners else np.float32(before) / np.float32(after)
-    place = (np.arange(after, dtype=np.float32) + np.float32(0.5 * bool(call.option("half_pixel_centers")))) * ratio
-    # Halves go up: no place is negative.
-    return np.clip(np.floor(place + np.float32(0.5) if corners else place), 0, before - 1).astype(np.int64)
+    middle = np.float32(0.5 if call.option("half_pixel_centers") else 0)
+    place = (np.arange(after, dtype=np.float32) + middle) * ratio
+    nearest: Array = np.floor(place + np.float32(0.5) if corners else place).astype(np.int64)
+    return nearest.clip(0, before - 1)
 
 
 FUNCTIONS: Mapping[str, Callable[[Call], Any]] = {
@@ -119,7 +110,7 @@ FUNCTIONS: Mapping[str, Callable[[Call], Any]] = {
     "SLICE": _slice,
     "STRIDED_SLICE": _strided_slice,
     "SPLIT": _split,
-    "CONCATENATION": _concatenate,
+    "CONCATENATION": lambda call: np.concatenate(call.all, int(call.option("axis"))),
     "TRANSPOSE": lambda call: call[0].transpose(call.axes(1)),
     "GATHER": lambda call: np.take(call[0], call[1], int(call.option("axis"))),
     "SPACE_TO_DEPTH": _space_to_depth,

@@ -18,16 +18,25 @@ def _quantize(call: Call) -> Array:
     x = call[0]
     if x.dtype.kind == "f":
         return call.stored(np.rint(x * (np.float32(1) / call.output_scale)))
-    if call.tensor(0).type == call.outputs[0].type:
-        return call.stored(_times(call.centred(0), call.scale(0) / call.output_scale))
-    # XNNPACK leaves int8 to uint8 and back to LiteRT.
+    factor = call.scale(0) / call.output_scale
+    if call.tensor(0).type == call.outputs[0].type and _is_taken(factor):
+        return call.stored(_times(call.centred(0), factor))
+    # Another type, too, XNNPACK leaves to LiteRT.
     return call.stored(rescaled(call.centred(0), float(call.scale(0)) / float(call.output_scale)))
 
 
 def _leaky_relu(call: Call) -> Array:
-    x, positive = call.centred(0), call.scale(0) / call.output_scale
-    negative = positive * np.float32(call.option("alpha", 0.0))
-    return call.stored(np.where(x > 0, _times(x, positive), _times(x, negative)))
+    x, alpha = call.centred(0), np.float32(call.option("alpha", 0.0))
+    positive = call.scale(0) / call.output_scale
+    if _is_taken(positive) and _is_taken(abs(positive * alpha)):
+        return call.stored(np.where(x > 0, _times(x, positive), _times(x, positive * alpha)))
+    negative = call.scale(0) * alpha / call.output_scale
+    return call.stored(np.where(x > 0, rescaled(x, float(positive)), rescaled(x, float(negative))))
+
+
+def _is_taken(factor: np.float32) -> bool:
+    """Whether XNNPACK takes a product by a factor, and does not leave it to LiteRT."""
+    return bool(2**-8 <= factor <= 2**7)
 
 
 def _times(x: Array, factor: np.float32) -> Array:

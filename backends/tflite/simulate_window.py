@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -60,8 +61,7 @@ def convolve(x: Array, kernel: Array, shape: Geometry) -> Array:
         kernel: weights `(*kernel, channels, filters)`.
         shape: where the kernel moves.
     """
-    channels, filters = kernel.shape[-2:]
-    groups = x.shape[-1] // channels
+    groups = x.shape[-1] // kernel.shape[-2]
     parts = zip(np.split(x, groups, -1), np.split(kernel, groups, -1), strict=True)
     results = [np.stack([_convolve(each[None], weights, shape) for each in part]) for part, weights in parts]
     return results[0] if groups == 1 else np.concatenate(results, -1)
@@ -77,7 +77,8 @@ def _convolve(x: Array, kernel: Array, shape: Geometry) -> Array:
         return (only.reshape(-1, channels) @ matrix).reshape(*output, filters)
     patches = np.empty((*output, *shape.kernel, channels), x.dtype)
     for tap, values in taps(x, shape):
-        patches[(*(slice(None),) * len(output), *tap)] = values[0]
+        place: tuple[Any, ...] = (..., *tap, slice(None))
+        patches[place] = values[0]
     return (patches.reshape(-1, len(matrix)) @ matrix).reshape(*output, filters)
 
 
