@@ -280,6 +280,11 @@ _UNKNOWN: Final = Rounded(np.zeros(0, np.int8), np.zeros(0, np.float32))
 def _round(operator: Operator, weights: Array, found: Quantization) -> Rounded:
     """Weights by their scales, symmetric about zero, in float32: a step's half either way is as good."""
     axis = _KERNEL_AXES[operator.kind]
+    depthwise = operator.kind == "DEPTHWISE_CONV_2D"
+    if not weights.any():
+        outputs = weights.shape[-1] if depthwise else len(weights)
+        error = np.zeros(outputs if depthwise else (outputs, weights.shape[-1]), np.float32)
+        return Rounded(np.zeros(weights.shape, np.int8), error)
     shape = [1] * weights.ndim
     if axis is not None:
         shape[axis] = -1
@@ -289,7 +294,7 @@ def _round(operator: Operator, weights: Array, found: Quantization) -> Rounded:
     codes = whole.astype(np.int8)
     whole *= scale
     whole -= weights
-    if operator.kind == "DEPTHWISE_CONV_2D":
+    if depthwise:
         return Rounded(codes, whole.sum((0, 1, 2)))
     return Rounded(codes, whole.reshape(len(whole), -1, whole.shape[-1]).sum(1))
 

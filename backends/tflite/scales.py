@@ -92,7 +92,8 @@ def weight_scales(kernel: Array, bias: Array | None, read: float, written: float
         axis: the axis of output channels; None for one scale in all.
     """
     rest = tuple(i for i in range(kernel.ndim) if i != axis)
-    largest = np.abs(kernel).max(rest if axis is not None else None).astype(np.float64).reshape(-1)
+    over = rest if axis is not None else None
+    largest = np.maximum(kernel.max(over), -kernel.min(over)).astype(np.float64).reshape(-1)
     scale = largest / NARROW
     if bias is not None:
         needed = np.abs(bias).astype(np.float64) / (read * _MOST_BIAS)

@@ -1,0 +1,27 @@
+"""The int8 program of a graph without its weights: right in operators, types and shapes, which is what devices ask.
+
+Weights are zeros and ranges made up, so no value of it means anything; what a checker asks does not depend on them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnc.backends.tflite.lower import lower
+from cnnc.backends.tflite.quantize import Io, quantize
+from cnnc.backends.tflite.site import Flavour
+from cnnc.ir import Graph
+from cnnc.passes.model import Model
+from cnnc.passes.run import INFERENCE_INT8, run
+from cnnc.tflite.program import Program
+
+
+def outline(graph: Graph, flavour: Flavour = "edgetpu", io: Io = "uint8") -> Program:
+    """The program that `compile_int8` would make, but for its numbers."""
+    weights = {
+        node.name: {short: np.zeros(weight.shape, np.float32) for short, weight in own.items()}
+        for node in graph
+        if (own := graph.weights(node))
+    }
+    lowered = lower(run(Model(graph, weights), INFERENCE_INT8), flavour, absorb=True)
+    return quantize(lowered, dict.fromkeys(lowered.program.tensors, (-1.0, 1.0)), io=io)
