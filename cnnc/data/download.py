@@ -11,9 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pooch
-import requests
+from types import ModuleType
 
 from cnnc.diagnostics import CnnError
 
@@ -33,7 +31,7 @@ def cache_folder() -> Path:
     """Where downloads are kept."""
     if folder := os.environ.get("CNNC_DATA"):
         return Path(folder).expanduser()
-    return Path(pooch.os_cache("cnnc"))
+    return Path(_pooch().os_cache("cnnc"))
 
 
 def fetch(dataset: str, files: Sequence[Remote], report: Report) -> list[Path]:
@@ -42,7 +40,24 @@ def fetch(dataset: str, files: Sequence[Remote], report: Report) -> list[Path]:
     return [folder / file.name if (folder / file.name).is_file() else _download(file, folder, report) for file in files]
 
 
+def _pooch() -> ModuleType:
+    """Imported when something is fetched: data in a folder needs it not."""
+    try:
+        import pooch
+    except ModuleNotFoundError as error:
+        raise CnnError.of(
+            "install",
+            f"a data set by name needs the package `{error.name}`, which is not installed",
+            help='pip install "cnnc[train]", or pass the files\' folder as `--data-dir`',
+        ) from error
+    module: ModuleType = pooch
+    return module
+
+
 def _download(file: Remote, folder: Path, report: Report) -> Path:
+    pooch = _pooch()
+    import requests
+
     report(f"downloading {file.url} to {folder}")
     # It says on its own what `report` has said already.
     pooch.get_logger().setLevel(logging.WARNING)
