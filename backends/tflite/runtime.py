@@ -280,7 +280,7 @@ def _told(what: str, happened: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).partition("See instructions")[0].split()) or type(error).__name__
         raise CnnError.of("tflite", f"`{what}` {happened}: {reason[:1].lower()}{reason[1:]}") from error
 
 

@@ -12,6 +12,7 @@ from cnnc.cli.extras import extra
 from cnnc.cli.model_options import say, threads_of
 from cnnc.cli.options import format_option
 from cnnc.cli.train import data_options
+from cnnc.diagnostics import CnnError
 
 if TYPE_CHECKING:
     from cnnc.differing import Difference, Layer
@@ -53,6 +54,8 @@ def diff(
         from cnnc.differing import diff as compare
         from cnnc.training.record import open_run
 
+    if out is not None and not out.parent.is_dir():
+        raise CnnError.of("run", f"cannot write `{out}`: there is no folder `{out.parent}`")
     found = compare(
         open_run(run, "last" if last else "best"),
         model,
