@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -37,8 +37,16 @@ class Calibration:
         return {name: seen.peak for name, seen in self.statistics.items() if len(seen.peak)}
 
 
-def calibrate(program: Program, samples: Sequence[Sample], watch: Sequence[str] = ()) -> Calibration:
+def calibrate(
+    program: Program, samples: Sequence[Sample], watch: Sequence[str] = (), also: Collection[str] = ()
+) -> Calibration:
     """Run a float program over samples.
+
+    Args:
+        program: the float program.
+        samples: what to run it on.
+        watch: tensors whose values are kept for every sample.
+        also: tensors to look at although an operator only moves values into them, which have their source's range.
 
     Raises:
         CnnError: `calibration`, when there are no samples, or a tensor is not finite on one.
@@ -52,7 +60,7 @@ def calibrate(program: Program, samples: Sequence[Sample], watch: Sequence[str] 
         for tensor in program.activations()
         if tensor.type == "FLOAT32"
         and tensor.name not in program.inputs
-        and (tensor.name not in moved or tensor.name in met or tensor.name in watch)
+        and (tensor.name not in moved or tensor.name in met or tensor.name in watch or tensor.name in also)
     ]
     gatherers = {name: Gatherer() for name in (*wanted, *_float_inputs(program))}
     watched: list[dict[str, Array]] = []

@@ -90,7 +90,7 @@ def compile_int8(
         CnnError: `calibration`, when samples are missing or the network is not finite on one.
     """
     model = run(model, INFERENCE_INT8, trace=trace)
-    search = _Search(model, samples, flavour)
+    search = _Search(model, samples, flavour, settings.io)
     found = search.best(settings)
     chosen = found[0]
     state = search.state(equalized=chosen.equalized)
@@ -109,12 +109,14 @@ class _State:
 
 
 class _Search:
-    def __init__(self, model: Model, samples: Sequence[Sample], flavour: Flavour) -> None:
+    def __init__(self, model: Model, samples: Sequence[Sample], flavour: Flavour, io: Io) -> None:
         self.model = model
         self.raw = samples
         self.samples = [{name: _as_float(array) for name, array in sample.items()} for sample in samples]
         self.pixels = _pixel_inputs(samples)
         self.flavour = flavour
+        # A float input takes pixels: only bytes can be read through another scale.
+        self.absorb = bool(self.pixels) and io != "float32"
         self.states: dict[bool, _State] = {}
 
     def state(self, *, equalized: bool) -> _State:
@@ -125,9 +127,9 @@ class _Search:
                 model = equalize(model, {name: peaks[name] for name in peaks if name in model.graph.by_name})
             plain = lower(model, self.flavour)
             watch = decisive(plain.program)
-            calibration = calibrate(plain.program, self.samples, watch)
+            calibration = calibrate(plain.program, self.samples, watch, plain.float_only)
             self.states[equalized] = _State(
-                self._with_pixels(lower(model, self.flavour, absorb=bool(self.pixels))), calibration, {}
+                self._with_pixels(lower(model, self.flavour, absorb=self.absorb)), calibration, {}
             )
         return self.states[equalized]
 

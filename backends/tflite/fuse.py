@@ -11,7 +11,7 @@ from typing import Final
 
 from cnnc.tflite.program import ABSENT, Operator, Program
 
-_FUSED: Final = ("RELU", "RELU6")
+FUSED: Final = ("RELU", "RELU6")
 _HOSTS: Final = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL", "SUB", "CONV_3D")
 
 
@@ -24,7 +24,7 @@ def fuse_activations(program: Program) -> Program:
     """Activations as options of their producers."""
     operators: list[Operator | None] = [*program.operators]
     for i, operator in enumerate(program):
-        if operator.kind not in _FUSED:
+        if operator.kind not in FUSED:
             continue
         (read,) = operator.inputs
         at = program.producers.get(read)

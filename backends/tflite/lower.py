@@ -22,7 +22,7 @@ from cnnc.backends.tflite import (  # noqa: F401  # each registers its operators
     lower_shape,
 )
 from cnnc.backends.tflite.emit import Emitter
-from cnnc.backends.tflite.fuse import fuse
+from cnnc.backends.tflite.fuse import FUSED, fuse
 from cnnc.backends.tflite.site import Flavour, Site, device_shape, lower_op
 from cnnc.backends.tflite.versions import set_versions
 from cnnc.ir import Graph
@@ -101,6 +101,9 @@ def lower(model: Model, flavour: Flavour = "float", *, absorb: bool = False) -> 
             )
         outputs.append(plain)
     program = out.program(graph.name, inputs, outputs, [label for label, _ in graph.outputs])
+    for operator in program:  # an activation that follows an island is of it, fused or not
+        if operator.kind in FUSED and operator.inputs[0] in out.float_only:
+            out.float_only.update(operator.outputs)
     program = set_versions(fuse(program))
     return Lowered(program, frozenset(out.float_only & program.tensors.keys()), fixed)
 

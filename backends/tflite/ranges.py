@@ -59,7 +59,7 @@ METHODS: Final[Mapping[Method, Callable[[Statistics], Range]]] = {
 
 
 def _histogram(seen: Statistics) -> tuple[Array, Array]:
-    edges = np.linspace(seen.low, seen.high, BINS + 1)
+    edges = np.linspace(*seen.bounds, BINS + 1)
     return (edges[:-1] + edges[1:]) / 2, seen.counts.astype(np.float64)
 
 

@@ -16,10 +16,11 @@ _MOST_VALUES: Final = 1 << 15
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Of all samples: the smallest and largest value, how values lie between them, and each channel's mean and peak."""
+    """Of all samples: the smallest and largest value, the histogram within `bounds`, each channel's mean and peak."""
 
     low: float
     high: float
+    bounds: tuple[float, float]
     counts: NDArray[np.int64]
     mean: NDArray[np.float64]
     peak: NDArray[np.float64]
@@ -52,12 +53,15 @@ class Gatherer:
             self.peak = peak if self.peak is None else np.maximum(self.peak, peak)
 
     def statistics(self) -> Statistics:
-        bounds = (self.low, self.high) if self.high > self.low else (self.low, self.low + 1)
+        # Values that are all but equal leave no room for bins between them.
+        room = 1e-3 * max(abs(self.low), abs(self.high), 1.0)
+        bounds = (self.low, max(self.high, self.low + room))
         counts, _ = np.histogram(np.concatenate(self.samples), BINS, bounds)
         none = np.zeros(0)
         return Statistics(
             self.low,
             self.high,
+            bounds,
             counts,
             none if self.sum is None else self.sum / self.count,
             none if self.peak is None else self.peak.astype(np.float64),
