@@ -30,6 +30,15 @@ def rescaled(x: Array, real: float) -> Whole:
     return divided(high_product(x.astype(np.int64) << max(exponent, 0), mantissa, 31), max(-exponent, 0))
 
 
+def rescaled_in_lanes(x: Array, real: float) -> Whole:
+    """`x * real` as `rescaled`, but halves of the result up in all but the last values that fill no 16 lanes."""
+    mantissa, exponent = fixed_point(real)
+    high = high_product(x.astype(np.int64) << max(exponent, 0), mantissa, 31).reshape(-1)
+    shift, end = max(-exponent, 0), x.size - x.size % 16
+    lanes = (high[:end] + (1 << shift >> 1)) >> shift
+    return np.concatenate([lanes, divided(high[end:], shift)]).reshape(x.shape)
+
+
 def high_product(x: Whole, y: Whole | int, bits: int) -> Whole:
     """`x * y / 2**bits`, halves away from zero."""
     product = x * y

@@ -42,7 +42,7 @@ def _strided_slice(call: Call) -> Array:
     whole = _whole(call)
     for axis, (begin, end, stride) in enumerate(zip(*map(call.axes, (1, 2, 3)), strict=True)):
         if _bit(call, "shrink_axis_mask", axis):
-            index.append(begin)
+            index.append(0 if _bit(call, "begin_mask", axis) else begin)
         elif len(whole) > axis and whole[axis] and stride == 1:
             index.append(slice(None))
         else:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnc.backends.tflite import simulate_float
 from cnnc.backends.tflite.simulate_call import LIMITS, Array, Call
-from cnnc.backends.tflite.simulate_fixed import Whole, divided, fixed_point, high_product, rescaled
+from cnnc.backends.tflite.simulate_fixed import Whole, divided, fixed_point, high_product, rescaled, rescaled_in_lanes
 from cnnc.diagnostics import CnnError
 from cnnc.tflite.program import DTYPES
 
@@ -22,7 +22,7 @@ def _quantize(call: Call) -> Array:
     if call.tensor(0).type == call.outputs[0].type and _is_taken(factor):
         return call.stored(_times(call.centred(0), factor))
     # Another type, too, XNNPACK leaves to LiteRT.
-    return call.stored(rescaled(call.centred(0), float(call.scale(0)) / float(call.output_scale)))
+    return call.stored(rescaled_in_lanes(call.centred(0), float(call.scale(0)) / float(call.output_scale)))
 
 
 def _leaky_relu(call: Call) -> Array:
