@@ -1,13 +1,13 @@
 # `make demo` and `make test` do all set-up themselves: they need python 3.11 or later and a package index.
 
 VENV = .venv
-EXTRAS = train,test
+EXTRAS = train,tflite,test
 BIN = $(VENV)/bin
 
 .PHONY: help demo test test-slow lint format grammar clean
 
 help:
-	@echo "make demo       train and evaluate a small network on digits, in under a minute"
+	@echo "make demo       train a small network on digits and compile it for the Edge TPU, in about a minute"
 	@echo "make test       linter, type checker and the fast tests"
 	@echo "make test-slow  the long suites too: fuzzing, the built wheel, training"
 	@echo "make lint       linter and type checker only"

@@ -155,25 +155,28 @@ def _index(index: int) -> int | None:
 
 
 def locate(report: Report, graph: Graph) -> list[Diagnostic]:
-    """What keeps the graph's layers off the Edge TPU, at their places in the spec, once for each layer and reason.
+    """What keeps the graph's layers off the Edge TPU, at their places in the spec, once for each layer.
 
-    Operators that only come after a cut are not told: they are mended with it.
+    Of consequences nothing is said: of operators after a cut, and of conversions round layers that stay float.
     """
-    found: dict[tuple[str, str], Diagnostic] = {}
-    for refusal in report.refused:
-        verdict = report.operators[refusal.index] if refusal.index >= 0 else None
-        found.setdefault(
-            (verdict.origin if verdict else "", refusal.message),
-            _diagnostic(graph, verdict, refusal.message, refusal.remedy),
-        )
-    refused = {refusal.index for refusal in report.refused}
+    refused = {refusal.index: refusal for refusal in report.refused}
+    found: dict[str, Diagnostic] = {}
+    conversions: dict[str, Diagnostic] = {}
     for verdict in report.operators:
-        if verdict.mapped or verdict.reason in (None, facts.SUBGRAPH) or verdict.index in refused:
+        refusal = refused.get(verdict.index)
+        if refusal is not None:
+            told = _diagnostic(graph, verdict, refusal.message, _NO_INT8 if verdict.origin else refusal.remedy)
+        elif verdict.mapped or verdict.reason in (None, facts.SUBGRAPH):
             continue
-        found.setdefault(
-            (verdict.origin, str(verdict.reason)), _diagnostic(graph, verdict, str(verdict.reason), verdict.remedy)
-        )
-    return list(found.values())
+        else:
+            told = _diagnostic(graph, verdict, str(verdict.reason), verdict.remedy)
+        into = conversions if verdict.op in ("QUANTIZE", "DEQUANTIZE") else found
+        into.setdefault(verdict.origin or verdict.name, told)
+    whole = [_diagnostic(graph, None, each.message, each.remedy) for each in report.refused if each.index < 0]
+    return [*whole, *(found or conversions).values()]
+
+
+_NO_INT8 = "TFLite has no int8 form of it: put another layer in its place, or let the CPU run it"
 
 
 def _diagnostic(graph: Graph, verdict: Verdict | None, reason: str, remedy: str | None) -> Diagnostic:

@@ -14,6 +14,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
+    from cnnc.compiling.frameworks import Framework
     from cnnc.compiling.report import Compiled
     from cnnc.compiling.samples import Samples
     from cnnc.compiling.subject import Subject
@@ -28,7 +29,6 @@ _ENDINGS: Final[dict[Target, str]] = {
     "keras": ".keras",
     "savedmodel": "_savedmodel",
 }
-_ON_LITERT: Final = ("tflite", "tflite-int8", "edgetpu")
 _RANDOM_SEED: Final = 0
 
 
@@ -96,7 +96,7 @@ def compile(
     subject = _subject(what, overrides, weights, random_weights, last)
     place = out or _default_place(what, subject, target)
     _require_place(place)
-    if target not in _ON_LITERT:
+    if target in ("jax", "stablehlo", "keras", "savedmodel"):
         _compile_elsewhere(subject, target, place, format)
         return
     with extra("tflite", "compiling to TFLite"):
@@ -192,10 +192,12 @@ def _finish(
 
     words: dict[str, Any] = to_json(compiled, str(place))
     lines = in_words(compiled)
+    predicted = None
     if compiled.target == "edgetpu":
+        assert compiled.program is not None
         from cnnc.cli.edgetpu import predict_edgetpu, run_edgetpu_compiler
 
-        predicted = predict_edgetpu(compiled.data, str(place), subject.net.graph, allow_cpu=allow_cpu)
+        predicted = predict_edgetpu(compiled.data, compiled.program, str(place), subject.net.graph, allow_cpu=allow_cpu)
         lines.append("")
         lines.append(predicted.text)
         words["edgetpu"] = predicted.words
@@ -204,18 +206,18 @@ def _finish(
         for line in lines:
             click.echo(line)
         click.echo(f"\nwrote {place}, {len(compiled.data):,} bytes")
-    if compiled.target == "edgetpu":
-        outcome = run_edgetpu_compiler(predicted, place, compiler)
+    if predicted is not None:
+        outcome = run_edgetpu_compiler(predicted, compiled.data, place, compiler)
         words["compiler"] = outcome.words
         if format == "text":
-            click.echo(outcome.text)
+            click.echo(f"\n{outcome.text}")
     for note in compiled.notes:
         click.echo(f"note: {note}", err=True)
     if format == "json":
         click.echo(json.dumps(words, indent=2))
 
 
-def _compile_elsewhere(subject: Subject, target: Target, place: Path, format: str) -> None:
+def _compile_elsewhere(subject: Subject, target: Framework, place: Path, format: str) -> None:
     from cnnc.compiling.frameworks import write
 
     size = write(subject, target, place)

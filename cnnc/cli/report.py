@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -25,11 +26,12 @@ def report(error: CnnError, ctx: click.Context) -> None:
         click.echo("\n\n".join(map(_styled, error.diagnostics)), err=True)
 
 
-def to_json(diagnostics: Sequence[Diagnostic]) -> str:
-    """`{"ok": ..., "diagnostics": [...]}`; no diagnostics are good ones."""
+def to_json(diagnostics: Sequence[Diagnostic], more: Mapping[str, Any] | None = None) -> str:
+    """`{"ok": ..., "diagnostics": [...]}` and what there is `more`; no diagnostics are good ones."""
     import json
 
-    return json.dumps({"ok": not diagnostics, "diagnostics": [d.to_json() for d in diagnostics]}, indent=2)
+    words = {"ok": not diagnostics, "diagnostics": [d.to_json() for d in diagnostics], **(more or {})}
+    return json.dumps(words, indent=2)
 
 
 def _styled(diagnostic: Diagnostic) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final
 
 from cnnc import backends
 from cnnc.compiling.report import Compiled
@@ -16,18 +16,19 @@ from cnnc.tflite import metadata
 from cnnc.tflite.program import File, Program
 from cnnc.tflite.write import write_file
 
-Target = Literal["tflite", "tflite-int8", "edgetpu"]
+TARGETS: Final = ("tflite", "tflite-int8", "edgetpu")
 
 
-def compile_tflite(subject: Subject, target: Target, samples: Samples | None, settings: Any) -> Compiled:
+def compile_tflite(subject: Subject, target: str, samples: Samples | None, settings: Any) -> Compiled:
     """The file of a target.
 
     Args:
         subject: the network and its weights.
-        target: `tflite` is float32, the others int8.
+        target: one of `TARGETS`. `tflite` is float32, the others int8.
         samples: what int8 ranges are measured on.
         settings: the tflite backend's `Settings` for int8.
     """
+    assert target in TARGETS, target
     compiler = backends.load("tflite", "compile")
     changes: list[Change] = []
 

@@ -1,0 +1,100 @@
+"""What `cnnc check` and `cnnc compile` say of the Edge TPU: the prediction, and what Google's compiler makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cnnc.backends.edgetpu.check import Report, check, locate, to_json
+from cnnc.backends.edgetpu.render import render
+from cnnc.diagnostics import CnnError, Diagnostic
+from cnnc.ir import Graph
+from cnnc.tflite.program import File, Program
+from cnnc.tflite.read import open_file, read_file
+
+
+class Said(NamedTuple):
+    """What is to be shown, as text and as JSON."""
+
+    text: str
+    words: dict[str, Any]
+
+
+class Predicted(NamedTuple):
+    """A prediction, shown and as it is."""
+
+    text: str
+    words: dict[str, Any]
+    report: Report
+
+
+def check_file(path: Path, widest: int | None) -> tuple[Predicted, list[Diagnostic]]:
+    """The prediction for any TFLite file, and why the compiler would refuse it as a whole."""
+    report = check(open_file(path))
+    faults = [
+        Diagnostic("target", f"the Edge TPU's compiler would refuse `{path}`: {each.message}", help=each.remedy)
+        for each in report.refused
+    ]
+    return _shown(report, str(path), widest), faults
+
+
+def check_graph(graph: Graph, name: str, widest: int | None) -> tuple[Predicted, list[Diagnostic]]:
+    """The prediction for a spec's graph, before it has weights, and its layers that the Edge TPU cannot run."""
+    from cnnc.backends.tflite.outline import outline
+
+    report = check(File((outline(graph),)))
+    return _shown(report, name, widest), locate(report, graph)
+
+
+def predict_edgetpu(data: bytes, program: Program, name: str, graph: Graph, *, allow_cpu: bool) -> Predicted:
+    """The prediction for a file that was just made. Raises CnnError with what it cannot run, unless the CPU may."""
+    report = check(replace(read_file(data, name), programs=(program,)))
+    faults = locate(report, graph)
+    if faults and not allow_cpu:
+        hint = "--allow-cpu leaves such layers, and those after them, to the CPU"
+        raise CnnError([*faults[:-1], replace(faults[-1], notes=(*faults[-1].notes, hint))])
+    return _shown(report, name, None)
+
+
+def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, given: Path | None) -> Said:
+    """Google's compiler run on a file, the outcome beside the prediction; where it is missing, how to get it.
+
+    Raises:
+        CnnError: `compiler`, when it fails or takes too long. The int8 file is there all the same.
+    """
+    from cnnc.backends.edgetpu.compiler import (
+        compare,
+        find_compiler,
+        missing_message,
+        render_comparison,
+        run_compiler,
+    )
+    from cnnc.files import write_atomically
+
+    compiler = find_compiler(given)
+    if compiler is None:
+        return Said(missing_message(str(place)), {"found": False})
+    outcome = run_compiler(data, compiler)
+    compiled = place.with_name(f"{place.stem}_edgetpu.tflite")
+    write_atomically(compiled, outcome.model)
+    comparison = compare(predicted.report, outcome)
+    words = {
+        "found": True,
+        "output": str(compiled),
+        "bytes": len(outcome.model),
+        "version": outcome.log.version,
+        "cached_bytes": outcome.log.cached_bytes,
+        "streamed_bytes": outcome.log.streamed_bytes,
+        "subgraphs": outcome.log.subgraphs,
+        "as_predicted": comparison.agrees,
+        "operators": [
+            {"op": each.op, "predicted": each.predicted, "actual": each.actual} for each in comparison.pairings
+        ],
+    }
+    text = f"{render_comparison(comparison)}\nwrote {compiled}, {len(outcome.model):,} bytes"
+    return Said(text, words)
+
+
+def _shown(report: Report, name: str, widest: int | None) -> Predicted:
+    return Predicted(render(report, name, widest).rstrip("\n"), to_json(report), report)
