@@ -84,9 +84,9 @@ class _Walk:
 
     def emit(self, kind: str, layer: Any, read: list[str], shape: Any) -> str:
         if kind == "BatchNormalization":
-            channels = (int(shape[-1]),)
-            scaled = self.add("MUL", f"{layer.name}_scale", [*read, self.constant(layer.name, channels)], shape)
-            return self.add("ADD", layer.name, [scaled, self.constant(f"{layer.name}_add", channels)], shape)
+            each = (int(shape[-1]),)
+            scaled = self.add("MUL", f"{layer.name}_scale", [*read, self.constant(layer.name, each)], shape)
+            return self.add("ADD", layer.name, [scaled, self.constant(f"{layer.name}_add", each)], shape)
         if kind in ("Conv2D", "DepthwiseConv2D"):
             return self.convolution(kind, layer, read, shape)
         if kind == "Dense":
@@ -98,7 +98,7 @@ class _Walk:
             return self.add("PAD", layer.name, [*read, self.constant(layer.name, (4, 2), "INT32")], shape)
         if kind in ("MaxPooling2D", "AveragePooling2D"):
             height, width = layer.pool_size
-            options = {
+            options: dict[str, Any] = {
                 "filter_h": height,
                 "filter_w": width,
                 "stride_h": layer.strides[0],

@@ -126,7 +126,7 @@ def moves_batch(site: Site) -> bool:
 
 
 def overflows(site: Site) -> bool:
-    return sum(tensor.nbytes for tensor in site.activations) > 3 * 2**20
+    return sum(tensor.nbytes for tensor in site.activations) >= 3 * 2**20
 
 
 def has_format(site: Site) -> bool:

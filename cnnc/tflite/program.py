@@ -159,7 +159,7 @@ def print_program(program: Program) -> str:
     lines = [f"program {program.name}"]
     lines += [f"  input %{name} {_type(program[name])}" for name in program.inputs]
     for operator in program:
-        left = ", ".join(f"%{name} {_type(program[name])}" for name in operator.outputs)
+        left = ", ".join(f"%{name} {_type(program[name])}" for name in operator.outputs if name != ABSENT)
         right = ", ".join(_operand(program, name) for name in operator.inputs)
         options = ", ".join(f"{key}={_plain(value)}" for key, value in sorted(operator.options.items()))
         line = f"  {left} = {operator.name}@{operator.version}({right})"

@@ -1,0 +1,84 @@
+"""Models with what Google's compiler made of them, and the form of a report. The models are no part of this project."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnc.backends.edgetpu.check import Report, check, to_json
+from cnnc.backends.edgetpu.render import render
+from cnnc.tflite.read import open_file
+
+FOLDER = Path(__file__).parents[2] / "shared" / "edgetpu"
+PAIRS: list[dict[str, Any]] = json.loads((FOLDER / "pairs.json").read_text()) if FOLDER.is_dir() else []
+HEAVY = ("deeplab", "mobilenet", "posenet")
+"""The convolutional networks; the others are single layers, trackers and an LSTM."""
+
+pytestmark = pytest.mark.skipif(
+    not PAIRS, reason="the models and their compiled forms lie in ../shared, which is not here"
+)
+
+
+def name_of(pair: dict[str, Any]) -> str:
+    return Path(pair["model"]).name.removesuffix("_edgetpu.tflite")
+
+
+@cache
+def report_of(name: str) -> Report:
+    return check(open_file(FOLDER / "models" / f"{name}.tflite"))
+
+
+def left_on_cpu(report: Report) -> dict[str, int]:
+    """Operators as pairs.json counts them."""
+    custom = {"PosenetDecoderOp": "CUSTOM:PosenetDecoderOp"}
+    return dict(Counter(f"{custom.get(v.op, v.op)}@{v.version}" for v in report.operators if not v.mapped))
+
+
+def test_operators_left_on_the_cpu_are_predicted() -> None:
+    assert len(PAIRS) == 30
+    held = [left_on_cpu(report_of(name_of(pair))) == pair["cpu_ops"] for pair in PAIRS]
+    assert sum(held) == 30  # at least 27 are wanted
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=name_of)
+def test_compiled_models_are_not_refused(pair: dict[str, Any]) -> None:
+    assert report_of(name_of(pair)).compiles
+
+
+@pytest.mark.parametrize("pair", [p for p in PAIRS if name_of(p).startswith(HEAVY)], ids=name_of)
+def test_cached_bytes_of_convolutional_networks_are_near(pair: dict[str, Any]) -> None:
+    actual = pair["parameter_bytes"]["PARAMETER_CACHING"]
+    assert report_of(name_of(pair)).cached_bytes == pytest.approx(actual, rel=0.03)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=name_of)
+def test_streamed_bytes_are_near(pair: dict[str, Any]) -> None:
+    actual = pair["parameter_bytes"]["EXECUTION_ONLY"]
+    assert report_of(name_of(pair)).streamed_bytes == pytest.approx(actual, abs=600)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=name_of)
+def test_reports_can_be_told_to_tools_and_people(pair: dict[str, Any]) -> None:
+    report = report_of(name_of(pair))
+    told = json.loads(json.dumps(to_json(report)))
+    assert [each["index"] for each in told["operators"]] == list(range(len(report.operators)))
+    assert {"op", "version", "name", "mapped", "reason"} <= set(told["operators"][0])
+    assert all((each["reason"] is None) == each["mapped"] for each in told["operators"])
+    assert told["latency_low_ms"] < told["latency_ms"] < told["latency_high_ms"]
+    assert told["activation_bytes"] > 0
+    text = render(report, name_of(pair), widest=100)
+    assert "Mapped to Edge TPU" in text
+
+
+def test_the_cut_of_a_segmentation_network_is_told() -> None:
+    report = report_of("deeplabv3_mnv2_pascal_quant")
+    assert report.cut == 64
+    text = render(report)
+    assert "map 64 of 72 operators" in text
+    assert "the graph is cut at operator 64, RESIZE_BILINEAR" in text
+    assert "More than one subgraph is not supported" in text
