@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnc.backends.tflite.runtime import load_interpreter
 from cnnc.tflite.program import File, Program
 from cnnc.tflite.write import write_file
 
@@ -23,10 +24,7 @@ def execute(program: Program, threads: int | None = None) -> Iterator[Run]:
 
     The arrays that it gives share the interpreter's memory and are overwritten by the next call.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=write_file(File((program,))), num_threads=threads or os.cpu_count())
-    interpreter.allocate_tensors()
+    interpreter = load_interpreter(write_file(File((program,))), program.name, threads=threads or os.cpu_count())
     inputs = {
         name: detail["index"] for name, detail in zip(program.inputs, interpreter.get_input_details(), strict=True)
     }

@@ -147,11 +147,24 @@ def open_model(
             f"`{what}` is compiled for the Edge TPU, and the CPU cannot run it",
             help="pass `--delegate edgetpu` where there is one, or give the int8 file that it was compiled from",
         )
+    interpreter = load_interpreter(data, what, threads=threads, delegate=delegate, all_tensors=all_tensors)
+    return Runner(interpreter, program, what)
+
+
+def load_interpreter(
+    data: bytes,
+    what: str,
+    *,
+    threads: int | None = None,
+    delegate: Delegate | None = None,
+    all_tensors: bool = False,
+) -> Any:
+    """LiteRT's interpreter of a file's bytes, with its memory laid out. Arguments and errors as in `open_model`."""
     with _told(what, "is refused by LiteRT"), _quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of all_tensors it says that it takes memory
         interpreter = _interpreter(data, threads, delegate, all_tensors)
         interpreter.allocate_tensors()
-    return Runner(interpreter, program, what)
+    return interpreter
 
 
 def is_compiled(program: Program) -> bool:

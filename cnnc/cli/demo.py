@@ -82,6 +82,7 @@ def demo(out: Path | None) -> None:
     accuracy = compare(subject, compiled.float_program, compiled.program, "digits", folder=None)
     compiled = replace(compiled, accuracy=accuracy)
     place = trained.folder / "digits_int8.tflite"
+    assert compiled.program is not None
     predicted = predict_edgetpu(compiled.data, compiled.program, place.name, subject.net.graph, allow_cpu=False)
     write_atomically(place, compiled.data)
     for line in (*in_words(compiled), "", predicted.text):
