@@ -17,7 +17,6 @@ from cnnc import ops
 from cnnc.backends.jax.export import PLATFORMS, stablehlo
 from cnnc.diagnostics import CnnError
 from cnnc.net import Net
-from cnnc.overrides import Overrides
 from tests.networks import Builder, sequential
 
 ROOT = Path(__file__).parent.parent
@@ -73,8 +72,7 @@ def test_an_artifact_of_several_inputs_and_outputs_gives_what_the_backend_gives(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist_cnn", "resnet_cifar", "astronet", "voxnet", "efficientnet"])
 def test_an_artifact_of_a_spec_gives_what_the_backend_gives(name: str) -> None:
-    overrides = Overrides(resolution=1 / 7) if name == "efficientnet" else Overrides()
-    assert_reads_back(cnnc.load(name, overrides=overrides), 1)
+    assert_reads_back(cnnc.load(name, resolution=1 / 7 if name == "efficientnet" else None), 1)
 
 
 def test_the_text_is_stablehlo_with_the_weights_in_it() -> None:

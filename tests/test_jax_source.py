@@ -24,16 +24,17 @@ from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
 from cnnc.net import Net
 from cnnc.ops import Op
-from cnnc.overrides import Overrides
 from tests.networks import Builder, sequential
 from tests.spec_texts import Random, random_specs
 from tests.strategies import Case, cases, random_inputs, random_weights
 
 QUICK = {"xla_backend_optimization_level": 0}
 COMPUTED = [op for op in Op.__subclasses__() if op is not ops.Input]
+LARGE = ("densenet", "efficientnet", "mobilenet_v2", "resnet", "resnet18")
+"""Of 224x224 pixels and of any size."""
 SPECS = [*specs.names(), "resnet_cifar", "resnet18", "alphazero_small"]
 calm = settings(max_examples=3, suppress_health_check=list(HealthCheck))
-thorough = settings(max_examples=60, derandomize=False, suppress_health_check=list(HealthCheck))
+thorough = settings(max_examples=30, derandomize=False, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -129,9 +130,7 @@ def test_a_written_spec_gives_what_the_backend_gives(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 def test_every_written_spec_gives_what_the_backend_gives(name: str) -> None:
-    is_large = name in ("resnet", "efficientnet", "mobilenet_v2", "resnet18", "vgg")
-    overrides = Overrides(resolution=1 / 7) if is_large and name != "vgg" else Overrides()
-    assert_gives_what_the_backend_gives(cnnc.load(name, overrides=overrides))
+    assert_gives_what_the_backend_gives(cnnc.load(name, resolution=1 / 7 if name in LARGE else None))
 
 
 def assert_gives_what_the_backend_gives(net: Net) -> None:
