@@ -24,7 +24,9 @@ from cnnc.data.feed import Feed, prepare
 from cnnc.data.sources import Part, take
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
-from cnnc.ops import Input, format_shape
+from cnnc.ops import BatchNorm, Dropout, Flatten, Input, format_shape
+from cnnc.passes.equalize import HOMOGENEOUS
+from cnnc.passes.linear import Linear
 from cnnc.running import Model, open_tflite, places, stored
 from cnnc.tflite.program import Program, Tensor
 from cnnc.training.events import Report, ignore
@@ -39,6 +41,10 @@ _HELD: Final = 1 << 26
 _BATCH: Final = 64
 _GAIN: Final = 6.0
 """dB: a layer that comes nearer by more than this when each channel may have a factor has been equalised."""
+_CUT: Final = 0.01
+"""Unless so many of its values are cut off, which makes channels smaller too."""
+_PASSES: Final = HOMOGENEOUS | BatchNorm | Dropout | Flatten
+"""What a factor of a channel passes through, on its way to the weights that take it back."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,7 @@ class _Gathered:
         self.tensor = tensor
         channels = tensor.shape[-1] if tensor.shape else 1
         self.sums: dict[str, NDArray[np.float64]] = {key: np.zeros(channels) for key in ("rr", "qq", "rq", "ee")}
-        self.low, self.high, self.beyond, self.count = np.inf, -np.inf, 0, 0
+        self.low, self.high, self.beyond, self.cut, self.count = np.inf, -np.inf, 0, 0, 0
 
     def see(self, real: NDArray[Any], codes: NDArray[Any]) -> None:
         """The float network's values, and what the file stores for the same pictures."""
@@ -207,15 +213,17 @@ class _Gathered:
             limits = np.iinfo(codes.dtype)
             steps = r / scale + zero
             self.beyond += int(((steps < limits.min - 0.5) | (steps > limits.max + 0.5)).sum())
+            self.cut += int((codes == limits.max).sum())
             self.low, self.high = min(self.low, float(codes.min())), max(self.high, float(codes.max()))
 
-    def layer(self, kind: str, shape: tuple[int, ...]) -> Layer:
+    def layer(self, kind: str, shape: tuple[int, ...], *, equalizable: bool) -> Layer:
         rr, qq, rq, ee = (self.sums[key] for key in ("rr", "qq", "rq", "ee"))
         sqnr, cosine = _decibels(rr.sum(), ee.sum()), _cosine(rr.sum(), qq.sum(), rq.sum())
         factors = np.divide(rq, rr, out=np.zeros_like(rr), where=rr > 0)
         scaled = _decibels(float((factors**2 * rr).sum()), float((qq - factors * rq).sum()))
         # Rounding leaves a channel's size alone; a whole layer of other sizes is the equaliser's doing.
-        equalized = sqnr is not None and scaled is not None and scaled > sqnr + _GAIN and len(rr) > 1
+        nearer = sqnr is not None and scaled is not None and scaled > sqnr + _GAIN
+        equalized = equalizable and nearer and self.cut <= _CUT * self.count
         if equalized:
             sqnr, cosine = scaled, _cosine(float((factors**2 * rr).sum()), qq.sum(), float((factors * rq).sum()))
         eight = self.tensor.quantization is not None and self.tensor.type in ("INT8", "UINT8")
@@ -244,7 +252,20 @@ def _layers(run: Run, model: Model, matched: list[Tensor], feed: Feed) -> tuple[
         for name in names:
             gathered[name].see(real[name][: len(item.valid)], codes[name])
     kinds = {name: operator.name for operator in model.runner.program for name in operator.outputs}
-    return tuple(gathered[name].layer(kinds[name], graph[name].shape) for name in names)
+    return tuple(
+        gathered[name].layer(kinds[name], graph[name].shape, equalizable=_is_equalizable(graph, name)) for name in names
+    )
+
+
+def _is_equalizable(graph: Graph, name: str) -> bool:
+    """Whether a node's channels may have been given factors: all that reads it comes to weights, which take them."""
+    readers = graph.consumers[name]
+    if not readers or any(node == name for _, node in graph.outputs):
+        return False
+    return all(
+        isinstance(reader.op, Linear) or (isinstance(reader.op, _PASSES) and _is_equalizable(graph, reader.name))
+        for reader in readers
+    )
 
 
 def _padded(inputs: tuple[NDArray[Any], ...], size: int) -> tuple[NDArray[Any], ...]:
