@@ -16,8 +16,8 @@ from cnnc.tflite.read import open_file
 
 FOLDER = Path(__file__).parents[2] / "shared" / "edgetpu"
 PAIRS: list[dict[str, Any]] = json.loads((FOLDER / "pairs.json").read_text()) if FOLDER.is_dir() else []
-HEAVY = ("deeplab", "mobilenet", "posenet")
-"""The convolutional networks; the others are single layers, trackers and an LSTM."""
+UNEXPLAINED = ("keras_lstm", "looming")
+"""Recurrent, and two 3x3 convolutions of one channel to one: the rule for parameter bytes does not hold for them."""
 
 pytestmark = pytest.mark.skipif(
     not PAIRS, reason="the models and their compiled forms lie in ../shared, which is not here"
@@ -50,8 +50,8 @@ def test_compiled_models_are_not_refused(pair: dict[str, Any]) -> None:
     assert report_of(name_of(pair)).compiles
 
 
-@pytest.mark.parametrize("pair", [p for p in PAIRS if name_of(p).startswith(HEAVY)], ids=name_of)
-def test_cached_bytes_of_convolutional_networks_are_near(pair: dict[str, Any]) -> None:
+@pytest.mark.parametrize("pair", [p for p in PAIRS if not name_of(p).startswith(UNEXPLAINED)], ids=name_of)
+def test_cached_bytes_are_near(pair: dict[str, Any]) -> None:
     actual = pair["parameter_bytes"]["PARAMETER_CACHING"]
     assert report_of(name_of(pair)).cached_bytes == pytest.approx(actual, rel=0.03)
 

@@ -2,8 +2,8 @@
 
 Parameters lie in the chip's wide memory in rows of 64 output channels and columns of 4 input channels; a compiled file
 has a part that loads them once. The sizes of that part in models that Google and others compiled gave the rule here,
-which is exact or within 2.4 % for convolutional networks, and wrong for recurrent ones and for convolutions of a single
-channel.
+which is exact or within 1.8 % for convolutional networks, and wrong for recurrent ones and for 3x3 convolutions of a
+single channel to a single one.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ the chip, of two 4,096 wide all did; half of a tile's 512 KiB lies between."""
 _SOFTMAX_BYTES: Final = 48
 """For each class, where they are no multiple of 4: two models with 1,001 of them have 47,936 and 48,256 bytes more than
 their layers explain, those with 256, 4,096 and 16,384 have none. It may as well be an older compiler's doing."""
+_JOINT_BYTES: Final = 64
+"""For each CONCATENATION and SPLIT: pairs `split_concat` (three of them, 192 bytes) and the trackers (one)."""
+_PIXELS: Final = 16
+"""A 1x1 convolution to a single channel is laid out as if for this many pixels side by side: 1,152 bytes for 3 channels
+in all pairs `color_*`, which are one observation."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,13 @@ def layer_bytes(program: Program, operator: Operator) -> tuple[int, int]:
     if operator.kind == "SOFTMAX":
         classes = program[operator.outputs[0]].shape[-1:] if operator.outputs else ()
         return 0, sum(_SOFTMAX_BYTES * size for size in classes if size % 4)
+    if operator.kind in ("CONCATENATION", "SPLIT"):
+        return 0, _JOINT_BYTES
     shape, each = _weights(program, operator)
     if shape is None:
         return 0, 0
+    if operator.kind == "CONV_2D" and shape[:3] == (1, 1, 1):
+        return _PIXELS * _PIXELS * _up(shape[3], 4), _PIXELS * 8
     if operator.kind == "DEPTHWISE_CONV_2D":
         rows = depthwise_rows(shape[3])
         return rows * shape[1] * shape[2] * 4, rows * each
