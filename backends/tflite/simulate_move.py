@@ -118,6 +118,5 @@ FUNCTIONS: Mapping[str, Callable[[Call], Any]] = {
     "RESIZE_NEAREST_NEIGHBOR": _resize_nearest,
     "MAXIMUM": lambda call: np.maximum(call[0], call[1]),
     "MINIMUM": lambda call: np.minimum(call[0], call[1]),
-    "ARG_MAX": lambda call: call[0].argmax(call.axes(1)[0]),
     "CAST": lambda call: call[0].astype(DTYPES[call.outputs[0].type]),
 }

@@ -70,16 +70,19 @@ def _table(function: Callable[[Array], Array]) -> Callable[[Call], Array]:
         codes = np.arange(info.min, info.max + 1, dtype=np.int32)
         zero = np.float32(call.output_zero_point)
         real = (codes - call.zero_point(0)).astype(np.float32) * call.scale(0)
-        with np.errstate(over="ignore", divide="ignore"):
+        with np.errstate(over="ignore"):
             table = call.stored(np.rint(function(real) * (np.float32(1) / call.output_scale) + zero) - zero)
         return table[call[0].astype(np.int32) - info.min]
 
     return looked_up
 
 
-def _rsqrt(x: Array) -> Array:
-    # LiteRT refuses what is not positive.
-    return 1 / np.sqrt(np.maximum(x, 0))
+def _rsqrt(call: Call) -> Array:
+    # LiteRT rounds to 20 bits first. It refuses negative numbers, and has its largest value for 1 / 0.
+    x = call.centred(0)
+    roots = np.rint(2**20 / np.sqrt(np.maximum(x, 1)))
+    factor = 1 / (np.sqrt(float(call.scale(0))) * float(call.output_scale)) / 2**20
+    return call.stored(np.where(x > 0, rescaled(roots, factor), np.iinfo(np.int16).max))
 
 
 def _abs(call: Call) -> Array:
@@ -136,7 +139,7 @@ FUNCTIONS: Mapping[str, Callable[[Call], Any]] = {
     "TANH": _table(np.tanh),
     "ELU": _table(simulate_float.elu),
     "EXP": _table(np.exp),
-    "RSQRT": _table(_rsqrt),
+    "RSQRT": _rsqrt,
     "HARD_SWISH": _hard_swish,
     "ABS": _abs,
     "NEG": _negate,
