@@ -1,7 +1,7 @@
 """The meaning of quantised operators that weigh or add values; accumulation is exact.
 
 XNNPACK scales most sums in float32 and rounds halves to even; two tensors that are added, by whole numbers of 21 bits.
-Source: src/reference and src/microparams-init.c of XNNPACK; what LiteRT's own kernels do is named where it counts.
+Source: measured on LiteRT 2.3, after XNNPACK's src/microparams-init.c; where LiteRT's own kernels run, it is said.
 """
 
 from __future__ import annotations
