@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
-from math import prod
 
 from cnnc.backends.jax import portable
 from cnnc.backends.jax.source_blocks import Block, Line, Writer, without_noise
@@ -173,9 +172,9 @@ def _written(lines: Sequence[Line], apart: bool = False) -> Iterator[str]:
 
 
 def _range(shapes: Sequence[Shape]) -> str:
-    """The shapes that a line has where it is used: all of a few, else the first and the last."""
-    texts = list(dict.fromkeys(map(format_shape, sorted(shapes, key=prod, reverse=True))))
-    return " or ".join(texts) if len(texts) < 3 else f"{texts[0]} to {texts[-1]}"
+    """The shapes that a line has where it is used: all of a few, else those of the first and the last use."""
+    texts = list(dict.fromkeys(map(format_shape, shapes)))
+    return " or ".join(texts) if len(texts) < 3 else f"{texts[0]} to {format_shape(shapes[-1])}"
 
 
 def _closed(functions: set[str]) -> set[str]:
