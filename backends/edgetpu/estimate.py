@@ -4,8 +4,8 @@
 
 `bytes` are those of an operator's activations, in and out. Four constants were fitted to 15 networks of
 coral.ai/docs/edgetpu/benchmarks and coral.ai/models (`bench/edgetpu.py` makes the table); Inception-ResNet v2 was left
-out of the fit: its printed 57 ms are less than its parameters take to be sent. The median error is 4 %, and 7 % for
-networks that the fit had not seen; the worst, DenseNet-121, takes 1.5 times the estimate.
+out of the fit: its printed 57 ms are less than its parameters take to be sent. The median error is 5 % over all
+networks of the table, and 7 % for those of the fit left out one at a time; DenseNet-121 takes 1.5 times the estimate.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BYTES_PER_MS: Final = 11.52e6
 STREAMED_PER_MS: Final = 0.508e6
 LOW: Final = 0.75
 HIGH: Final = 1.6
-"""Times the estimate: between them lie all networks that were fitted, and all but one that were left out."""
+"""Times the estimate: between them lie all networks of the fit, also when they are left out of it."""
 
 CPU_MACS_PER_MS: Final = 10.7e6
 """Of int8 on the desktop of the published tables (MobileNet v1 in 53 ms)."""
