@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -330,3 +331,10 @@ def test_files_run_without_what_training_needs(made: Path) -> None:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
+
+
+def test_the_manual_names_options_that_there_are() -> None:
+    manual = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    helps = "".join(call(command, "-h").stdout for command in ("predict", "eval", "bench", "diff"))
+    for option in sorted(set(re.findall(r"`(--?[a-z-]+)", manual))):
+        assert option in helps, option

@@ -20,7 +20,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "train": "Train a network on pictures.",
     "eval": "Measure a trained network: accuracy, classes, confusion.",
     "predict": "Say what a trained network sees in pictures.",
-    "compile": "Turn a network into a TFLite file, for the Edge TPU too, or into code for other frameworks.",
+    "compile": "Compile a network for TFLite, the Edge TPU or a framework.",
     "diff": "Show where a compiled network's accuracy goes, layer by layer.",
     "bench": "Time TFLite files beside each other.",
     "list": "List the bundled specs.",
