@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import log10
 from typing import Any, Final, Literal
 
@@ -22,7 +23,6 @@ from cnnc.backends.tflite.quantize import Io, Known, quantize
 from cnnc.backends.tflite.ranges import METHODS, Method
 from cnnc.backends.tflite.scales import PIXELS, Range, decode
 from cnnc.backends.tflite.site import Flavour
-from cnnc.ir import Graph
 from cnnc.passes.equalize import equalize
 from cnnc.passes.model import Model
 from cnnc.passes.run import INFERENCE, INFERENCE_INT8, Trace, run
@@ -30,7 +30,7 @@ from cnnc.tflite.program import Program, Tensor
 
 Array = NDArray[Any]
 Choice = Literal["auto", "minmax", "percentile", "mse", "entropy"]
-_JUDGED: Final = 16
+_JUDGED: Final = 10
 """So many samples judge the candidates."""
 _HEADS: Final = ("SOFTMAX", "LOGISTIC", "RESHAPE")
 """Operators at the end of a program whose input tells more of an error than their output."""
@@ -121,10 +121,7 @@ class _Search:
 
     def state(self, *, equalized: bool) -> _State:
         if equalized not in self.states:
-            model = self.model
-            if equalized:
-                peaks = self.state(equalized=False).calibration.peaks()
-                model = equalize(model, {name: peaks[name] for name in peaks if name in model.graph.by_name})
+            model = self.equalized if equalized else self.model
             plain = lower(model, self.flavour)
             watch = decisive(plain.program)
             calibration = calibrate(plain.program, self.samples, watch, plain.float_only)
@@ -132,6 +129,18 @@ class _Search:
                 self._with_pixels(lower(model, self.flavour, absorb=self.absorb)), calibration, {}
             )
         return self.states[equalized]
+
+    @cached_property
+    def equalized(self) -> Model:
+        """The model with its layers' ranges evened out by the activations that were seen."""
+        peaks = self.state(equalized=False).calibration.peaks()
+        return equalize(self.model, {name: peak for name, peak in peaks.items() if name in self.model.graph.by_name})
+
+    def gains_by_equalizing(self) -> bool:
+        """Whether that changes a depthwise convolution: other layers' filters have scales of their own as they are."""
+        depthwise = [node.name for node in self.model.graph if isinstance(node.op, ops.Depthwise)]
+        before, after = self.model.weights, self.equalized.weights if depthwise else {}
+        return any(before[name]["kernel"] is not after[name]["kernel"] for name in depthwise)
 
     def _with_pixels(self, lowered: Lowered) -> Lowered:
         pixels = {name: PIXELS for name in self.pixels if name not in lowered.fixed}
@@ -145,7 +154,7 @@ class _Search:
             found = self.judged(found)
         if settings.correct_biases is None and settings.method == "auto":
             found = self.judged([*found, replace(found[0], correct_biases=False, sqnr=None)])
-        if settings.equalize is None and settings.method == "auto" and _gains_by_equalizing(self.model.graph):
+        if settings.equalize is None and settings.method == "auto" and self.gains_by_equalizing():
             found = self.judged([*found, replace(found[0], equalized=True, sqnr=None)])
         return found
 
@@ -227,7 +236,3 @@ def _as_float(array: Array) -> Array:
 def _pixel_inputs(samples: Sequence[Sample]) -> frozenset[str]:
     """The inputs that are fed with bytes."""
     return frozenset(name for sample in samples[:1] for name, array in sample.items() if array.dtype == np.uint8)
-
-
-def _gains_by_equalizing(graph: Graph) -> bool:
-    return any(isinstance(node.op, ops.Depthwise) for node in graph)

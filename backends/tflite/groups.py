@@ -81,6 +81,14 @@ class Groups:
         root = self.find(operator.outputs[0])
         self.range[root] = union([self.range[root], wanted])
 
+    def widen(self, name: str, scale: float) -> None:
+        """Let a tensor's scale be at least so much, where it is free."""
+        root = self.find(name)
+        found = self.quantization(name).scale[0]
+        if root not in self.given and found < scale:
+            low, high = self.range[root]
+            self.range[root] = (low * scale / found, high * scale / found) if high > low else (0.0, 255 * scale)
+
     def quantization(self, name: str) -> Quantization:
         root = self.find(name)
         return self.given[root] if root in self.given else affine(*self.range[root])

@@ -45,6 +45,8 @@ _KERNEL_AXES: Final[Mapping[str, int | None]] = {
 }
 """Operators with weights: the axis along which each slice has its own scale; None for one scale in all."""
 _TO_UINT8: Final = 128
+_MOST_MULTIPLIER: Final = 128.0
+"""Of input scales over the output's: half of what XNNPACK takes."""
 
 
 def quantize(
@@ -100,6 +102,9 @@ class _Quantizer:
         for index, op in enumerate(self.program):
             if op.kind in MOVES and op.outputs[0] in self.int8:
                 self.groups.join(index, op)
+        for op in self.program:
+            if op.outputs[0] in self.int8:
+                self.groups.widen(op.outputs[0], self.least_scale(op))
         self.tensors: dict[str, Tensor] = {}
         self.operators: list[Operator] = []
         self.converted: dict[tuple[str, str], str] = {}
@@ -119,6 +124,31 @@ class _Quantizer:
             inputs=tuple(inputs),
             outputs=tuple(outputs),
         )
+
+    def least_scale(self, operator: Operator) -> float:
+        """The smallest output scale that the operator's kernels can reach from those of its inputs.
+
+        A multiplier above 256 is refused by XNNPACK, and one that other kernels get wrong; it arises where an output
+        stays far below what inputs and weights allow, as where large weights read a channel that is dead.
+        """
+        scales = [self.scale_of(name) for name in operator.inputs if name != ABSENT]
+        if operator.kind in _KERNEL_AXES:
+            x, kernel = operator.inputs[::-1][:2] if operator.kind == "TRANSPOSE_CONV" else operator.inputs[:2]
+            weights = self.program[kernel].data
+            assert weights is not None, kernel
+            return self.scale_of(x) * float(max(weights.max(), -weights.min())) / NARROW / _MOST_MULTIPLIER
+        if operator.kind == "MUL":
+            return scales[0] * scales[1] / _MOST_MULTIPLIER
+        return max(scales) / _MOST_MULTIPLIER if operator.kind in ("ADD", "SUB") else 0.0
+
+    def scale_of(self, name: str) -> float:
+        """The scale of an input, of whatever kind."""
+        if name in self.int8:
+            return self.groups.quantization(name).scale[0]
+        tensor = self.program[name]
+        if tensor.type != "FLOAT32":
+            return 0.0
+        return affine(*(self.ranges[name] if tensor.data is None else constant_range(self.program, name))).scale[0]
 
     # The ends
 

@@ -22,7 +22,7 @@ Method = Literal["minmax", "percentile", "mse", "entropy"]
 
 PERCENTILE: Final = 99.99
 """Of the values, on either side of the median, that `percentile` keeps."""
-_CUTS: Final = np.linspace(1.0, 0.25, 31)
+_CUTS: Final = np.linspace(1.0, 0.25, 16)
 _LEVELS: Final = 256
 Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 BINS: Final = 1024
-_MOST_VALUES: Final = 1 << 15
+_MOST_VALUES: Final = 1 << 13
 """So many values of a tensor and a sample go into its histogram, taken evenly."""
 
 
@@ -39,24 +39,29 @@ class Gatherer:
 
     def see(self, values: Array, *, channels: bool) -> None:
         """Values `(1, ..., channels)`; `channels` asks for the figures of every channel."""
-        self.low = min(self.low, float(values.min()))
-        self.high = max(self.high, float(values.max()))
+        if channels:
+            rows = values.reshape(-1, values.shape[-1])
+            low, high = rows.min(0), rows.max(0)
+            mean, peak = rows.mean(0), np.maximum(high, -low)
+            self.sum = mean if self.sum is None else self.sum + mean
+            self.peak = peak if self.peak is None else np.maximum(self.peak, peak)
+        else:
+            low, high = values.min(), values.max()
+        self.low = min(self.low, float(np.min(low)))
+        self.high = max(self.high, float(np.max(high)))
         flat = values.reshape(-1)
         # An odd step meets every channel where a power of two would meet few.
         step = max(1, flat.size // _MOST_VALUES) | 1
         self.samples.append(flat[::step].copy())
         self.count += 1
-        if channels:
-            rows = values.reshape(-1, values.shape[-1])
-            mean, peak = rows.mean(0, dtype=np.float64), np.abs(rows).max(0)
-            self.sum = mean if self.sum is None else self.sum + mean
-            self.peak = peak if self.peak is None else np.maximum(self.peak, peak)
 
     def statistics(self) -> Statistics:
         # Values that are all but equal leave no room for bins between them.
         room = 1e-3 * max(abs(self.low), abs(self.high), 1.0)
         bounds = (self.low, max(self.high, self.low + room))
-        counts, _ = np.histogram(np.concatenate(self.samples), BINS, bounds)
+        # As np.histogram counts, in a fraction of its time.
+        places = (np.concatenate(self.samples) - np.float32(bounds[0])) * np.float32(BINS / (bounds[1] - bounds[0]))
+        counts = np.bincount(np.clip(places, 0, BINS - 1).astype(np.int32), minlength=BINS)
         none = np.zeros(0)
         return Statistics(
             self.low,

@@ -174,13 +174,13 @@ def _samples(subject: Subject, calibrate: str | None, data_dir: Path | None, cou
 def _with_accuracy(
     compiled: Compiled, subject: Subject, data: str | None, folder: Path | None, skip_corrupt: bool
 ) -> Compiled:
-    if data is None or compiled.float_program is None or compiled.program is None:
+    if data is None or compiled.program is None or not compiled.candidates:
         return compiled
     from dataclasses import replace
 
     from cnnc.compiling.accuracy import compare
 
-    found = compare(subject, compiled.float_program, compiled.program, data, folder=folder, skip_corrupt=skip_corrupt)
+    found = compare(subject, compiled.program, data, folder=folder, skip_corrupt=skip_corrupt)
     return replace(compiled, accuracy=found)
 
 

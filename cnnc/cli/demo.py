@@ -78,8 +78,7 @@ def demo(out: Path | None) -> None:
     samples = data_samples(subject, "digits", folder=None, count=100)
     compiled = compile_tflite(subject, "edgetpu", samples, Settings("uint8"))
     assert compiled.program is not None
-    assert compiled.float_program is not None
-    accuracy = compare(subject, compiled.float_program, compiled.program, "digits", folder=None)
+    accuracy = compare(subject, compiled.program, "digits", folder=None)
     compiled = replace(compiled, accuracy=accuracy)
     place = trained.folder / "digits_int8.tflite"
     assert compiled.program is not None

@@ -16,9 +16,9 @@ _BATCH = 64
 
 
 def compare(
-    subject: Subject, exact: Program, rounded: Program, data: str, *, folder: Path | None, skip_corrupt: bool = False
+    subject: Subject, rounded: Program, data: str, *, folder: Path | None, skip_corrupt: bool = False
 ) -> Accuracy:
-    """Top-1 of both programs over the test part of a data set.
+    """Top-1 of a subject's int8 program, and of its float one, over the test part of a data set.
 
     Raises:
         CnnError: the data cannot be read or does not fit, or the network's output is none of classes.
@@ -35,7 +35,8 @@ def compare(
     part = load_data(data, folder=folder, options=Options(subject.held_out, subject.seed, skip_corrupt)).test
     feed = prepare(part, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt)
     execute = backends.load("tflite", "execute").execute
-    stored = backends.load("tflite", "compile").stored
+    compiler = backends.load("tflite", "compile")
+    stored, exact = compiler.stored, compiler.compile_float(subject.model)
     hits = np.zeros(3, np.int64)
     count = 0
     with execute(exact) as run_exact, execute(rounded) as run_rounded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cnnc.passes.run import Change
@@ -36,7 +36,6 @@ class Compiled:
     islands: tuple[str, ...] = ()
     accuracy: Accuracy | None = None
     notes: tuple[str, ...] = ()
-    float_program: Program | None = field(default=None, repr=False)
 
 
 def operator_counts(program: Program) -> list[tuple[str, int, int]]:

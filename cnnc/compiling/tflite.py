@@ -35,7 +35,6 @@ def compile_tflite(subject: Subject, target: str, samples: Samples | None, setti
     def trace(name: str, before: Model, after: Model) -> None:
         changes.append(describe(name, before, after))
 
-    exact = compiler.compile_float(subject.model)
     if target == "tflite":
         plain = compiler.compile_float(subject.model, trace)
         return Compiled(target, pack(subject, plain), subject.net.name, plain, tuple(changes))
@@ -52,7 +51,6 @@ def compile_tflite(subject: Subject, target: str, samples: Samples | None, setti
         samples.what,
         quantized.islands,
         notes=samples.notes,
-        float_program=exact,
     )
 
 

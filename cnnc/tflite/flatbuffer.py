@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
 from cnnc.tflite.schema import DEFAULTS, SCALARS, TABLES, UNIONS, Field
@@ -134,9 +135,18 @@ def write(root: str, table: Mapping[str, Any], identifier: str) -> bytes:
     """The bytes of a root table; those of equal tables are equal."""
     from flatbuffers import Builder
 
-    builder = Builder(1 << 16)
+    builder = Builder(_bytes_within(table) * 17 // 16 + (1 << 18))  # growing copies all of it each time
     builder.Finish(_Writer(builder).table(root, table), identifier.encode())
     return bytes(builder.Output())
+
+
+def _bytes_within(value: Any) -> int:
+    """How many bytes the arrays in a table and its children take."""
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes) + ALIGNMENT
+    if isinstance(value, Mapping):
+        return sum(map(_bytes_within, value.values()))
+    return sum(map(_bytes_within, value)) if isinstance(value, list) else 0
 
 
 class _Writer:
@@ -145,6 +155,8 @@ class _Writer:
     def __init__(self, builder: Any) -> None:
         self.builder = builder
         self.strings: dict[str, int] = {}
+        self.vectors: dict[tuple[str, bytes], int] = {}
+        """Lists of numbers that are alike are one: shapes, and the zero points of filters."""
 
     def table(self, name: str, table: Mapping[str, Any]) -> int:
         fields = TABLES[name]
@@ -185,13 +197,22 @@ class _Writer:
                 self.builder.PrependUOffsetTRelative(place)
             return int(self.builder.EndVector())
         array = np.ascontiguousarray(values, SCALARS[kind])
+        if array.nbytes > _LARGEST_SHARED:
+            return self.numbers(kind, array)
+        key = (kind, array.tobytes())
+        if key not in self.vectors:
+            self.vectors[key] = self.numbers(kind, array)
+        return self.vectors[key]
+
+    def numbers(self, kind: str, array: NDArray[Any]) -> int:
         size = array.dtype.itemsize
         self.builder.StartVector(size, array.size, ALIGNMENT if kind == "u8" else size)
         self.builder.head -= array.nbytes
-        self.builder.Bytes[self.builder.head : self.builder.head + array.nbytes] = array.tobytes()
+        self.builder.Bytes[self.builder.head : self.builder.head + array.nbytes] = array.view(np.uint8).data
         return int(self.builder.EndVector())
 
 
+_LARGEST_SHARED: Final = 1 << 16
 _PREPENDS: Final = {
     "bool": "Bool",
     "i8": "Int8",

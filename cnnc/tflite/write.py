@@ -6,23 +6,29 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnc.tflite import flatbuffer
 from cnnc.tflite.program import ABSENT, File, Program, Quantization, Tensor
 from cnnc.tflite.schema import ENUMS, OPERATORS, OPTIONS_OF, TENSOR_TYPES, UNIONS
 
 IDENTIFIER = "TFL3"
+_LARGEST_SHARED = 1 << 16
+"""Constants of more bytes are not compared with others."""
 _OLD_CODES = 127
 """Codes above this one do not fit the first field for them, which old readers look at."""
 _NUMBERS = {name: number for number, name in UNIONS["Options"].items()}
 
 
 def write_file(file: File) -> bytes:
-    """The file's bytes. Constants that are equal are stored once; buffer 0 is the empty one, as readers expect."""
+    """The file's bytes. Small constants that are equal are stored once; buffer 0 is the empty one, as readers expect."""
     buffers = _Buffers()
     codes: dict[tuple[str, str, int], int] = {}
     subgraphs = [_subgraph(program, buffers, codes) for program in file.programs]
-    metadata = [{"name": name, "buffer": buffers.add(data)} for name, data in sorted(file.metadata.items())]
+    metadata = [
+        {"name": name, "buffer": buffers.add(np.frombuffer(data, np.uint8))}
+        for name, data in sorted(file.metadata.items())
+    ]
     signatures = [_signature(program, i) for i, program in enumerate(file.programs) if program.input_names]
     table = {
         "version": file.version,
@@ -38,14 +44,17 @@ def write_file(file: File) -> bytes:
 
 class _Buffers:
     def __init__(self) -> None:
-        self.held: list[np.ndarray[Any, np.dtype[np.uint8]]] = [np.zeros(0, np.uint8)]
+        self.held: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)]
         self.known: dict[bytes, int] = {}
 
-    def add(self, data: bytes) -> int:
-        if data not in self.known:
-            self.known[data] = len(self.held)
-            self.held.append(np.frombuffer(data, np.uint8))
-        return self.known[data]
+    def add(self, data: NDArray[np.uint8]) -> int:
+        key = data.tobytes() if data.nbytes <= _LARGEST_SHARED else b""
+        if key in self.known:
+            return self.known[key]
+        self.held.append(data)
+        if key:
+            self.known[key] = len(self.held) - 1
+        return len(self.held) - 1
 
 
 def _subgraph(program: Program, buffers: _Buffers, codes: dict[tuple[str, str, int], int]) -> dict[str, Any]:
@@ -78,7 +87,7 @@ def _tensor(tensor: Tensor, buffers: _Buffers) -> dict[str, Any]:
     buffer = 0
     if tensor.data is not None:
         assert tensor.data.shape == tensor.shape, tensor
-        buffer = buffers.add(np.ascontiguousarray(tensor.data).tobytes())
+        buffer = buffers.add(np.ascontiguousarray(tensor.data).reshape(-1).view(np.uint8))
     return {
         "shape": tensor.shape,
         "type": TENSOR_TYPES.index(tensor.type),
