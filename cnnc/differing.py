@@ -1,8 +1,8 @@
 """Where a compiled network's accuracy goes: a run beside the TFLite file made of it, tensor by tensor.
 
-A file's tensors bear the names of the graph's nodes whose values they hold, so that each can be held to what the run
-computes in float32. Errors add up on the way: a layer's figure holds what its inputs brought along, and a layer is to
-blame where the figures fall.
+A file's tensors bear the names of the nodes whose values they hold in the graph that is compiled, which is the run's
+with batch norms folded, and so on; each is held to what that graph computes in float32. Errors add up on the way: a
+layer's figure holds what its inputs brought along, and a layer is to blame where the figures fall.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from cnnc.data.sources import Part, take
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
 from cnnc.ops import BatchNorm, Dropout, Flatten, Input, format_shape
+from cnnc.passes import model as passes_model
+from cnnc.passes import run as passes
 from cnnc.passes.equalize import HOMOGENEOUS
 from cnnc.passes.linear import Linear
 from cnnc.running import Model, open_tflite, places, stored
@@ -118,15 +120,21 @@ def diff(
     """
     watching = open_tflite(path, threads=threads, all_tensors=True)
     graph = run.net.graph
-    matched = _matched(watching.runner.program, graph, path)
+    folded = passes.run(_model(run), passes.INFERENCE_INT8)
+    matched = _matched(watching.runner.program, folded.graph, path)
     tested = tested_on(run, data, folder, held_out, skip_corrupt, report)
     part = by_name(tested.part, tested.classes, run.data.classes or tested.classes)
     feed = _feed(_drawn(part, samples), graph, skip_corrupt)
     few = _feed(_drawn(part, min(samples or LAYER_SAMPLES, LAYER_SAMPLES)), graph, skip_corrupt)
-    layers = _layers(run, watching, matched, few)
+    layers = _layers(folded, watching, matched, few)
     what = tested.what if samples is None else f"{len(feed):,} of {tested.what}"
     counted = _top1(run, open_tflite(path, threads=threads), feed)
     return Difference(layers, len(few), what, *counted)
+
+
+def _model(run: Run) -> passes_model.Model:
+    weights = {node: {short: np.asarray(a) for short, a in arrays.items()} for node, arrays in run.weights.items()}
+    return passes_model.Model(run.net.graph, weights)
 
 
 def _matched(program: Program, graph: Graph, path: Path) -> list[Tensor]:
@@ -240,10 +248,10 @@ def _cosine(rr: float, qq: float, rq: float) -> float | None:
     return None if rr <= 0 or qq <= 0 else float(min(1.0, rq / (rr * qq) ** 0.5))
 
 
-def _layers(run: Run, model: Model, matched: list[Tensor], feed: Feed) -> tuple[Layer, ...]:
-    graph = run.net.graph
+def _layers(folded: passes_model.Model, model: Model, matched: list[Tensor], feed: Feed) -> tuple[Layer, ...]:
+    graph = folded.graph
     names = [tensor.name for tensor in matched]
-    values = _float_values(run, names)
+    values = _float_values(folded, names)
     gathered = {tensor.name: _Gathered(tensor) for tensor in matched}
     most = max(1, min(32, _HELD // sum(prod(node.shape) for node in graph)))
     for item in _batches(feed, most):
@@ -273,9 +281,11 @@ def _padded(inputs: tuple[NDArray[Any], ...], size: int) -> tuple[NDArray[Any], 
     return tuple(np.concatenate([a, np.repeat(a[:1], max(0, size - len(a)), axis=0)]) for a in inputs)
 
 
-def _float_values(run: Run, names: list[str]) -> Callable[[tuple[NDArray[Any], ...]], Mapping[str, NDArray[Any]]]:
+def _float_values(
+    folded: passes_model.Model, names: list[str]
+) -> Callable[[tuple[NDArray[Any], ...]], Mapping[str, NDArray[Any]]]:
     apply, compiler = backends.load("jax", "apply"), backends.load("jax", "compile")
-    graph = run.net.graph
+    graph = folded.graph
 
     def some(weights: Any, inputs: Any) -> dict[str, Any]:
         found = apply.activations(graph, weights, inputs, precision="f32")
@@ -285,7 +295,7 @@ def _float_values(run: Run, names: list[str]) -> Callable[[tuple[NDArray[Any], .
 
     def values(inputs: tuple[NDArray[Any], ...]) -> Mapping[str, NDArray[Any]]:
         named = {node.name: array for node, array in zip(graph.inputs, inputs, strict=True)}
-        return {name: np.asarray(array) for name, array in compiled(run.weights, named).items()}
+        return {name: np.asarray(array) for name, array in compiled(folded.weights, named).items()}
 
     return values
 
