@@ -21,7 +21,7 @@ _NUMBERS = {name: number for number, name in UNIONS["Options"].items()}
 
 
 def write_file(file: File) -> bytes:
-    """The file's bytes. Small constants that are equal are stored once; buffer 0 is the empty one, as readers expect."""
+    """The file's bytes. Small constants that are equal are stored once; buffer 0 is empty, as readers expect."""
     buffers = _Buffers()
     codes: dict[tuple[str, str, int], int] = {}
     subgraphs = [_subgraph(program, buffers, codes) for program in file.programs]
