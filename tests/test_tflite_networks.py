@@ -1,0 +1,106 @@
+"""Every bundled network as a TFLite file: float as jax computes it, int8 as it is simulated, in old operators."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnc
+from cnnc import specs
+from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8, stored
+from cnnc.backends.tflite.condition import random_sample, random_weights
+from cnnc.backends.tflite.execute import execute
+from cnnc.backends.tflite.outline import outline
+from cnnc.backends.tflite.simulate import simulate
+from cnnc.net import Net
+from cnnc.passes.model import Model
+from cnnc.tflite.program import File, Program
+from cnnc.tflite.read import read_file
+from cnnc.tflite.write import write_file
+
+pytest.importorskip("ai_edge_litert")
+
+SMALL = ("mlp", "mnist_cnn", "cifar_cnn", "astronet", "voxnet")
+ALL = [
+    name if name in SMALL else pytest.param(name, marks=pytest.mark.slow)
+    for name in (*specs.names(), "vgg19", "resnet18", "resnet152", "resnet_cifar", "efficientnet_b3", "densenet201")
+]
+WITH_ISLANDS = ("voxnet",)
+"""Networks of layers that TFLite has no int8 form of."""
+FACTS = Path(__file__).parents[1].parent / "shared" / "edgetpu" / "ops.json"
+
+
+def model_of(name: str) -> tuple[Net, Model]:
+    net = cnnc.load(name)
+    return net, Model(net.graph, random_weights(net.graph, 0))
+
+
+def run_program(program: Program, inputs: dict[str, Any]) -> dict[str, Any]:
+    with execute(program) as infer:
+        found = infer({name: stored(program[name], inputs[name]) for name in program.inputs})
+        return {name: np.array(found[name]) for name in program.outputs}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_float_file_computes_what_jax_does(name: str) -> None:
+    net, model = model_of(name)
+    inputs = random_sample(net.graph, 100)
+    program = compile_float(model)
+    found = run_program(program, inputs)
+    expected = net.apply(model.weights, inputs)
+    named = expected if isinstance(expected, dict) else {net.graph.outputs[0][0]: expected}
+    for tensor, label in zip(program.outputs, program.output_names, strict=True):
+        truth = np.asarray(named[label])
+        size = max(float(np.ptp(truth)), float(np.abs(truth).max()))
+        np.testing.assert_allclose(found[tensor], truth, rtol=0, atol=1e-4 * size)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_int8_file_computes_what_is_simulated(name: str) -> None:
+    """Every tensor, not the outputs alone: softmax of a thousand classes is all zeros in int8."""
+    net, model = model_of(name)
+    samples = [random_sample(net.graph, i) for i in range(4)]
+    quantized = compile_int8(model, samples, Settings(method="minmax"), "edgetpu")
+    program = quantized.program
+    assert bool(quantized.islands) == (name in WITH_ISLANDS)
+    if name not in WITH_ISLANDS:
+        assert {tensor.type for tensor in program.tensors.values()} <= {"INT8", "INT32"}
+    names = tuple(dict.fromkeys(op.outputs[0] for op in program if op.kind not in ("RESHAPE", "QUANTIZE")))
+    inputs = {tensor: stored(program[tensor], random_sample(net.graph, 100)[tensor]) for tensor in program.inputs}
+    simulated = simulate(program, inputs, keep=True)
+    watched = Program(program.name, program.tensors, program.operators, program.inputs, names)
+    with execute(watched) as infer:
+        found = {tensor: np.array(value) for tensor, value in infer(inputs).items()}
+    near = total = 0
+    for tensor in names:
+        if program[tensor].type == "INT8":
+            steps = np.abs(found[tensor].astype(int) - simulated[tensor].astype(int))
+            near += int((steps <= 1).sum())
+            total += steps.size
+    assert near >= 0.999 * total
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_file_is_one_static_graph_of_old_operators(name: str) -> None:
+    program = outline(cnnc.load(name).graph)
+    file = read_file(write_file(File((program,))))
+    assert len(file.programs) == 1
+    for tensor in file.main.tensors.values():
+        assert tensor.signature is None
+        assert all(size > 0 for size in tensor.shape)
+    if not FACTS.is_file():
+        pytest.skip("the facts on the Edge TPU are not beside the project")
+    known = {
+        entry["tflite_op"]: entry["op_versions"]["plain_int8_version"]
+        for entry in json.loads(FACTS.read_text(encoding="utf-8"))["ops"]
+        if entry["op_versions"]
+    }
+    for operator in file.main:
+        if operator.kind in known:
+            assert operator.version <= known[operator.kind], operator
+        else:
+            assert name in WITH_ISLANDS, operator
