@@ -25,7 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "bench": "Time TFLite files beside each other.",
     "list": "List the bundled specs.",
     "fmt": "Lay a spec out in the one canonical form.",
-    "demo": "Train on small digits, and compile for the Edge TPU, in about a minute.",
+    "demo": "Train on small digits and compile for the Edge TPU.",
 }
 """Each command, the module `cnnc.cli.<name>` that has it, and what it does."""
 
