@@ -27,7 +27,7 @@ pytest.importorskip("ai_edge_litert")
 SMALL = ("mlp", "mnist_cnn", "cifar_cnn", "astronet", "voxnet")
 ALL = [
     name if name in SMALL else pytest.param(name, marks=pytest.mark.slow)
-    for name in (*specs.names(), "vgg19", "resnet18", "resnet152", "resnet_cifar", "efficientnet_b3", "densenet201")
+    for name in (*specs.names(), "vgg19", "resnet18", "resnet34", "resnet_cifar", "efficientnet_b3", "densenet201")
 ]
 WITH_ISLANDS = ("voxnet",)
 """Networks of layers that TFLite has no int8 form of."""
