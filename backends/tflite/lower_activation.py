@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from cnnc import ops
+from cnnc.backends.tflite.moves import rows
 from cnnc.backends.tflite.site import Site, lower_op
 
 _SIMPLE: Final = {
@@ -42,8 +43,11 @@ def _(op: ops.Prelu, site: Site) -> str:
 
 def prelu(site: Site, alpha: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str:
     """PRELU with a slope for every channel."""
-    slopes = site.out.constant(f"{site.name}.alpha", alpha.reshape((1,) * (len(site.shape) - 2) + (-1,)))
-    return site.out.emit("PRELU", (site.x, slopes), site.shape, site.name)
+    flat = rows(site.shape) if len(site.shape) > 4 else site.shape
+    slopes = site.out.constant(f"{site.name}.alpha", alpha.reshape((1,) * (len(flat) - 2) + (-1,)))
+    x = site.out.reshape(site.x, flat, site.part("rows"))
+    name = site.name if flat == site.shape else site.part("bent")
+    return site.out.reshape(site.out.emit("PRELU", (x, slopes), flat, name), site.shape, site.name)
 
 
 @lower_op.register

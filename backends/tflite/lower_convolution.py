@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cnnc import ops
-from cnnc.backends.tflite.moves import crop, pad_with
+from cnnc.backends.tflite.moves import crop, pad_with, rows
 from cnnc.backends.tflite.site import Array, Site, lower_op
 from cnnc.ops.window import Window, window, windows
 
@@ -95,8 +95,12 @@ def _(op: ops.ConvTranspose, site: Site) -> str:
         sizes = site.shape
         y = crop(site, y, [before for before, _ in cuts], sizes, site.name if bias is None else site.part("cut"))
     if bias is not None:
-        shift = site.out.constant(f"{site.name}.bias", bias.reshape((1,) * (len(site.shape) - 1) + (-1,)))
-        y = site.out.emit("ADD", (y, shift), site.shape, site.name, activation="NONE")
+        flat = rows(site.shape)
+        shift = site.out.constant(f"{site.name}.bias", bias.reshape(1, 1, 1, -1))
+        y = site.out.reshape(y, flat, site.part("rows"))
+        name = site.name if flat == site.shape else site.part("shifted")
+        y = site.out.emit("ADD", (y, shift), flat, name, activation="NONE")
+        y = site.out.reshape(y, site.shape, site.name)
     return y
 
 
@@ -116,8 +120,8 @@ def _(op: ops.Dense, site: Site) -> str:
             keep_num_dims=False,
         )
     shape = site.out.shape(site.x)
-    x = site.out.reshape(site.x, _flat(shape), site.part("rows"))
-    flat = _flat(site.shape)
+    x = site.out.reshape(site.x, rows(shape), site.part("rows"))
+    flat = rows(site.shape)
     name = site.name if flat == site.shape else site.part("product")
     options = _window_options((1, 1), (1, 1), "VALID")
     y = _conv_2d(site, x, kernel[None, None], bias, flat, name, options)
@@ -144,16 +148,16 @@ def _(op: ops.Normalize, site: Site) -> str:
 def _(op: ops.Bgr, site: Site) -> str:
     """A colour order that no convolution took in: a convolution that swaps channels."""
     options = _window_options((1, 1), (1, 1), "VALID")
-    x = site.out.reshape(site.x, _flat(site.shape), site.part("rows"))
+    x = site.out.reshape(site.x, rows(site.shape), site.part("rows"))
     swap = np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3)
-    name = site.name if _flat(site.shape) == site.shape else site.part("swapped")
-    y = _conv_2d(site, x, swap, np.zeros(3, np.float32), _flat(site.shape), name, options)
+    name = site.name if rows(site.shape) == site.shape else site.part("swapped")
+    y = _conv_2d(site, x, swap, np.zeros(3, np.float32), rows(site.shape), name, options)
     return site.out.reshape(y, site.shape, site.name)
 
 
 def affine(site: Site, scale: Array, shift: Array) -> str:
     """Multiply every channel by its number and add another: a depthwise convolution of one value, exact in int8."""
-    shape = _flat(site.shape)
+    shape = rows(site.shape)
     x = site.out.reshape(site.x, shape, site.part("rows"))
     name = site.name if shape == site.shape else site.part("scaled")
     options = _window_options((1, 1), (1, 1), "VALID")
@@ -175,13 +179,6 @@ def pad(site: Site, x: str, op: ops.Conv | ops.Depthwise, found: Sequence[Window
 
 def _bias(site: Site, count: int) -> Array:
     return site.weights.get("bias", np.zeros(count, np.float32))
-
-
-def _flat(shape: Sequence[int]) -> tuple[int, ...]:
-    """A shape of four axes for work on every position by itself."""
-    if len(shape) == 2:
-        return (1, 1, *shape)
-    return tuple(shape) if len(shape) == 4 else (1, int(np.prod(shape[1:-2])), shape[-2], shape[-1])
 
 
 def _window_options(stride: Sequence[int], dilation: Sequence[int], padding: str) -> dict[str, object]:

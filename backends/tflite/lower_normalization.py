@@ -8,15 +8,15 @@ from math import prod
 import numpy as np
 
 from cnnc import ops
+from cnnc.backends.tflite.moves import rows
 from cnnc.backends.tflite.site import Site, lower_op
 
 
 @lower_op.register
 def _(op: ops.LayerNorm, site: Site) -> str:
     site.out.islands = True
-    axis = len(site.shape) - 1
-    y = _standardized(site, site.x, (axis,), op.epsilon, site.part("standard"))
-    y = _scaled(site, y, (1,) * axis + (-1,))
+    x = site.out.reshape(site.x, rows(site.shape), site.part("rows"))
+    y = _scaled(site, _standardized(site, x, (3,), op.epsilon, site.part("standard")))
     site.out.islands = False
     return y
 
@@ -28,8 +28,7 @@ def _(op: ops.GroupNorm, site: Site) -> str:
     grouped = (1, prod(site.shape[1:-1]), op.groups, channels // op.groups)
     x = site.out.reshape(site.x, grouped, site.part("groups"))
     x = _standardized(site, x, (1, 3), op.epsilon, site.part("standard"))
-    x = site.out.reshape(x, site.shape, site.part("together"))
-    y = _scaled(site, x, (1,) * (len(site.shape) - 1) + (-1,))
+    y = _scaled(site, site.out.reshape(x, rows(site.shape), site.part("together")))
     site.out.islands = False
     return y
 
@@ -70,14 +69,15 @@ def _standardized(site: Site, x: str, axes: Sequence[int], epsilon: float, name:
     return site.out.emit("MUL", (centred, inverse), shape, name, activation="NONE")
 
 
-def _scaled(site: Site, x: str, shape: Sequence[int]) -> str:
+def _scaled(site: Site, x: str) -> str:
     """The learnt scale and shift of every channel; the last operator bears the node's name."""
     steps = [("MUL", "gamma"), ("ADD", "beta")]
     found = [(kind, site.weights[short]) for kind, short in steps if short in site.weights]
     if not found:  # nothing is learnt: one more product keeps the node's name on its value
         found = [("MUL", np.ones(1, np.float32))]
+    flat = site.out.shape(x)
     for i, (kind, array) in enumerate(found, start=1):
-        constant = site.out.constant(site.part(kind.lower()), array.reshape(shape))
-        name = site.name if i == len(found) else site.part("scaled")
-        x = site.out.emit(kind, (x, constant), site.shape, name, activation="NONE")
-    return x
+        constant = site.out.constant(site.part(kind.lower()), array.reshape(1, 1, 1, -1))
+        name = site.name if i == len(found) and flat == site.shape else site.part("scaled")
+        x = site.out.emit(kind, (x, constant), flat, name, activation="NONE")
+    return site.out.reshape(x, site.shape, site.name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cnnc import ops
-from cnnc.backends.tflite.moves import crop, pad_with, transpose
+from cnnc.backends.tflite.moves import crop, pad_with, rows, transpose
 from cnnc.backends.tflite.site import Site, lower_op
 
 
@@ -24,12 +24,22 @@ def _(op: ops.Dropout | ops.DropPath, site: Site) -> str:
 @lower_op.register
 def _(op: ops.Add | ops.Mul, site: Site) -> str:
     kind = "ADD" if isinstance(op, ops.Add) else "MUL"
-    total = site.inputs[0]
-    for i, other in enumerate(site.inputs[1:], start=2):
+    inputs = _flattened(site)
+    total = inputs[0]
+    for i, other in enumerate(inputs[1:], start=2):
         shape = tuple(map(max, site.out.shape(total), site.out.shape(other)))
-        name = site.name if i == len(site.inputs) else site.part("partial")
+        name = site.name if i == len(inputs) and shape == site.shape else site.part("partial")
         total = site.out.emit(kind, (total, other), shape, name, activation="NONE")
-    return total
+    return site.out.reshape(total, site.shape, site.name)
+
+
+def _flattened(site: Site) -> list[str]:
+    """The inputs with four axes at most, where broadcasting allows it: each of a volume's size, or of one position."""
+    full = site.shape[1:-1]
+    shapes = [site.out.shape(x) for x in site.inputs]
+    if len(site.shape) < 5 or not all(shape[1:-1] in (full, (1,) * len(full)) for shape in shapes):
+        return list(site.inputs)
+    return [site.out.reshape(x, rows(shape), site.part("rows")) for x, shape in zip(site.inputs, shapes, strict=True)]
 
 
 @lower_op.register

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -28,3 +29,10 @@ def transpose(site: Site, x: str, axes: Sequence[int], name: str) -> str:
     """A tensor with its axes in another order."""
     shape = [site.out.shape(x)[axis] for axis in axes]
     return site.out.emit("TRANSPOSE", (x, site.out.constant(f"{name}:axes", list(axes))), shape, name)
+
+
+def rows(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape of four axes for work on every position by itself; kernels of old readers broadcast no more axes."""
+    if len(shape) == 2:
+        return (1, 1, *shape)
+    return tuple(shape) if len(shape) == 4 else (1, prod(shape[1:-2]), shape[-2], shape[-1])
