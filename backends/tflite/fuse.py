@@ -31,8 +31,7 @@ def fuse_activations(program: Program) -> Program:
         if at is None or read in program.outputs or len(program.consumers[read]) > 1:
             continue
         host = operators[at]
-        assert host is not None, read
-        if host.kind in _HOSTS and host.options["activation"] == "NONE":
+        if host is not None and host.kind in _HOSTS and host.options["activation"] == "NONE":
             options = {**host.options, "activation": operator.kind}
             # What the two compute together is the activation's node; an error of either is found through it.
             operators[at] = replace(host, outputs=operator.outputs, options=options, origin=operator.origin)

@@ -45,8 +45,8 @@ _KERNEL_AXES: Final[Mapping[str, int | None]] = {
 }
 """Operators with weights: the axis along which each slice has its own scale; None for one scale in all."""
 _TO_UINT8: Final = 128
-_MOST_MULTIPLIER: Final = 128.0
-"""Of input scales over the output's: half of what XNNPACK takes."""
+_MOST_MULTIPLIER: Final = 64.0
+"""Of input scales over the output's: half of what every kernel takes."""
 
 
 def quantize(
@@ -128,8 +128,8 @@ class _Quantizer:
     def least_scale(self, operator: Operator) -> float:
         """The smallest output scale that the operator's kernels can reach from those of its inputs.
 
-        A multiplier above 256 is refused by XNNPACK, and one that other kernels get wrong; it arises where an output
-        stays far below what inputs and weights allow, as where large weights read a channel that is dead.
+        XNNPACK refuses multipliers above 256, and HARD_SWISH's kernel, in 16 bits, gets those from 128 on wrong. They
+        arise where an output stays far below what inputs and weights allow, as when large weights read a dead channel.
         """
         scales = [self.scale_of(name) for name in operator.inputs if name != ABSENT]
         if operator.kind in _KERNEL_AXES:
@@ -139,7 +139,7 @@ class _Quantizer:
             return self.scale_of(x) * float(max(weights.max(), -weights.min())) / NARROW / _MOST_MULTIPLIER
         if operator.kind == "MUL":
             return scales[0] * scales[1] / _MOST_MULTIPLIER
-        return max(scales) / _MOST_MULTIPLIER if operator.kind in ("ADD", "SUB") else 0.0
+        return 0.0 if operator.kind in MOVES else max(scales) / _MOST_MULTIPLIER
 
     def scale_of(self, name: str) -> float:
         """The scale of an input, of whatever kind."""
@@ -212,12 +212,12 @@ class _Quantizer:
             self.tensors[name] = replace(
                 tensor, type="INT8", quantization=quantization, data=encode(tensor.data, quantization)
             )
+        elif name in self.float and operator.kind in MOVES:
+            return self.for_group(name, operator)
         elif name in self.float:
-            shared = operator.kind in MOVES
-            wanted = self.groups.quantization(operator.outputs[0]) if shared else None
-            return self.as_int8(name, operator.origin, "int8", wanted)
+            return self.as_int8(name, operator.origin, "int8")
         elif (index, name) in self.groups.requantised:
-            return self.requantised(name, operator)
+            return self.for_group(name, operator)
         return name
 
     def weighted(self, operator: Operator) -> tuple[str, ...]:
@@ -269,15 +269,16 @@ class _Quantizer:
             return name
         return self.convert(name, "DEQUANTIZE", Tensor(f"{name}:float", tensor.shape), origin)
 
-    def as_int8(self, name: str, origin: str, io: Io, wanted: Quantization | None = None) -> str:
-        quantization = wanted or affine(*self.ranges[name])
+    def as_int8(self, name: str, origin: str, io: Io) -> str:
+        quantization = affine(*self.ranges[name])
         if io == "uint8":
             tensor = Tensor(f"{name}:uint8", self.program[name].shape, "UINT8", _as_uint8(quantization))
         else:
             tensor = Tensor(f"{name}:int8", self.program[name].shape, "INT8", quantization)
         return self.convert(name, "QUANTIZE", tensor, origin)
 
-    def requantised(self, name: str, operator: Operator) -> str:
+    def for_group(self, name: str, operator: Operator) -> str:
+        """A tensor with the scale that an operator of `MOVES` has, for that operator alone."""
         wanted = self.groups.quantization(operator.outputs[0])
         label = f"{name}:for {operator.outputs[0]}"
         tensor = Tensor(label, self.program[name].shape, "INT8", wanted)
