@@ -30,10 +30,17 @@ def _(op: ops.AvgPool, site: Site) -> str:
 
 @lower_op.register
 def _(op: ops.GlobalPool, site: Site) -> str:
+    """A pool over the full window for the Edge TPU, which may refuse MEAN; MEAN elsewhere, which XNNPACK is fast at."""
     shape = site.out.shape(site.x)
     if len(shape) == 5:
         shape = (1, prod(shape[1:3]), *shape[3:])
     x = site.out.reshape(site.x, shape, site.part("plane"))
+    if op.mode == "average" and site.flavour != "edgetpu":
+        reduced = (1, 1, 1, shape[-1]) if op.keepdims else (1, shape[-1])
+        name = site.name if reduced == site.shape else site.part("mean")
+        axes = site.out.constant(site.part("axes"), [1, 2])
+        y = site.out.emit("MEAN", (x, axes), reduced, name, keep_dims=op.keepdims)
+        return site.out.reshape(y, site.shape, site.name)
     pooled = (1, 1, 1, shape[-1])
     name = site.name if pooled == site.shape else site.part("mean" if op.mode == "average" else "maximum")
     y = _emit(site, _OPERATORS[op.mode], x, shape[1:3], (1, 1), "VALID", pooled, name)
