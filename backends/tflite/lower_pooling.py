@@ -15,6 +15,8 @@ from cnnc.ops.window import Window, window, windows
 
 LOWEST: Final = -3.0e38
 """What padding holds before a maximum: below every value, and finite, so that ranges stay measurable."""
+_FEW_TAPS: Final = 25
+"""Depthwise kernels of more values are slower than a pool."""
 _OPERATORS: Final = {"max": "MAX_POOL_2D", "average": "AVERAGE_POOL_2D"}
 
 
@@ -97,6 +99,8 @@ def _planes(
     as_same = all(
         window(n, k, s, 1, "same") == own for n, k, s, own in zip(before[1:3], kernel, stride, found, strict=True)
     )
+    if mode == "average" and not padded and site.flavour == "int8" and prod(kernel) <= _FEW_TAPS:
+        return _as_convolution(site, x, kernel, stride, shape, name)
     if not padded or (as_same and not count_padding):
         return _emit(site, _OPERATORS[mode], x, kernel, stride, "SAME" if padded else "VALID", shape, name)
     if mode == "max":
@@ -109,6 +113,28 @@ def _planes(
     mean = _emit(site, "AVERAGE_POOL_2D", around, kernel, stride, "VALID", shape, f"{name}:sum")
     share = site.out.constant(f"{name}:share", _shares(before[1:3], kernel, stride, found))
     return site.out.emit("MUL", (mean, share), shape, name, activation="NONE")
+
+
+def _as_convolution(
+    site: Site, x: str, kernel: Sequence[int], stride: Sequence[int], shape: Sequence[int], name: str
+) -> str:
+    """A mean as a depthwise convolution of equal weights: in int8 XNNPACK takes that, and no AVERAGE_POOL_2D."""
+    channels = shape[-1]
+    weights = site.out.constant(f"{name}:share", np.full((1, *kernel, channels), 1 / prod(kernel), np.float32))
+    bias = site.out.constant(f"{name}:bias", np.zeros(channels, np.float32))
+    return site.out.emit(
+        "DEPTHWISE_CONV_2D",
+        (x, weights, bias),
+        shape,
+        name,
+        padding="VALID",
+        stride_h=stride[0],
+        stride_w=stride[1],
+        dilation_h=1,
+        dilation_w=1,
+        multiplier=1,
+        activation="NONE",
+    )
 
 
 def _emit(
