@@ -107,7 +107,6 @@ class _Quantizer:
                 self.groups.widen(op.outputs[0], self.least_scale(op))
         self.tensors: dict[str, Tensor] = {}
         self.operators: list[Operator] = []
-        self.converted: dict[tuple[str, str], str] = {}
 
     def run(self, io: Io) -> Program:
         inputs = [self.input(name, io) for name in self.program.inputs]
@@ -239,9 +238,10 @@ class _Quantizer:
         shift = None if bias == ABSENT else self.program[bias].data
         assert weights is not None, kernel
         found = weight_scales(weights, shift, read.scale[0], written.scale[0], _KERNEL_AXES[operator.kind])
-        rounded = self.rounded.setdefault((kernel, found.scale), _UNKNOWN)
-        if rounded is _UNKNOWN:
-            rounded = self.rounded[kernel, found.scale] = _round(operator, weights, found)
+        key = (kernel, found.scale)
+        if key not in self.rounded:
+            self.rounded[key] = _round(operator, weights, found)
+        rounded = self.rounded[key]
         self.tensors[kernel] = replace(self.program[kernel], type="INT8", quantization=found, data=rounded.codes)
         if shift is None:
             return (*operator.inputs[:-1], x)
@@ -303,9 +303,6 @@ def _float_tensors(lowered: Lowered) -> frozenset[str]:
             if readers and not ends and from_float and all(reader.outputs[0] in found for reader in readers):
                 found.update(operator.outputs)
     return frozenset(found)
-
-
-_UNKNOWN: Final = Rounded(np.zeros(0, np.int8), np.zeros(0, np.float32))
 
 
 def _round(operator: Operator, weights: Array, found: Quantization) -> Rounded:
