@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
+from click.core import ParameterSource
 
 from cnnc.cli.extras import extra
+from cnnc.cli.model_options import refuse
 from cnnc.cli.options import format_option, override_options
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
@@ -29,13 +33,28 @@ _ENDINGS: Final[dict[Target, str]] = {
     "keras": ".keras",
     "savedmodel": "_savedmodel",
 }
+_INT8: Final = ("tflite-int8", "edgetpu")
+_ELSEWHERE: Final = ("jax", "stablehlo", "keras", "savedmodel")
 _RANDOM_SEED: Final = 0
+_FEW: Final = 20
+"""Random samples tell of no accuracy: so many are enough."""
+_TARGETS: Final = """\
+\b
+Targets:
+  jax          a Python module that needs nothing but jax, its weights beside it
+  stablehlo    StableHLO: OUT.mlir as text, OUT.mlirbc as bytecode
+  tflite       a TFLite file in float32
+  tflite-int8  a TFLite file in int8, for any LiteRT
+  edgetpu      the same of what the Edge TPU has, and what its compiler makes of it
+  keras        a .keras file
+  savedmodel   TensorFlow's SavedModel, a folder
+"""
 
 
-@click.command("compile")
+@click.command("compile", epilog=_TARGETS)
 @click.argument("what", metavar="RUN|SPEC", type=click.Path(path_type=Path))
 @override_options
-@click.option("--target", type=click.Choice([*_ENDINGS]), required=True, help="What to make.")
+@click.option("--target", type=click.Choice([*_ENDINGS]), required=True, help="What to make, see below.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), metavar="OUT", help="Where to.  [default: by the model]")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights for a SPEC: safetensors.")
 @click.option("--random-weights", is_flag=True, help="Random weights for a SPEC, to look at its structure.")
@@ -43,16 +62,16 @@ _RANDOM_SEED: Final = 0
 @click.option("--io", type=click.Choice(["int8", "uint8", "float32"]), help="Type at the ends of an int8 file.")
 @click.option("--calibrate", metavar="DATA", help="What to measure int8 ranges on.  [default: the run's training data]")
 @click.option(
-    "--samples", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="How much of it."
+    "--samples", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="How many pictures."
 )
 @click.option(
     "--ranges",
     type=click.Choice(["auto", "minmax", "percentile", "mse", "entropy"]),
     default="auto",
     show_default=True,
-    help="How to choose int8 ranges; auto measures all ways and takes the best.",
+    help="How to choose int8 ranges; auto tries all ways and takes the one that loses least.",
 )
-@click.option("--data", metavar="D", help="Measure top-1 of float and int8 on the test part of this data set.")
+@click.option("--data", metavar="D", help="Set top-1 of float and of int8 side by side on this data set.")
 @click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where a data set by name lies.")
 @click.option("--skip-corrupt", is_flag=True, help="Leave out pictures that cannot be decoded.")
 @click.option("--allow-cpu", is_flag=True, help="Let operators that the Edge TPU cannot take run on the CPU.")
@@ -63,7 +82,9 @@ _RANDOM_SEED: Final = 0
     help="Google's edgetpu_compiler.  [default: the one on the PATH, if any]",
 )
 @format_option("text", "json")
+@click.pass_context
 def compile(
+    ctx: click.Context,
     what: Path,
     overrides: Overrides,
     target: Target,
@@ -82,53 +103,62 @@ def compile(
     edgetpu_compiler: Path | None,
     format: str,
 ) -> None:
-    r"""Compile the trained network in RUN, or that of SPEC with weights, for a device or another framework.
-
-    \b
-    tflite       float32 TFLite file
-    tflite-int8  int8 TFLite file for any LiteRT
-    edgetpu      int8 TFLite file of what the Edge TPU takes, and what its compiler will say of it
-    jax          a Python module that needs nothing but jax
-    stablehlo    StableHLO, as IREE and other compilers read it
-    keras        a .keras file; savedmodel, a TensorFlow folder
-    """
-    _check_options(what, target, overrides, weights, random_weights, io, last)
+    """Compile the trained network in RUN, or that of SPEC with weights, for a device or another framework."""
+    if what.is_dir():
+        refuse("a SPEC: a run has its network and weights", _given(overrides, weights, random_weights))
+    else:
+        refuse("a run's folder", [("--last", last)])
+    if weights and random_weights:
+        raise click.UsageError("give either `--weights` or `--random-weights`")
+    if target not in _INT8:
+        ranges_given = ctx.get_parameter_source("ranges") is ParameterSource.COMMANDLINE
+        samples_given = ctx.get_parameter_source("samples") is ParameterSource.COMMANDLINE
+        options = [("--io", io), ("--calibrate", calibrate), ("--samples", samples_given), ("--ranges", ranges_given)]
+        refuse("the targets tflite-int8 and edgetpu", [*options, ("--data", data)])
+    if target != "edgetpu":
+        refuse("the target edgetpu", [("--allow-cpu", allow_cpu), ("--edgetpu-compiler", edgetpu_compiler)])
+    _require_source(what)
+    compiler = _compiler(edgetpu_compiler) if target == "edgetpu" else None
     subject = _subject(what, overrides, weights, random_weights, last)
     place = out or _default_place(what, subject, target)
-    _require_place(place)
-    if target in ("jax", "stablehlo", "keras", "savedmodel"):
+    _require_place(place, target)
+    if target in _ELSEWHERE:
         _compile_elsewhere(subject, target, place, format)
         return
     with extra("tflite", "compiling to TFLite"):
         from cnnc.backends.tflite.compile import Settings
         from cnnc.compiling.tflite import compile_tflite
     found = None
-    if target != "tflite":
+    if target in _INT8:
         found = _samples(subject, calibrate, data_dir, samples, skip_corrupt)
     chosen = io or ("uint8" if target == "edgetpu" else "int8")
     compiled = compile_tflite(subject, target, found, Settings(chosen, ranges))
     compiled = _with_accuracy(compiled, subject, data, data_dir, skip_corrupt)
-    _finish(compiled, subject, place, format, allow_cpu=allow_cpu, compiler=edgetpu_compiler)
+    _finish(compiled, subject, place, format, allow_cpu=allow_cpu, compiler=compiler)
 
 
-def _check_options(
-    what: Path,
-    target: str,
-    overrides: Overrides,
-    weights: Path | None,
-    random_weights: bool,
-    io: str | None,
-    last: bool,
-) -> None:
-    is_run = what.is_dir()
-    if is_run and (overrides != Overrides() or weights or random_weights):
-        raise click.UsageError("a run has its network and weights: those options go with a SPEC")
-    if not is_run and last:
-        raise click.UsageError("`--last` goes with a run's folder")
-    if weights and random_weights:
-        raise click.UsageError("give either `--weights` or `--random-weights`")
-    if io and target not in ("tflite-int8", "edgetpu"):
-        raise click.UsageError("`--io` goes with the targets tflite-int8 and edgetpu")
+def _given(overrides: Overrides, weights: Path | None, random_weights: bool) -> list[tuple[str, object]]:
+    """The options that go with a SPEC, as they are written, and what is given for them."""
+    changes = [
+        (f"--{field.name.replace('settings', 'set')}", getattr(overrides, field.name)) for field in fields(overrides)
+    ]
+    return [*changes, ("--weights", weights), ("--random-weights", random_weights)]
+
+
+def _require_source(what: Path) -> None:
+    if what.suffix.lower() == ".tflite":
+        raise CnnError.of(
+            "spec",
+            f"`{what}` is a TFLite file, and a run or a spec is compiled",
+            help=f"cnnc check {what} --target edgetpu says what the Edge TPU makes of it",
+        )
+
+
+def _compiler(given: Path | None) -> Path | None:
+    """Google's compiler, looked for before the work."""
+    from cnnc.backends.edgetpu.compiler import find_compiler
+
+    return find_compiler(given)
 
 
 def _subject(what: Path, overrides: Overrides, weights: Path | None, random: bool, last: bool) -> Subject:
@@ -145,12 +175,14 @@ def _default_place(what: Path, subject: Subject, target: Target) -> Path:
     return folder / f"{subject.net.name}{_ENDINGS[target]}"
 
 
-def _require_place(place: Path) -> None:
+def _require_place(place: Path, target: Target) -> None:
     """Before the work, not after it."""
-    if place.is_dir():
+    if place.is_dir() and not (target == "savedmodel" and (place / "saved_model.pb").is_file()):
         raise CnnError.of("run", f"cannot write `{place}`: it is a folder")
     if not place.parent.is_dir():
         raise CnnError.of("run", f"cannot write `{place}`: there is no folder `{place.parent}`")
+    if not os.access(place.parent, os.W_OK):
+        raise CnnError.of("run", f"cannot write `{place}`: no permission to write in `{place.parent}`")
 
 
 def _samples(subject: Subject, calibrate: str | None, data_dir: Path | None, count: int, skip_corrupt: bool) -> Samples:
@@ -158,7 +190,7 @@ def _samples(subject: Subject, calibrate: str | None, data_dir: Path | None, cou
 
     name = calibrate or subject.data
     if calibrate is None and subject.is_random:
-        return random_samples(subject, min(count, 20))
+        return random_samples(subject, min(count, _FEW))
     if name is None:
         raise CnnError.of(
             "calibration",
@@ -167,20 +199,29 @@ def _samples(subject: Subject, calibrate: str | None, data_dir: Path | None, cou
         )
     with extra("train", "reading data"):
         from cnnc import data  # noqa: F401  # what it imports is what may be missing
-    folder = data_dir or (subject.data_folder if calibrate in (None, subject.data) else None)
-    return data_samples(subject, name, folder=folder, count=count, skip_corrupt=skip_corrupt)
+    return data_samples(subject, name, folder=_folder(subject, name, data_dir), count=count, skip_corrupt=skip_corrupt)
+
+
+def _folder(subject: Subject, name: str, data_dir: Path | None) -> Path | None:
+    """Where the files of a data set by name lie: as it is said, or where the run had it from."""
+    from cnnc.data.load import NAMES
+
+    if name not in NAMES:
+        return None
+    return data_dir or (subject.data_folder if name == subject.data else None)
 
 
 def _with_accuracy(
-    compiled: Compiled, subject: Subject, data: str | None, folder: Path | None, skip_corrupt: bool
+    compiled: Compiled, subject: Subject, data: str | None, data_dir: Path | None, skip_corrupt: bool
 ) -> Compiled:
-    if data is None or compiled.program is None or not compiled.candidates:
+    if data is None:
         return compiled
-    from dataclasses import replace
-
+    assert compiled.program is not None
+    with extra("train", "reading data"):
+        from cnnc import data as _  # noqa: F401  # what it imports is what may be missing
     from cnnc.compiling.accuracy import compare
 
-    found = compare(subject, compiled.program, data, folder=folder, skip_corrupt=skip_corrupt)
+    found = compare(subject, compiled.program, data, folder=_folder(subject, data, data_dir), skip_corrupt=skip_corrupt)
     return replace(compiled, accuracy=found)
 
 
@@ -206,13 +247,13 @@ def _finish(
         for line in lines:
             click.echo(line)
         click.echo(f"\nwrote {place}, {len(compiled.data):,} bytes")
+    for note in compiled.notes:
+        click.echo(f"note: {note}", err=True)
     if predicted is not None:
         outcome = run_edgetpu_compiler(predicted, compiled.data, place, compiler)
         words["compiler"] = outcome.words
         if format == "text":
             click.echo(f"\n{outcome.text}")
-    for note in compiled.notes:
-        click.echo(f"note: {note}", err=True)
     if format == "json":
         click.echo(json.dumps(words, indent=2))
 
@@ -220,9 +261,11 @@ def _finish(
 def _compile_elsewhere(subject: Subject, target: Framework, place: Path, format: str) -> None:
     from cnnc.compiling.frameworks import write
 
-    size = write(subject, target, place)
+    written = write(subject, target, place)
     if format == "json":
-        words = {"model": subject.net.name, "target": target, "output": str(place), "bytes": size}
-        click.echo(json.dumps(words, indent=2))
-    else:
-        click.echo(f"wrote {place}, {size:,} bytes")
+        words: dict[str, Any] = {"model": subject.net.name, "target": target, "output": str(place)}
+        files = [{"path": str(path), "bytes": size} for path, size in written.items()]
+        click.echo(json.dumps({**words, "bytes": written[place], "files": files}, indent=2))
+        return
+    for path, size in written.items():
+        click.echo(f"wrote {path}, {size:,} bytes")

@@ -53,29 +53,35 @@ def predict_edgetpu(data: bytes, program: Program, name: str, graph: Graph, *, a
     faults = locate(report, graph)
     if faults and not allow_cpu:
         hint = "--allow-cpu leaves such layers, and those after them, to the CPU"
+        if not report.compiles:
+            hint = (
+                "--allow-cpu writes the file for LiteRT on a CPU all the same: the Edge TPU's compiler would refuse it"
+            )
         raise CnnError([*faults[:-1], replace(faults[-1], notes=(*faults[-1].notes, hint))])
     return _shown(report, name, None)
 
 
-def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, given: Path | None) -> Said:
-    """Google's compiler run on a file, the outcome beside the prediction; where it is missing, how to get it.
+def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, compiler: Path | None) -> Said:
+    """Google's compiler run on a file, the outcome beside the prediction; where it is None, how to get it.
 
     Raises:
         CnnError: `compiler`, when it fails or takes too long. The int8 file is there all the same.
     """
     from cnnc.backends.edgetpu.compiler import (
         compare,
-        find_compiler,
         missing_message,
         render_comparison,
         run_compiler,
     )
     from cnnc.files import write_atomically
 
-    compiler = find_compiler(given)
     if compiler is None:
         return Said(missing_message(str(place)), {"found": False})
-    outcome = run_compiler(data, compiler)
+    try:
+        outcome = run_compiler(data, compiler)
+    except CnnError as error:
+        told = f"the int8 file is written: {place}"
+        raise CnnError([replace(each, notes=(told, *each.notes)) for each in error.diagnostics]) from None
     compiled = place.with_name(f"{place.stem}_edgetpu.tflite")
     write_atomically(compiled, outcome.model)
     comparison = compare(predicted.report, outcome)
@@ -92,7 +98,7 @@ def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, given: 
             {"op": each.op, "predicted": each.predicted, "actual": each.actual} for each in comparison.pairings
         ],
     }
-    text = f"{render_comparison(comparison)}\nwrote {compiled}, {len(outcome.model):,} bytes"
+    text = f"{render_comparison(comparison)}wrote {compiled}, {len(outcome.model):,} bytes"
     return Said(text, words)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from cnnc import backends
 from cnnc.compiling.report import Accuracy
+from cnnc.compiling.samples import is_own
 from cnnc.compiling.subject import Subject
 from cnnc.diagnostics import CnnError
 from cnnc.tflite.program import Program
@@ -20,19 +21,27 @@ def compare(
 ) -> Accuracy:
     """Top-1 of a subject's int8 program, and of its float one, over the test part of a data set.
 
+    A folder of class folders that is not the run's own counts as a whole.
+
     Raises:
         CnnError: the data cannot be read or does not fit, or the network's output is none of classes.
     """
     from cnnc.data.batches import evaluation_batches
     from cnnc.data.feed import prepare
     from cnnc.data.folder import Options
-    from cnnc.data.load import load_data
+    from cnnc.training.tested import by_name, part_to_test
 
     graph = subject.net.graph
     ends = [graph[name].shape for _, name in graph.outputs]
     if len(ends) != 1 or len(ends[0]) != 1 or ends[0][0] < 2:
         raise CnnError.of("data", f"`{subject.net.name}` has no single output of classes to measure top-1 of")
-    part = load_data(data, folder=folder, options=Options(subject.held_out, subject.seed, skip_corrupt)).test
+    options = Options(subject.held_out, subject.seed, skip_corrupt)
+    tested = part_to_test(data, folder, options, whole=not is_own(subject, data), report=lambda event: None)
+    part = by_name(tested.part, tested.classes, subject.classes) if subject.classes else tested.part
+    if not subject.classes and len(tested.classes) != ends[0][0]:
+        raise CnnError.of(
+            "labels", f"the data has {len(tested.classes)} classes, and `{subject.net.name}` has {ends[0][0]} outputs"
+        )
     feed = prepare(part, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt)
     execute = backends.load("tflite", "execute").execute
     compiler = backends.load("tflite", "compile")
@@ -54,4 +63,4 @@ def compare(
                 hits += (first == label[i], second == label[i], first == second)
                 count += 1
     shares = hits / max(count, 1)
-    return Accuracy(count, float(shares[0]), float(shares[1]), float(shares[2]))
+    return Accuracy(tested.what, count, float(shares[0]), float(shares[1]), float(shares[2]))

@@ -5,16 +5,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cnnc.passes.run import Change
-from cnnc.tflite.program import Program
+from cnnc.tflite.program import Program, Tensor
+
+PASSES: Final[Mapping[str, str]] = {
+    "drop_dead": "left out, as no output needs them",
+    "drop_identities": "left out, as they do nothing at inference",
+    "fold_batch_norm": "batch norms folded into the layers before them",
+    "fold_batch_norm_forward": "batch norms folded into the layers after them",
+    "merge_pad": "zero padding merged into the convolutions after it",
+    "fold_bgr": "reversed channels folded into the kernels",
+    "fold_normalize_scale": "deviations of `normalize` folded into the layers after it",
+    "fold_normalize_mean": "means of `normalize` folded into the layers after it",
+    "fold_channel_normalize_scale": "deviations of `normalize`, one a channel, folded into the layers after it",
+    "fold_channel_normalize_mean": "means of `normalize`, one a channel, folded into the layers after it",
+    "prefer_same": "explicit padding that is the same as SAME or VALID",
+}
+"""What each pass does, in words."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 over `count` test pictures: `exact` of the float program, `rounded` of the int8 one, both on LiteRT."""
+    """Top-1 over `count` pictures, `what`: `exact` of the float program, `rounded` of the int8 one, both on LiteRT."""
 
+    what: str
     count: int
     exact: float
     rounded: float
@@ -58,6 +74,7 @@ def to_json(compiled: Compiled, output: str) -> dict[str, Any]:
         "bytes": len(compiled.data),
     }
     if compiled.program is not None:
+        words["inputs"], words["outputs"] = (_ends(compiled.program, each) for each in ("inputs", "outputs"))
         words["operators"] = [
             {"op": name, "version": version, "count": count}
             for name, version, count in operator_counts(compiled.program)
@@ -74,7 +91,8 @@ def to_json(compiled: Compiled, output: str) -> dict[str, Any]:
     if compiled.accuracy is not None:
         found = compiled.accuracy
         words["accuracy"] = {
-            "pictures": found.count,
+            "data": found.what,
+            "count": found.count,
             "float_top1": found.exact,
             "int8_top1": found.rounded,
             "agreement": found.agreement,
@@ -85,26 +103,28 @@ def to_json(compiled: Compiled, output: str) -> dict[str, Any]:
 
 def in_words(compiled: Compiled) -> list[str]:
     """The report as lines for a terminal."""
-    lines = [f"{change}" for change in compiled.changes]
+    lines = [f"{PASSES[change.name]}: {_counted(change)}" for change in compiled.changes]
     program = compiled.program
     if program is not None:
         kinds = ", ".join(f"{count} {name}@{version}" for name, version, count in operator_counts(program))
         lines.append(f"{len(program.operators)} operators: {kinds}")
         if fused := fused_count(program):
-            lines.append(f"{fused} activations are fused into the operators before them")
+            lines.append(f"fused into the operators before them: {fused} activation{'' if fused == 1 else 's'}")
+        ends = [_end(program[name]) for name in (*program.inputs, *program.outputs)]
+        lines.append(f"in and out: {', '.join(ends)}")
     if compiled.candidates:
         best = compiled.candidates[0]
         lines.append(f"ranges: {_described(best)}, measured on {compiled.samples}")
         if len(compiled.candidates) > 1:
             others = "; ".join(f"{_described(each)} {each.sqnr:.1f}" for each in compiled.candidates[1:])
-            lines.append(f"  signal to noise of the outputs {best.sqnr:.1f} dB; others: {others}")
+            lines.append(f"  signal to noise at the outputs {best.sqnr:.1f} dB; tried, too: {others}")
     if compiled.islands:
         lines.append(f"stay in float, as TFLite has no int8 form of them: {_some(compiled.islands)}")
     if compiled.accuracy is not None:
         found = compiled.accuracy
         lines.append(
-            f"top-1 over {found.count:,} test pictures: float {100 * found.exact:.2f} %, "
-            f"int8 {100 * found.rounded:.2f} %; {100 * found.agreement:.2f} % get the same answer"
+            f"top-1 on {found.what}: float {100 * found.exact:.2f} %, int8 {100 * found.rounded:.2f} %; "
+            f"the same answer to {100 * found.agreement:.2f} %"
         )
     return lines
 
@@ -117,6 +137,32 @@ def _change(change: Change) -> Mapping[str, Any]:
     }
 
 
+def _counted(change: Change) -> str:
+    """`53 bn`: what went, or where nothing did, what was changed."""
+    counts = Counter(node.op.name for node in change.removed or change.changed)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+
+
+def _ends(program: Program, which: str) -> list[dict[str, Any]]:
+    tensors: tuple[str, ...] = getattr(program, which)
+    labels = (program.input_names if which == "inputs" else program.output_names) or tensors
+    return [
+        {
+            "name": label,
+            "type": program[name].type.lower(),
+            "shape": list(program[name].shape),
+            "scale": found.scale[0] if (found := program[name].quantization) else None,
+            "zero_point": found.zero_point[0] if found else None,
+        }
+        for label, name in zip(labels, tensors, strict=True)
+    ]
+
+
+def _end(tensor: Tensor) -> str:
+    """`input 1x8x8x1 of uint8`; what a name says of a conversion goes without saying."""
+    return f"`{tensor.name.partition(':')[0]}` {'x'.join(map(str, tensor.shape))} of {tensor.type.lower()}"
+
+
 def _candidate(found: Any) -> dict[str, Any]:
     return {
         "method": found.method,
@@ -127,6 +173,7 @@ def _candidate(found: Any) -> dict[str, Any]:
 
 
 def _described(found: Any) -> str:
+    """`minmax with biases corrected`."""
     extras = ["biases corrected"] * found.correct_biases + ["layers equalised"] * found.equalized
     return f"{found.method}{' with ' + ' and '.join(extras) if extras else ''}"
 

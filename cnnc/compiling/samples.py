@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 from cnnc import backends
 from cnnc.compiling.subject import Subject
 from cnnc.diagnostics import CnnError
+
+if TYPE_CHECKING:
+    from cnnc.data.folder import Options
+    from cnnc.data.sources import Part
 
 Sample = dict[str, NDArray[Any]]
 FEW = 16
@@ -40,16 +45,16 @@ def data_samples(
 ) -> Samples:
     """`count` training examples of a data set, drawn by the run's seed; all of them where there are fewer.
 
+    Of a folder of pictures that is not the run's own, all serve, sorted by class or not: ranges need no labels.
+
     Raises:
         CnnError: the data cannot be read or does not fit the network, or its pictures are all of one colour.
     """
     from cnnc.data.feed import fetch, prepare
     from cnnc.data.folder import Options
-    from cnnc.data.load import load_data
     from cnnc.data.sources import take
 
-    options = Options(subject.held_out, subject.seed, skip_corrupt)
-    part = load_data(data, folder=folder, options=options).train
+    part, kind = _part(subject, data, folder, Options(subject.held_out, subject.seed, skip_corrupt))
     graph = subject.net.graph
     wanted = min(count, len(part))
     drawn = np.sort(np.random.default_rng(subject.seed).permutation(len(part))[:wanted])
@@ -62,12 +67,34 @@ def data_samples(
         if fetched.valid[i]
     )
     _require_contrast(arrays, data)
+    what = f"{len(arrays)} {kind}{'' if len(arrays) == 1 else 's'} of {data}"
     notes = []
-    if len(part) < count:
-        notes.append(f"ranges are measured on all {len(part)} training pictures of {data}: there are no more")
-    elif len(arrays) < FEW:
-        notes.append(f"ranges are measured on {len(arrays)} pictures only; --samples 100 is a safer number")
-    return Samples(arrays, f"{len(arrays)} training pictures of {data}", tuple(notes))
+    if len(arrays) < FEW:
+        notes.append(f"ranges are measured on only {what}, and the next may leave them; 100 are a safer number")
+    elif len(part) < count:
+        notes.append(f"ranges are measured on all {what}: there are no more")
+    return Samples(arrays, what, tuple(notes))
+
+
+def is_own(subject: Subject, data: str) -> bool:
+    """Whether a data set, by name or path, is the one that the subject was trained on."""
+    from cnnc.data.load import NAMES
+
+    if subject.data is None or data in NAMES:
+        return data == subject.data
+    return os.path.realpath(Path(data).expanduser()) == os.path.realpath(Path(subject.data).expanduser())
+
+
+def _part(subject: Subject, data: str, folder: Path | None, options: Options) -> tuple[Part, str]:
+    """What ranges are measured on, and what one of it is called."""
+    from cnnc.data.folder import load_loose
+    from cnnc.data.load import NAMES, load_data
+
+    path = Path(data).expanduser()
+    is_tree = (path / "train").is_dir()
+    if data not in NAMES and path.is_dir() and not is_tree and not is_own(subject, data):
+        return load_loose(path, options), "picture"
+    return load_data(data, folder=folder, options=options).train, "training picture"
 
 
 def _require_contrast(arrays: tuple[Sample, ...], data: str) -> None:
@@ -76,6 +103,6 @@ def _require_contrast(arrays: tuple[Sample, ...], data: str) -> None:
     if all(array.min() == array.max() for sample in arrays for array in sample.values()):
         raise CnnError.of(
             "calibration",
-            f"every one of the {len(arrays)} calibration pictures of `{data}` is of one colour",
+            f"each of the {len(arrays)} calibration pictures of `{data}` is of a single colour",
             help="ranges measured on them would fit nothing else; calibrate on pictures such as the network will see",
         )

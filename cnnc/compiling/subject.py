@@ -30,6 +30,7 @@ class Subject:
     held_out: float = 0.2
     seed: int = 0
     is_random: bool = False
+    weights_file: Path | None = None
 
     @property
     def model(self) -> Model:
@@ -60,6 +61,7 @@ def from_run(path: Path, *, last: bool = False) -> Subject:
         Path(note.folder) if note.folder else None,
         note.held_out,
         note.seed,
+        weights_file=run.folder.last if last else run.folder.best,
     )
 
 
@@ -74,7 +76,7 @@ def from_spec(name: str, overrides: Overrides, *, weights: Path | None, random: 
         from cnnc.weights.checkpoint import load_weights
 
         arrays, _ = load_weights(weights, net.graph)
-        return Subject(net, arrays, data=net.recipe.data)
+        return Subject(net, arrays, data=net.recipe.data, weights_file=weights)
     if random is None:
         raise CnnError.of(
             "weights",

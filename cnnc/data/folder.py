@@ -56,6 +56,15 @@ def load_all(root: Path, options: Options = Options()) -> Files:  # a frozen val
     return read_part(root, class_names(root), options)
 
 
+def load_loose(root: Path, options: Options = Options()) -> Files:  # a frozen value
+    """Every picture in a folder and in the folders in it, whatever it shows: all are of class 0."""
+    _require_folder(root)
+    paths = tuple(_pictures(root, options))
+    if not paths:
+        raise CnnError.of("data", f"`{root}` holds no pictures ({', '.join(PICTURES)})")
+    return Files(paths, np.zeros(len(paths), np.int32))
+
+
 def class_names(folder: Path) -> tuple[str, ...]:
     """The names of the class folders in a folder."""
     names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
