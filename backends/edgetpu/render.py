@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from re import sub
 
 from cnnc.backends.edgetpu import facts
 from cnnc.backends.edgetpu.check import Report, Verdict
@@ -26,7 +27,7 @@ def render(report: Report, name: str = "the model", widest: int | None = None) -
     if report.operators:
         parts.append(_table(report, widest))
     parts += [*_details(report), _memory(report)]
-    parts += [f"warning: {each.message}" + (f"\n  {each.remedy}" if each.remedy else "") for each in _told(report)]
+    parts += _warnings(report)
     return "\n".join(parts) + "\n"
 
 
@@ -91,8 +92,17 @@ def _memory(report: Report) -> str:
     )
 
 
-def _told(report: Report) -> list[Caution]:
-    return list(report.warnings[:_MOST])
+def _warnings(report: Report) -> list[str]:
+    """Warnings that differ in their numbers alone are told once."""
+    alike: dict[str, list[Caution]] = {}
+    for each in report.warnings:
+        alike.setdefault(sub(r"[\d.]+", "0", each.message), []).append(each)
+    lines = []
+    for first, *others in list(alike.values())[:_MOST]:
+        more = f" (and {len(others)} more like this)" if others else ""
+        lines.append(f"warning: {first.message}{more}")
+        lines += [f"  {first.remedy}"] if first.remedy else []
+    return lines
 
 
 def _bytes(count: int) -> str:
