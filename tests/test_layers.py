@@ -113,3 +113,16 @@ def test_commands_that_compute_nothing_leave_the_heavy_packages_out(arguments: l
     code = "import io; from cnnc.cli import main\nsys.stdin = io.StringIO('')\n"
     code += f"try: main({arguments})\nexcept SystemExit: pass"
     assert _imported_by(code).isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("target", ["tflite", "tflite-int8", "edgetpu"])
+def test_compiling_to_tflite_leaves_the_frameworks_out(target: str, tmp_path: Path) -> None:
+    arguments = ["compile", "mlp", "--random-weights", "--target", target, "-o", str(tmp_path / "mlp.tflite")]
+    code = f"from cnnc.cli import main\ntry: main({arguments})\nexcept SystemExit: pass"
+    assert _imported_by(code).isdisjoint({*HEAVY, "yaml"} - {"numpy"})
+    assert (tmp_path / "mlp.tflite").is_file()
+
+
+def test_predicting_for_the_edge_tpu_leaves_the_frameworks_out() -> None:
+    code = "from cnnc.cli import main\ntry: main(['check', 'mlp', '--target', 'edgetpu'])\nexcept SystemExit: pass"
+    assert _imported_by(code).isdisjoint({*HEAVY, "ai_edge_litert"} - {"numpy"})
