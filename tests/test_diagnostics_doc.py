@@ -8,19 +8,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cnnc import backends
+from cnnc.backends.tflite.runtime import open_model
+from cnnc.cli.edgetpu import check_graph, run_edgetpu_compiler
 from cnnc.cli.extras import extra
+from cnnc.compiling.samples import data_samples
+from cnnc.compiling.subject import from_spec
 from cnnc.data.decode import decode
 from cnnc.data.load import load_data
 from cnnc.diagnostics import CODES, CnnError, render
-from cnnc.loading import find, load
+from cnnc.loading import find, load, load_text
+from cnnc.overrides import Overrides
+from cnnc.tflite.program import File, Operator, Program
+from cnnc.tflite.read import open_file
+from cnnc.tflite.write import write_file
 from cnnc.training.objective import output_losses, require_classes
 from cnnc.training.record import open_run
 from cnnc.training.run import train
 from cnnc.weights.checkpoint import load_weights
 from tests.test_golden import CASES, GOLDEN
 from tests.test_train import tiny, tree
+from tests.tflite_programs import tensor
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "diagnostics.md"
@@ -41,6 +51,44 @@ def _decode_text() -> None:
     decode(Path("cat.jpg"), (32, 32), 3)
 
 
+def _read_text() -> None:
+    Path("cat.tflite").write_text("no model")
+    open_file(Path("cat.tflite"))
+
+
+def _target() -> None:
+    net = load_text("input 8x8x3\nconv(3x3, 8) | elu\nglobalpool | dense(10) | softmax\n", "mine.cnn")
+    raise CnnError(check_graph(net.graph, "mine.cnn", None)[1])
+
+
+def _calibrate_on_black() -> None:
+    Path("black").mkdir()
+    for i in range(20):
+        Image.new("L", (28, 28)).save(f"black/{i}.png")
+    data_samples(from_spec("mlp", Overrides(), weights=None, random=0), "black", folder=None, count=100)
+
+
+def _compiler() -> None:
+    """What version 16 prints for a model that is too large, google-coral/edgetpu 439."""
+    printed = (
+        "ERROR: Restored original execution plan after delegate application failure.",
+        "Compilation failed: Compilation failed due to large activation tensors in model.",
+        "Compilation failed!",
+    )
+    Path("edgetpu_compiler").write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in printed) + "exit 1\n")
+    Path("edgetpu_compiler").chmod(0o755)
+    predicted, _ = check_graph(load("mlp").graph, "mlp", None)
+    run_edgetpu_compiler(predicted, b"", Path("mine.tflite"), Path("edgetpu_compiler").absolute())
+
+
+def _run_compiled_on_the_cpu() -> None:
+    operator = Operator("CUSTOM", ("x",), ("y",), custom="edgetpu-custom-op")
+    tensors = {name: tensor(name, (1, 4)) for name in ("x", "y")}
+    file = File((Program("main", tensors, (operator,), ("x",), ("y",)),))
+    Path("mine_edgetpu.tflite").write_bytes(write_file(file))
+    open_model(Path("mine_edgetpu.tflite"))
+
+
 OUTSIDE: Mapping[str, tuple[str, Callable[[], object]]] = {
     "spec": ("cnnc check resnt", lambda: find("resnt")),
     "data": ("cnnc train mlp --data mnits", lambda: load_data("mnits")),
@@ -50,9 +98,14 @@ OUTSIDE: Mapping[str, tuple[str, Callable[[], object]]] = {
     "run": ("cnnc eval runs/mlp/exp7", lambda: open_run(Path("runs/mlp/exp7"))),
     "diverged": ("", lambda: train(tiny(), tree(Path("data")), lr=1e30, out=Path("runs/tiny/exp1"))),
     "backend": ("", lambda: backends.load("jaxx")),
+    "tflite": ("cnnc check cat.tflite --target edgetpu", _read_text),
+    "target": ("cnnc check mine.cnn --target edgetpu", _target),
+    "calibration": ("cnnc compile runs/mlp/exp1 --target edgetpu --calibrate black", _calibrate_on_black),
+    "compiler": ("", _compiler),
+    "device": ("cnnc bench mine_edgetpu.tflite", _run_compiled_on_the_cpu),
     "install": ("cnnc train mlp --data digits", _install),
 }
-"""For each code of a fault that is in no spec: a command that ends so, if one does alone, and what raises it."""
+"""For each code that no spec has by itself: a command that ends so, if one does alone, and what raises it."""
 
 
 def _outside(code: str) -> str:
