@@ -38,6 +38,23 @@ def test_the_commands_run_in_the_order_they_are_shown(tmp_path: Path, monkeypatc
         result = CliRunner().invoke(main, [*arguments, *fewer])
         assert result.exit_code == 0, result.output
     assert Path("runs/mine/exp1/results.png").is_file()
+    compiled(blocks("sh")[1])
+
+
+def compiled(commands: str) -> None:
+    """Run the commands that compile the network that was trained; what does not depend on weights is as it is shown."""
+    said = {}
+    for line in commands.splitlines():
+        arguments = line.split("#")[0].split()[1:]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+        said.setdefault(arguments[0], result.stdout)
+    (shown,) = (text for text in blocks("text") if "CONV_2D" in text)
+    sure = [line for line in shown.splitlines() if not line.lstrip().startswith(("ranges", "signal", "top-1"))]
+    printed = said["compile"].splitlines()
+    assert [line for line in sure if line not in printed] == []
+    assert [line[:12] for line in shown.splitlines()] == [line[:12] for line in printed][: len(shown.splitlines())]
+    assert Path("mine.safetensors").is_file()
 
 
 def test_the_python_runs() -> None:
