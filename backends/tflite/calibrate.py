@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cnnc.backends.tflite.execute import execute
 from cnnc.backends.tflite.groups import MOVES
+from cnnc.backends.tflite.readers import read_as
 from cnnc.backends.tflite.statistics import Gatherer, Statistics
 from cnnc.diagnostics import CnnError
 from cnnc.tflite.program import Program
@@ -77,7 +78,11 @@ def calibrate(
                     )
             watched.append({name: np.array(values[name]) for name in watch})
             del values
-    return Calibration({name: gatherer.statistics() for name, gatherer in gatherers.items()}, tuple(watched))
+    statistics = {name: gatherer.statistics() for name, gatherer in gatherers.items()}
+    return Calibration(
+        {name: replace(seen, read=read_as(program, name, seen.centres)) for name, seen in statistics.items()},
+        tuple(watched),
+    )
 
 
 def _float_inputs(program: Program) -> list[str]:

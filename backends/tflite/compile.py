@@ -30,8 +30,10 @@ from cnnc.tflite.program import Program, Tensor
 
 Array = NDArray[Any]
 Choice = Literal["auto", "minmax", "percentile", "mse", "entropy"]
-_JUDGED: Final = 10
-"""So many samples judge the candidates."""
+_JUDGES: Final = 10
+"""So many samples at least judge the candidates, of all if there are more; and so many more as make `_JUDGED_MACS`."""
+_JUDGED_MACS: Final = 4e9
+"""Multiply-accumulates that judging a candidate takes where it can: as ten samples do in a network of middle size."""
 _HEADS: Final = ("SOFTMAX", "LOGISTIC", "RESHAPE")
 """Operators at the end of a program whose input tells more of an error than their output."""
 
@@ -174,10 +176,11 @@ class _Search:
         state = self.state(equalized=candidate.equalized)
         program = self.program(candidate, "int8")
         watch = decisive(state.lowered.program)
-        samples = self.raw[:_JUDGED]
+        judges = spread(len(self.raw), max(_JUDGES, int(_JUDGED_MACS / max(1, _macs(program)))))
         noise, signal = 0.0, 0.0
         with execute(replace(program, outputs=watch, output_names=watch)) as infer:
-            for sample, expected in zip(samples, state.calibration.watched, strict=False):
+            for index in judges:
+                sample, expected = self.raw[index], state.calibration.watched[index]
                 values = infer({name: stored(program[name], sample[name]) for name in program.inputs})
                 for name in watch:
                     real = _decoded(program[name], values[name])
@@ -186,6 +189,22 @@ class _Search:
                     signal += float(truth.var()) or float((truth**2).mean())
                 del values
         return 10 * log10(max(signal, 1e-30) / max(noise, 1e-30))
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """So many numbers below a count, evenly, for samples may come class by class; all where there are fewer."""
+    wanted = min(wanted, count)
+    return [index * count // wanted for index in range(wanted)]
+
+
+def _macs(program: Program) -> int:
+    """Multiply-accumulates of a sample in the operators with weights."""
+    weighted = [op for op in program if op.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
+    sizes = [(program[op.outputs[0]], program[op.inputs[1]]) for op in weighted]
+    return sum(
+        y.size * kernel.size // (kernel.shape[-1] if op.kind == "DEPTHWISE_CONV_2D" else kernel.shape[0])
+        for op, (y, kernel) in zip(weighted, sizes, strict=True)
+    )
 
 
 def decisive(program: Program) -> tuple[str, ...]:

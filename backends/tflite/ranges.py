@@ -10,6 +10,7 @@ Inference: Principles and Empirical Evaluation (percentile); Banner et al. 2019 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, Literal
 
 import numpy as np
@@ -41,13 +42,34 @@ def percentile(seen: Statistics) -> Range:
 
 
 def mse(seen: Statistics) -> Range:
-    """The range whose codes come nearest to the values."""
-    return _best(seen, _squared_error)
+    """The range whose codes come nearest to the values, or where a function alone reads these, to its results.
+
+    The lower end of what swish reads is of no use to it, and the ends of what a sigmoid reads are of little.
+    """
+    read = seen.centres if seen.read is None else seen.read
+    slope = np.gradient(read, seen.centres)
+
+    def cost(centres: Array, counts: Array, low: float, high: float) -> float:
+        step = (high - low) / (_LEVELS - 1)
+        if step <= 0:
+            return float("inf")
+        # Within a code's reach the error is uniform, step^2 / 12; outside it is the distance to the end.
+        outside = read - np.interp(np.clip(centres, low, high), centres, read)
+        return float((counts * (outside**2 + (slope * step) ** 2 / 12)).sum())
+
+    return _best(seen, cost)
 
 
 def entropy(seen: Statistics) -> Range:
-    """The range whose codes lose the least information: the smallest Kullback-Leibler divergence."""
-    return _best(seen, _divergence)
+    """The range whose codes lose the least information: the smallest Kullback-Leibler divergence.
+
+    Zero counts for nothing: every range holds it exactly, and the many zeros of a relu would ask for the finest steps.
+    """
+    if not seen.low <= 0 <= seen.high:
+        return _best(seen, _divergence)
+    counts = seen.counts.copy()
+    counts[np.abs(seen.centres).argmin()] = 0
+    return _best(replace(seen, counts=counts), _divergence) if counts.any() else (seen.low, seen.high)
 
 
 METHODS: Final[Mapping[Method, Callable[[Statistics], Range]]] = {
@@ -59,8 +81,7 @@ METHODS: Final[Mapping[Method, Callable[[Statistics], Range]]] = {
 
 
 def _histogram(seen: Statistics) -> tuple[Array, Array]:
-    edges = np.linspace(*seen.bounds, BINS + 1)
-    return (edges[:-1] + edges[1:]) / 2, seen.counts.astype(np.float64)
+    return seen.centres, seen.counts.astype(np.float64)
 
 
 def _best(seen: Statistics, cost: Callable[[Array, Array, float, float], float]) -> Range:
@@ -74,15 +95,6 @@ def _best(seen: Statistics, cost: Callable[[Array, Array, float, float], float])
     if low < 0:
         low = min((low * cut for cut in _CUTS), key=lambda end: cost(centres, counts, end, high))
     return float(low), float(high)
-
-
-def _squared_error(centres: Array, counts: Array, low: float, high: float) -> float:
-    step = (high - low) / (_LEVELS - 1)
-    if step <= 0:
-        return float("inf")
-    # Within a code's reach the error is uniform, step^2 / 12; outside it is the distance to the end.
-    outside = centres - np.clip(centres, low, high)
-    return float((counts * (outside**2 + step**2 / 12)).sum())
 
 
 def _divergence(centres: Array, counts: Array, low: float, high: float) -> float:

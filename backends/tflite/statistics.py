@@ -16,7 +16,10 @@ _MOST_VALUES: Final = 1 << 13
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Of all samples: the smallest and largest value, the histogram within `bounds`, each channel's mean and peak."""
+    """Of all samples: the smallest and largest value, the histogram within `bounds`, each channel's mean and peak.
+
+    `read` is what the program makes of the centre of each bin, where a function of one value is all that it reads.
+    """
 
     low: float
     high: float
@@ -24,6 +27,14 @@ class Statistics:
     counts: NDArray[np.int64]
     mean: NDArray[np.float64]
     peak: NDArray[np.float64]
+    read: NDArray[np.float64] | None = None
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """Of the histogram's bins."""
+        edges = np.linspace(*self.bounds, BINS + 1)
+        middles: NDArray[np.float64] = (edges[:-1] + edges[1:]) / 2
+        return middles
 
 
 class Gatherer:
