@@ -43,7 +43,7 @@ def test_the_commands_run_in_the_order_they_are_shown(tmp_path: Path, monkeypatc
 
 def compiled(commands: str) -> None:
     """Run the commands that compile the network that was trained; what does not depend on weights is as it is shown."""
-    said = {}
+    said: dict[str, str] = {}
     for line in commands.splitlines():
         arguments = line.split("#")[0].split()[1:]
         result = CliRunner().invoke(main, arguments)
