@@ -7,7 +7,7 @@ from math import prod
 from typing import Final
 
 from cnnc.backends.edgetpu import facts
-from cnnc.backends.edgetpu.estimate import Latency
+from cnnc.backends.edgetpu.estimate import STREAMED_PER_MS, Latency
 from cnnc.backends.edgetpu.memory import ACTIVATION_CAPACITY, CACHE_CAPACITY, Parameters, layer_bytes
 from cnnc.backends.edgetpu.site import Site
 from cnnc.record import dataclass
@@ -67,7 +67,9 @@ def _whole(program: Program, held: Parameters, activations: int, latency: Latenc
         yield Caution(
             f"a CPU would likely be faster: about {latency.cpu_ms:.2g} ms on one core of a desktop, "
             f"{latency.ms:.2g} ms here",
-            "the way to the Edge TPU and back costs more than this network's work",
+            "sending those parameters costs more than this network's work"
+            if held.streamed / STREAMED_PER_MS > latency.ms / 2
+            else "the way to the Edge TPU and back costs more than this network's work",
         )
     for tensor in program.activations():
         if tensor.signature is not None and -1 in tensor.signature[:1]:
