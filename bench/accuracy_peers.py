@@ -4,7 +4,8 @@
 
 The network becomes a Keras model that takes pixels of 0 to 255. TensorFlow's converter makes `tensorflow` of it, all
 int8, and a float file, which ai-edge-quantizer turns into `ai_edge_quantizer` by its recipe for static int8 weights and
-activations. PICTURES.npz holds the calibration pictures `(count, height, width, channels)`.
+activations; it averages the pictures' ranges, where TensorFlow takes their union. PICTURES.npz holds the calibration
+pictures `(count, height, width, channels)`.
 """
 
 from __future__ import annotations
