@@ -3,8 +3,9 @@
     python bench/tflite.py PEERS [--rounds 3] [--samples 20] [--networks mobilenet_v2 ...]
 
 PEERS is the folder with `peer_tflite.py` (a Keras application through `tf.lite.TFLiteConverter`, in one process) and
-`peer_latency.py`. Both sides get random weights and as many random calibration pictures. Prints a Markdown table:
-medians of wall time and of peak memory, ratios of the medians, sizes, operators, and the ratio of median latencies.
+`peer_latency.py`. Keras's ResNet-50 is another than the bundled one: its spec is `resnet50_v1.cnn` beside this file. Both
+sides get random weights and as many random calibration pictures. Prints a Markdown table: medians of wall time and of
+peak memory, ratios of the medians, sizes, and the ratio of median latencies.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CNNC = str(Path(sys.executable).with_name("cnnc"))
 NETWORKS = {
     "mobilenet_v2": "MobileNetV2",
     "efficientnet_b0": "EfficientNetB0",
-    "resnet50": "ResNet50",
+    "resnet50_v1": "ResNet50",
     "densenet121": "DenseNet121",
 }
 
@@ -43,7 +44,8 @@ def timed(command: list[str]) -> tuple[float, int]:
 
 def measure(network: str, peer: str, peers: Path, folder: Path, rounds: int, samples: int) -> dict[str, Any]:
     ours, theirs = folder / f"{network}.tflite", folder / f"{peer}.tflite"
-    cnnc = [CNNC, "compile", network, "--random-weights", "--target", "tflite-int8"]
+    spec = Path(__file__).with_name(f"{network}.cnn")
+    cnnc = [CNNC, "compile", str(spec) if spec.is_file() else network, "--random-weights", "--target", "tflite-int8"]
     commands = {
         "cnnc": [*cnnc, "--samples", str(samples), "-o", str(ours)],
         "tensorflow": [sys.executable, str(peers / "peer_tflite.py"), peer, str(theirs), "--samples", str(samples)],

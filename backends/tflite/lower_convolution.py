@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from cnnc import ops
 from cnnc.backends.tflite.moves import crop, pad_with, rows
 from cnnc.backends.tflite.site import Array, Site, lower_op
 from cnnc.ops.window import Window, window, windows
+
+_FULL_REGISTER: Final = 16
+"""Channels from which on XNNPACK's depthwise kernels are busy."""
 
 
 @lower_op.register
@@ -156,12 +160,18 @@ def _(op: ops.Bgr, site: Site) -> str:
 
 
 def affine(site: Site, scale: Array, shift: Array) -> str:
-    """Multiply every channel by its number and add another: a depthwise convolution of one value, exact in int8."""
+    """Multiply every channel by its number and add another: a depthwise convolution of one value, exact in int8.
+
+    Few channels, as of a picture, leave most of a vector register empty: off the Edge TPU a row of pixels counts as one
+    pixel of so many times more channels.
+    """
     shape = rows(site.shape)
-    x = site.out.reshape(site.x, shape, site.part("rows"))
-    name = site.name if shape == site.shape else site.part("scaled")
+    row = 1 if len(scale) >= _FULL_REGISTER or site.flavour == "edgetpu" else shape[2]
+    wide = (1, shape[1], shape[2] // row, row * shape[3])
+    x = site.out.reshape(site.x, wide, site.part("rows"))
+    name = site.name if wide == site.shape else site.part("scaled")
     options = _window_options((1, 1), (1, 1), "VALID")
-    y = _depthwise(site, x, scale.reshape(1, 1, -1, 1), shift, shape, name, options, 1)
+    y = _depthwise(site, x, np.tile(scale, row).reshape(1, 1, -1, 1), np.tile(shift, row), wide, name, options, 1)
     return site.out.reshape(y, site.shape, site.name)
 
 

@@ -25,9 +25,12 @@ def _(op: ops.LayerNorm, site: Site) -> str:
 def _(op: ops.GroupNorm, site: Site) -> str:
     site.out.islands = True
     channels = site.shape[-1]
-    grouped = (1, prod(site.shape[1:-1]), op.groups, channels // op.groups)
+    if op.groups == channels:  # means over height and width alone, which XNNPACK is fast at
+        grouped, axes = rows(site.shape), (1, 2)
+    else:
+        grouped, axes = (1, prod(site.shape[1:-1]), op.groups, channels // op.groups), (1, 3)
     x = site.out.reshape(site.x, grouped, site.part("groups"))
-    x = _standardized(site, x, (1, 3), op.epsilon, site.part("standard"))
+    x = _standardized(site, x, axes, op.epsilon, site.part("standard"))
     y = _scaled(site, site.out.reshape(x, rows(site.shape), site.part("together")))
     site.out.islands = False
     return y
