@@ -3,7 +3,7 @@
     python bench/tflite.py PEERS [--rounds 3] [--samples 20] [--networks mobilenet_v2 ...]
 
 PEERS is the folder with `peer_tflite.py` (a Keras application through `tf.lite.TFLiteConverter`, in one process) and
-`peer_latency.py`. Keras's ResNet-50 is another than the bundled one: its spec is `resnet50_v1.cnn` beside this file. Both
+`peer_latency.py`. Keras's ResNet-50 is not the bundled one: its spec is `resnet50_v1.cnn` beside this file. Both
 sides get random weights and as many random calibration pictures. Prints a Markdown table: medians of wall time and of
 peak memory, ratios of the medians, sizes, and the ratio of median latencies.
 """
