@@ -30,7 +30,7 @@ from cnnc.tflite.program import Program, Tensor
 
 Array = NDArray[Any]
 Choice = Literal["auto", "minmax", "percentile", "mse", "entropy"]
-_JUDGES: Final = 10
+_JUDGES: Final = 8
 """So many samples at least judge the candidates, of all if there are more; and so many more as make `_JUDGED_MACS`."""
 _JUDGED_MACS: Final = 4e9
 """Multiply-accumulates that judging a candidate takes where it can: as ten samples do in a network of middle size."""
@@ -124,11 +124,12 @@ class _Search:
     def state(self, *, equalized: bool) -> _State:
         if equalized not in self.states:
             model = self.equalized if equalized else self.model
-            plain = lower(model, self.flavour)
+            laid_out: dict[str, Array] = {}
+            plain = lower(model, self.flavour, laid_out=laid_out)
             watch = decisive(plain.program)
             calibration = calibrate(plain.program, self.samples, watch, plain.float_only)
             self.states[equalized] = _State(
-                self._with_pixels(lower(model, self.flavour, absorb=self.absorb)), calibration, {}
+                self._with_pixels(lower(model, self.flavour, absorb=self.absorb, laid_out=laid_out)), calibration, {}
             )
         return self.states[equalized]
 

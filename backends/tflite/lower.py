@@ -23,7 +23,7 @@ from cnnc.backends.tflite import (  # noqa: F401  # each registers its operators
 )
 from cnnc.backends.tflite.emit import Emitter
 from cnnc.backends.tflite.fuse import FUSED, fuse
-from cnnc.backends.tflite.site import Flavour, Site, device_shape, lower_op
+from cnnc.backends.tflite.site import Array, Flavour, Site, device_shape, lower_op
 from cnnc.backends.tflite.versions import set_versions
 from cnnc.ir import Graph
 from cnnc.passes.model import Model
@@ -43,7 +43,9 @@ class Lowered:
     fixed: Mapping[str, Quantization] = field(default_factory=dict)
 
 
-def lower(model: Model, flavour: Flavour = "float", *, absorb: bool = False) -> Lowered:
+def lower(
+    model: Model, flavour: Flavour = "float", *, absorb: bool = False, laid_out: dict[str, Array] | None = None
+) -> Lowered:
     """The program of a graph that the passes for inference went over.
 
     Args:
@@ -51,11 +53,12 @@ def lower(model: Model, flavour: Flavour = "float", *, absorb: bool = False) -> 
         flavour: what the operators are chosen for.
         absorb: leave a normalisation by one mean and one deviation that reads an input to that input's quantisation:
             the input tensor then holds the normalised values, which are the pixels seen through its scale.
+        laid_out: large constants of another lowering of the same weights, which are taken from it and added to it.
 
     Raises:
         CnnError: `backend`, for an operator that has no lowering.
     """
-    graph, out = model.graph, Emitter()
+    graph, out = model.graph, Emitter(laid_out)
     absorbed = {found.reads: found for found in _absorbable(graph)} if absorb else {}
     values: dict[str, str] = {}
     inputs: list[str] = []

@@ -66,7 +66,7 @@ def entropy(seen: Statistics) -> Range:
     Zero counts for nothing: every range holds it exactly, and the many zeros of a relu would ask for the finest steps.
     """
     if not seen.low <= 0 <= seen.high:
-        return _best(seen, _divergence)
+        return _best(seen, _divergence, _CUTS[::2])
     counts = seen.counts.copy()
     counts[np.abs(seen.centres).argmin()] = 0
     return _best(replace(seen, counts=counts), _divergence) if counts.any() else (seen.low, seen.high)
@@ -84,16 +84,16 @@ def _histogram(seen: Statistics) -> tuple[Array, Array]:
     return seen.centres, seen.counts.astype(np.float64)
 
 
-def _best(seen: Statistics, cost: Callable[[Array, Array, float, float], float]) -> Range:
+def _best(seen: Statistics, cost: Callable[[Array, Array, float, float], float], cuts: Array = _CUTS) -> Range:
     """The upper end cut as is best, then the lower one."""
     if not seen.high > seen.low:
         return seen.low, seen.high
     centres, counts = _histogram(seen)
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)
     if high > 0:
-        high = min((high * cut for cut in _CUTS), key=lambda end: cost(centres, counts, low, end))
+        high = min((high * cut for cut in cuts), key=lambda end: cost(centres, counts, low, end))
     if low < 0:
-        low = min((low * cut for cut in _CUTS), key=lambda end: cost(centres, counts, end, high))
+        low = min((low * cut for cut in cuts), key=lambda end: cost(centres, counts, end, high))
     return float(low), float(high)
 
 
