@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cnnc import ops
-from cnnc.initializers import draw
 from cnnc.diagnostics import CnnError
+from cnnc.initializers import draw
 from cnnc.ops import Initializer, Weight
 from tests.networks import sequential
 
