@@ -14,7 +14,7 @@ from cnnc.signature import Parameter, Type
 from cnnc.values import POISON, Count, Layer, Poisoned, Scope, Tensor, Turn
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-ATTRIBUTES = ("channels", "length", "height", "width", "depth", "shape", "rank")
+ATTRIBUTES = ("channels", "length", "height", "width", "depth", "shape", "rank", "before")
 IDENTITY = "identity"
 TURN = ("stage", "repeat", "progress")
 
@@ -109,6 +109,11 @@ def _attribute(value: Any, name: syntax.Name, span: Span) -> Any:
         raise CnnError.of("name", f"a tensor has no `{name.text}`", name.span, help=help)
     shape = value.shape
     rank = len(shape) - 1
+    if name.text == "before":
+        if value.before is None:
+            message = f"`{span.text}` is what came into the block that made a result, but no block made this one"
+            raise CnnError.of("type", message, span, help="give a parameter of type `tensor` the result that is meant")
+        return value.before
     if name.text == "channels":
         return Count(shape[-1])
     if name.text == "shape":
@@ -202,7 +207,7 @@ def declared_type(parameter: syntax.ParameterDef) -> Type:
             return Type("any")
 
 
-TYPES = ("int", "float", "bool", "dims", "channels", "repeats", "layer", "string")
+TYPES = ("int", "float", "bool", "dims", "channels", "repeats", "layer", "tensor", "string")
 
 
 def _list(expression: syntax.ListOf, scope: Scope) -> list[Any]:

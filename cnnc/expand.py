@@ -134,8 +134,8 @@ class Expander:
             case syntax.Name(text=text) if isinstance(scope.values.get(text), Tensor | Poison):
                 found: Tensor | Poison = scope.values[text]
                 return found
-            case syntax.Incoming():
-                return evaluate_incoming(layer, scope)
+            case syntax.Incoming() | syntax.Attribute(name=syntax.Name(text="before")):
+                return named_tensor(layer, scope)
             case syntax.Call(function=function, arguments=arguments) if function.text in MERGES:
                 branches = tuple(syntax.Branch(None, a.value, a.span) for a in arguments)
                 return self._branches(syntax.Branches(function, branches, layer.span), x, scope, use)
@@ -310,7 +310,7 @@ class Expander:
         self._calls.append(name)
         result = self.body(definition.body, inner, place, incoming)
         self._calls.pop()
-        return result
+        return replace(result, before=incoming) if isinstance(result, Tensor) and result != incoming else result
 
     def _known_block(self, block: syntax.Block) -> tuple[tuple[Parameter, ...], frozenset[str]]:
         """A block's parameters and labels, worked out at its first call."""
@@ -342,9 +342,9 @@ class Expander:
             raise CnnError.of(error.code, error.message, at, label=said, help=error.help) from None
 
 
-def evaluate_incoming(layer: syntax.Incoming, scope: Scope) -> Flowing:
-    """What `in` is, as the start of a pipeline."""
+def named_tensor(layer: syntax.Incoming | syntax.Attribute, scope: Scope) -> Flowing:
+    """What `in` or `in.before` is, as the start of a pipeline; None where the expression is no result."""
     if isinstance(scope.incoming, Poison):
         return POISON
-    result: Tensor = evaluate(layer, scope)
-    return result
+    value = evaluate(layer, scope)
+    return value if isinstance(value, Tensor) else None

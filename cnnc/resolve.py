@@ -74,7 +74,7 @@ class _Resolver:
         finally:
             if parameter.default is not None:
                 self._value(parameter.default, type)
-            if type.kind == "layer":
+            if type.kind in ("layer", "tensor"):
                 self._layers.add(parameter.name.text)
             self._define(parameter.name)
 

@@ -24,10 +24,11 @@ class Count(int):
 
 @dataclass(frozen=True)
 class Tensor:
-    """The result of a node."""
+    """The result of a node. `before` is what came into the block that it is the result of, if it is one's."""
 
     node: str
     shape: Shape
+    before: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
