@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,8 @@ from cnnc.signature import Parameter, Type
 from cnnc.values import POISON, Count, Layer, Poisoned, Scope, Tensor, Turn
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-ATTRIBUTES = ("channels", "length", "height", "width", "depth", "shape", "rank", "before")
+SIZES = ("channels", "length", "height", "width", "depth", "shape", "rank")
+ATTRIBUTES = (*SIZES, "before")
 IDENTITY = "identity"
 TURN = ("stage", "repeat", "progress")
 
@@ -105,8 +106,7 @@ def _attribute(value: Any, name: syntax.Name, span: Span) -> Any:
     if not isinstance(value, Tensor):
         raise CnnError.of("type", f"only a tensor has a `{name.text}`, but this is {type_name(value)}", span)
     if name.text not in ATTRIBUTES:
-        help = did_you_mean(name.text, ATTRIBUTES) or f"it has {', '.join(ATTRIBUTES)}"
-        raise CnnError.of("name", f"a tensor has no `{name.text}`", name.span, help=help)
+        return _inner(value, name)
     shape = value.shape
     rank = len(shape) - 1
     if name.text == "before":
@@ -126,6 +126,22 @@ def _attribute(value: Any, name: syntax.Name, span: Span) -> Any:
         message = f"a tensor of {format_shape(shape)} has no `{name.text}`"
         raise CnnError.of("shape", message, span, help=f"it {has}")
     return shape[axes.index(name.text)]
+
+
+def _inner(value: Tensor, name: syntax.Name) -> Any:
+    """What a label of the block that made a tensor stands for; a list where it was repeated."""
+    if name.text not in value.inner:
+        raise no_attribute(name, (*ATTRIBUTES, *value.inner))
+    found: Any = value.inner[name.text]
+    if found is POISON or (isinstance(found, list) and POISON in found):
+        raise Poisoned
+    return found
+
+
+def no_attribute(name: syntax.Name, known: Iterable[str] = ATTRIBUTES) -> CnnError:
+    """The error for what a tensor does not have."""
+    help = did_you_mean(name.text, known) or f"it has {', '.join(known)}"
+    return CnnError.of("name", f"a tensor has no `{name.text}`", name.span, help=help)
 
 
 def argument(
