@@ -66,6 +66,23 @@ PARAMETERS = {
     "shufflenet_v2_x20": 7_393_996,
     "convnext_tiny": 28_589_128,
     "xception": 22_855_952,  # Chollet 2017, table 3
+    "alexnet_imagenet": 62_378_344,
+    "alexnet_original": 60_965_224,  # Caffe's bvlc_alexnet
+    "inception_v1": 6_998_552,  # Caffe's bvlc_googlenet
+    "inception_v3": 23_817_352,  # Keras, down to NASNet
+    "resnet_v1_50": 25_583_592,
+    "resnet_v1_101": 44_601_832,
+    "resnet_v1_152": 60_268_520,
+    "resnet_v2_50": 25_568_360,
+    "resnet_v2_101": 44_577_896,
+    "resnet_v2_152": 60_236_904,
+    "nasnet": 5_289_978,
+    "resnext50": 25_028_904,  # torchvision's documentation
+    "resnext101": 88_791_336,
+    "wide_resnet50_2": 68_883_240,
+    "wide_resnet101_2": 126_886_696,
+    "resnet3d18": 33_371_472,
+    "wide_resnet28_10": 36_479_194,  # Zagoruyko & Komodakis 2016, table 4: 36.5 M
 }
 """Trainable parameters, exactly, as the papers' reference implementations have them."""
 MACS = {
@@ -111,7 +128,19 @@ MACS = {
     "shufflenet_v2_x20": 0.58e9,  # torchvision's documentation
     "convnext_tiny": 4.46e9,
     "xception": 8.4e9,  # timm
+    "alexnet_original": 724e6,
+    "resnet_v1_101": 7.6e9,  # He et al. 2015, table 1
+    "resnet_v1_152": 11.3e9,
+    "nasnet": 564e6,  # Zoph et al. 2018, table 2
+    "resnext50": 4.23e9,  # torchvision's documentation
+    "resnext101": 16.41e9,
+    "wide_resnet50_2": 11.40e9,
+    "wide_resnet101_2": 22.75e9,
+    "inception_v3": 5.71e9,
+    "resnet3d18": 40.70e9,
 }
+NO_CLASSIFIERS = ("alphafold", "alphazero", "astronet", "resnet3d", "unet", "voxnet", "wavenet")
+"""Of pictures: of other things, or of every part of them."""
 
 
 def all_names() -> list[str]:
@@ -138,7 +167,8 @@ def built(graphs: dict[str, Graph], name: str) -> Graph:
 def test_the_bundled_specs_are_those_promised() -> None:
     assert set(specs.names()) >= {
         *("mlp", "mnist_cnn", "cifar_cnn", "vgg", "resnet", "densenet", "efficientnet", "mobilenet_v2"),
-        *("alphazero", "astronet", "voxnet"),
+        *("alphazero", "astronet", "voxnet", "alexnet", "resnet_v1", "resnet_v2", "resnext", "wide_resnet"),
+        *("inception_v1", "inception_v3", "nasnet", "unet", "alphafold", "resnet3d", "wavenet"),
         *("mobilenet_v1", "mobilenet_v3", "mnasnet", "efficientnet_lite", "efficientnet_edgetpu", "efficientnet_v2"),
         *("squeezenet", "shufflenet_v2", "convnext", "xception"),
     }
@@ -186,7 +216,7 @@ def test_every_spec_scales(name: str, overrides: Overrides) -> None:
     verify(net.graph)
 
 
-@pytest.mark.parametrize("name", [n for n in specs.names() if n not in ("alphazero", "astronet", "voxnet")])
+@pytest.mark.parametrize("name", [n for n in specs.names() if n not in NO_CLASSIFIERS])
 def test_every_classifier_takes_other_pictures_and_classes(name: str) -> None:
     graph = cnnc.load(name, input=(96, 96, 1), classes=7).graph
     assert graph.inputs[0].shape == (96, 96, 1)
@@ -399,6 +429,10 @@ KERAS = {
     **{f"efficientnet_v2_{size.lower()}": (f"EfficientNetV2{size}", {}) for size in ("B0", "B1", "B2", "B3", "S")},
     "convnext_tiny": ("ConvNeXtTiny", {}),
     "xception": ("Xception", {}),
+    **{f"resnet_v1_{size}": (f"ResNet{size}", {}) for size in (50, 101, 152)},
+    **{f"resnet_v2_{size}": (f"ResNet{size}V2", {}) for size in (50, 101, 152)},
+    "inception_v3": ("InceptionV3", {}),
+    "nasnet": ("NASNetMobile", {}),
 }
 
 
