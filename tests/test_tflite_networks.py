@@ -21,21 +21,24 @@ from cnnc.passes.model import Model
 from cnnc.tflite.program import File, Program
 from cnnc.tflite.read import read_file
 from cnnc.tflite.write import write_file
+from tests.zoo import SMALL as SMALLER
+from tests.zoo import small
 
 pytest.importorskip("ai_edge_litert")
-
 SMALL = ("mlp", "mnist_cnn", "cifar_cnn", "astronet", "voxnet")
 ALL = [
     name if name in SMALL else pytest.param(name, marks=pytest.mark.slow)
     for name in (*specs.names(), "vgg19", "resnet18", "resnet34", "resnet_cifar", "efficientnet_b3", "densenet201")
 ]
-WITH_ISLANDS = ("voxnet",)
+WITH_ISLANDS = ("alexnet", "inception_v1", "resnet3d", "voxnet")
 """Networks of layers that TFLite has no int8 form of."""
+OFF_THE_DEVICE = {"alphafold": {"ELU"}, "wavenet": {"GATHER"}}
+"""Operators that have an int8 form of which the Edge TPU's compiler knows nothing."""
 FACTS = Path(__file__).parents[1].parent / "shared" / "edgetpu" / "ops.json"
 
 
 def model_of(name: str) -> tuple[Net, Model]:
-    net = cnnc.load(name)
+    net = small(name) if name in SMALLER else cnnc.load(name)
     return net, Model(net.graph, random_weights(net.graph, 0))
 
 
@@ -103,4 +106,4 @@ def test_a_file_is_one_static_graph_of_old_operators(name: str) -> None:
         if operator.kind in known:
             assert operator.version <= known[operator.kind], operator
         else:
-            assert name in WITH_ISLANDS, operator
+            assert name in WITH_ISLANDS or operator.kind in OFF_THE_DEVICE.get(name, ()), operator
