@@ -237,6 +237,22 @@ def _(op: ops.SpaceToDepth, weights: Arrays, x: Array) -> Array:
 
 
 @evaluate.register
+def _(op: ops.Slice, weights: Arrays, x: Array) -> Array:
+    return x[..., op.start : op.stop]
+
+
+@evaluate.register
+def _(op: ops.ChannelShuffle, weights: Arrays, x: Array) -> Array:
+    run = x.shape[-1] // op.groups
+    return np.concatenate([x[..., first::run] for first in range(run)], -1)
+
+
+@evaluate.register
+def _(op: ops.LayerScale, weights: Arrays, x: Array) -> Array:
+    return x * weights["gamma"]
+
+
+@evaluate.register
 def _(op: ops.Normalize, weights: Arrays, x: Array) -> Array:
     mean, std = (np.asarray(values, x.dtype) for values in (op.mean, op.std))
     return (x - mean) / std

@@ -10,6 +10,7 @@ from typing import Any
 from cnnc import syntax
 from cnnc.diagnostics import CnnError, Span
 from cnnc.ops import format_shape
+from cnnc.scaling import round8
 from cnnc.values import Count, Layer, Tensor
 
 LARGEST = 10**40
@@ -34,6 +35,7 @@ FUNCTIONS: Mapping[str, tuple[_Function, int, int]] = {
     "abs": (abs, 1, 1),
     "sqrt": (math.sqrt, 1, 1),
     "log2": (math.log2, 1, 1),
+    "round8": (round8, 1, 1),
     "fixed": (Count, 1, 1),
 }
 """Functions of numbers, with the fewest and most arguments they take."""

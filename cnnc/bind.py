@@ -9,7 +9,7 @@ from cnnc import syntax
 from cnnc.arithmetic import is_number, show_value, type_name
 from cnnc.diagnostics import CnnError, Label, Span, did_you_mean
 from cnnc.signature import REQUIRED, Parameter, Type
-from cnnc.values import Count
+from cnnc.values import Count, Tensor
 
 
 def match(
@@ -81,6 +81,7 @@ _WANTED: Mapping[str, str] = {
     "channels": "a number of channels",
     "repeats": "a number of repeats",
     "layer": "a layer",
+    "tensor": "a tensor",
     "padding": "`same`, `valid`, a number, dims, or [before, after] for each axis",
     "floats": "a number or a list of numbers",
 }
@@ -113,6 +114,7 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     "dims": _is_dims,
     "channels": _is_int,
     "repeats": _is_int,
+    "tensor": lambda value: isinstance(value, Tensor),
     "any": lambda value: True,
 }
 

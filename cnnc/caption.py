@@ -7,7 +7,7 @@ from typing import Any, Final
 from cnnc.ops import Input, Op, format_shape
 from cnnc.signature import REQUIRED, signature_of
 
-_OMITTED: Final = ("init", "bias")
+_OMITTED: Final = (("init", str), ("bias", bool))
 
 
 def caption(op: Op) -> str:
@@ -17,7 +17,9 @@ def caption(op: Op) -> str:
     arguments = []
     for parameter in signature_of(type(op)):
         value = getattr(op, parameter.name)
-        if parameter.name in _OMITTED or value is None or _is_default(op, parameter.name, value, parameter.default):
+        if value is None or _is_default(op, parameter.name, value, parameter.default):
+            continue
+        if (parameter.name, type(value)) in _OMITTED:
             continue
         text = _spell(parameter.name, value, parameter.type.kind)
         arguments.append(text if parameter.default is REQUIRED else f"{parameter.name}={text}")

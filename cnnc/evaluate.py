@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,8 @@ from cnnc.signature import Parameter, Type
 from cnnc.values import POISON, Count, Layer, Poisoned, Scope, Tensor, Turn
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-ATTRIBUTES = ("channels", "length", "height", "width", "depth", "shape", "rank")
+SIZES = ("channels", "length", "height", "width", "depth", "shape", "rank")
+ATTRIBUTES = (*SIZES, "before")
 IDENTITY = "identity"
 TURN = ("stage", "repeat", "progress")
 
@@ -105,10 +106,14 @@ def _attribute(value: Any, name: syntax.Name, span: Span) -> Any:
     if not isinstance(value, Tensor):
         raise CnnError.of("type", f"only a tensor has a `{name.text}`, but this is {type_name(value)}", span)
     if name.text not in ATTRIBUTES:
-        help = did_you_mean(name.text, ATTRIBUTES) or f"it has {', '.join(ATTRIBUTES)}"
-        raise CnnError.of("name", f"a tensor has no `{name.text}`", name.span, help=help)
+        return _inner(value, name)
     shape = value.shape
     rank = len(shape) - 1
+    if name.text == "before":
+        if value.before is None:
+            message = f"`{span.text}` is what came into the block that made a result, but no block made this one"
+            raise CnnError.of("type", message, span, help="give a parameter of type `tensor` the result that is meant")
+        return value.before
     if name.text == "channels":
         return Count(shape[-1])
     if name.text == "shape":
@@ -121,6 +126,22 @@ def _attribute(value: Any, name: syntax.Name, span: Span) -> Any:
         message = f"a tensor of {format_shape(shape)} has no `{name.text}`"
         raise CnnError.of("shape", message, span, help=f"it {has}")
     return shape[axes.index(name.text)]
+
+
+def _inner(value: Tensor, name: syntax.Name) -> Any:
+    """What a label of the block that made a tensor stands for; a list where it was repeated."""
+    if name.text not in value.inner:
+        raise no_attribute(name, (*ATTRIBUTES, *value.inner))
+    found: Any = value.inner[name.text]
+    if found is POISON or (isinstance(found, list) and POISON in found):
+        raise Poisoned
+    return found
+
+
+def no_attribute(name: syntax.Name, known: Iterable[str] = ATTRIBUTES) -> CnnError:
+    """The error for what a tensor does not have."""
+    help = did_you_mean(name.text, known) or f"it has {', '.join(known)}"
+    return CnnError.of("name", f"a tensor has no `{name.text}`", name.span, help=help)
 
 
 def argument(
@@ -202,7 +223,7 @@ def declared_type(parameter: syntax.ParameterDef) -> Type:
             return Type("any")
 
 
-TYPES = ("int", "float", "bool", "dims", "channels", "repeats", "layer", "string")
+TYPES = ("int", "float", "bool", "dims", "channels", "repeats", "layer", "tensor", "string")
 
 
 def _list(expression: syntax.ListOf, scope: Scope) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cnnc import bind, syntax, timm_blocks
+from cnnc import bind, inner, syntax, timm_blocks
 from cnnc.arguments import Given, bind_block, of_operator, parameters_of
 from cnnc.arithmetic import show_value, type_name
 from cnnc.build import Builder, LimitReached
@@ -134,8 +134,8 @@ class Expander:
             case syntax.Name(text=text) if isinstance(scope.values.get(text), Tensor | Poison):
                 found: Tensor | Poison = scope.values[text]
                 return found
-            case syntax.Incoming():
-                return evaluate_incoming(layer, scope)
+            case syntax.Incoming() | syntax.Attribute():
+                return inner.start(layer, scope)
             case syntax.Call(function=function, arguments=arguments) if function.text in MERGES:
                 branches = tuple(syntax.Branch(None, a.value, a.span) for a in arguments)
                 return self._branches(syntax.Branches(function, branches, layer.span), x, scope, use)
@@ -216,15 +216,19 @@ class Expander:
 
     def _repeat(self, layer: syntax.Repeat, x: Flowing, scope: Scope, use: Use) -> Flowing:
         path = use.path or use.place.fresh(kind_of(layer.body))
+        results: list[Tensor] = []
         for turn in turns_of(layer, scope, self._scale.depth, use.place.turns):
             group = f"{path}.{turn.stage}" if turn.by_stage else path
             inside = Use(
                 use.place.turn(Repeat(group, turn.repeat, turn.repeats)), f"{group}.{turn.repeat}", turn, layer.span
             )
-            x = self.flow(layer.body, x, scope.within(turn), inside)
-            if x is POISON:
+            after = self.flow(layer.body, x, scope.within(turn), inside)
+            if isinstance(after, Poison):
                 return POISON
-        return x
+            if after is not None and after != x:
+                results.append(after)
+            x = after
+        return inner.of_turns(results) if results else x
 
     def _timm(self, given: tuple[Given, ...], span: Span, x: Flowing, use: Use) -> Flowing:
         """Stages written as timm's block strings."""
@@ -245,7 +249,9 @@ class Expander:
                 if not truth(value.test, scope):
                     continue
                 value = value.then
-            results.append((self._branch(branch, value, x, scope, place), branch.value.span))
+            listed = inner.of_all_turns(branch, scope)
+            found = [self._branch(branch, value, x, scope, place)] if listed is None else listed
+            results.extend((result, branch.value.span) for result in found)
         if any(result is POISON for result, _ in results):
             return POISON
         keyword = layer.keyword
@@ -302,15 +308,15 @@ class Expander:
         if len(self._calls) >= DEEPEST_CALLS:
             raise too_deep([*self._calls, name], span)
         path = use.path or use.place.fresh(name)
-        inner = Scope(block.namespace, {}, incoming, scales=False, turn=site.turn)
+        own = Scope(block.namespace, {}, incoming, scales=False, turn=site.turn)
         parameters, taken = self._known_block(definition)
-        bind_block(name, parameters, given, site, span, inner, self._scale, turn=use.turn)
-        inner.turn = None
+        bind_block(name, parameters, given, site, span, own, self._scale, turn=use.turn)
+        own.turn = None
         place = use.place.block(path, use.span or span, taken)
         self._calls.append(name)
-        result = self.body(definition.body, inner, place, incoming)
+        result = self.body(definition.body, own, place, incoming)
         self._calls.pop()
-        return result
+        return inner.of_block(result, incoming, own.values, taken) if isinstance(result, Tensor) else result
 
     def _known_block(self, block: syntax.Block) -> tuple[tuple[Parameter, ...], frozenset[str]]:
         """A block's parameters and labels, worked out at its first call."""
@@ -340,11 +346,3 @@ class Expander:
             at = spans.get(error.attribute or "", span)
             said = f"from {format_shape(tensor.shape)}" if tensor is not None and error.code == "shape" else ""
             raise CnnError.of(error.code, error.message, at, label=said, help=error.help) from None
-
-
-def evaluate_incoming(layer: syntax.Incoming, scope: Scope) -> Flowing:
-    """What `in` is, as the start of a pipeline."""
-    if isinstance(scope.incoming, Poison):
-        return POISON
-    result: Tensor = evaluate(layer, scope)
-    return result

@@ -35,7 +35,7 @@ class _Line:
     head: str = ""
     """The keyword of the innermost open brace."""
     continues: bool = False
-    """Whether it goes on with the statement above: it starts with `|` or is inside brackets."""
+    """Whether it goes on with the statement above: starts with `|`, is inside brackets, or gives a variant more."""
     column: int = 0
     """The column that the statement's value starts in; set while lines are laid out."""
 
@@ -93,9 +93,16 @@ def _lines(source: Source) -> list[_Line]:
         line.continues = bool(line.inside) or (bool(tokens) and tokens[0].kind == "VBAR")
         if closing and stack and stack[-1][0] != "{":
             line.continues = True
+        if line.head == "variants" and tokens and _ends_in_comma(lines):
+            line.continues = True
         lines.append(line)
         _track(tokens, stack)
     return lines
+
+
+def _ends_in_comma(lines: Sequence[_Line]) -> bool:
+    last = next((line.tokens[-1] for line in reversed(lines) if line.tokens), None)
+    return last is not None and last.kind != "STRING" and last.text == ","
 
 
 def _track(tokens: Sequence[Lexeme], stack: list[tuple[str, str]]) -> None:
@@ -241,12 +248,17 @@ def _align_arguments(lines: Sequence[_Line], texts: Sequence[_Text]) -> None:
     """Give the arguments that have a line each a column for `=`, and those that are lists a column for each entry."""
     run: list[int] = []
     for index, line in enumerate(lines):
-        if line.inside == "(" and len(line.tokens) > 2 and line.tokens[1].kind == "EQUALS" and _is_one_argument(line):
+        if _gives_arguments(line) and line.tokens[1].kind == "EQUALS" and _is_one_argument(line):
             run.append(index)
             continue
         _align_run(run, lines, texts)
         run = []
     _align_run(run, lines, texts)
+
+
+def _gives_arguments(line: _Line) -> bool:
+    varies = line.head == "variants" and line.continues and not line.inside
+    return (line.inside == "(" or varies) and len(line.tokens) > 2
 
 
 def _is_one_argument(line: _Line) -> bool:

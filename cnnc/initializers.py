@@ -24,6 +24,8 @@ from cnnc.ops.base import Weight
 def draw(weight: Weight, seed: int, name: str) -> NDArray[np.float32]:
     """The first value of one weight. `name` is its full name, `stem.conv.kernel` say."""
     match weight.initializer:
+        case float(value):
+            return np.full(weight.shape, value, np.float32)
         case "zeros":
             return np.zeros(weight.shape, np.float32)
         case "ones":
@@ -49,5 +51,5 @@ def variance(weight: Weight) -> float:
             return 1 / weight.fan_in
         case "normal":
             return 0.02**2
-        case "zeros" | "ones" | "quarter":
+        case "zeros" | "ones" | "quarter" | float():
             return 0.0

@@ -11,6 +11,7 @@ from cnnc.build import LimitReached
 from cnnc.diagnostics import CnnError, Diagnostic, Source, Span, did_you_mean
 from cnnc.evaluate import argument, declared_type, number
 from cnnc.expand import Expander
+from cnnc.inner import without_unread
 from cnnc.ir import Graph, Node
 from cnnc.namespace import Loaded, Namespace
 from cnnc.ops import Input, OpError, format_shape
@@ -248,7 +249,7 @@ def _expand(
         return None
     if expander.diagnostics:
         return None
-    graph = expander.builder.finish(name, outputs)
+    graph = without_unread(expander.builder.finish(name, outputs), scope.values)
     loose = _loose_ends(graph)
     known = labels(model.body)
     wanted = [name for name in dict.fromkeys(node.split(".")[0] for _, node in outputs) if name in known]

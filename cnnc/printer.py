@@ -116,7 +116,7 @@ def _call(node: Node, graph: Graph) -> str:
     arguments = []
     for parameter in signature_of(type(op)):
         value = getattr(op, parameter.name)
-        if parameter.name == "bias" and value == _automatic_bias(node, graph):
+        if isinstance(value, bool) and parameter.name == "bias" and value == _automatic_bias(node, graph):
             continue
         if parameter.name == "stride" and value == getattr(op, "kernel", None) and parameter.default is None:
             continue

@@ -257,6 +257,18 @@ class Cosine(Schedule):
 
 
 @dataclass(frozen=True)
+class Linear(Schedule):
+    """Falls along a line to `floor` times the peak at the last epoch."""
+
+    names = ("linear",)
+    floor: float = 0.0
+
+    def validate(self) -> None:
+        super().validate()
+        _require(0 <= self.floor <= 1, "`floor` must be from 0 to 1", "floor")
+
+
+@dataclass(frozen=True)
 class Exponential(Schedule):
     """Is multiplied by `factor` every `every` epochs after the warm-up, continuously."""
 

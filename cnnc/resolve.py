@@ -10,10 +10,11 @@ from functools import partial
 
 from cnnc import arithmetic, bind, syntax
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, did_you_mean
-from cnnc.evaluate import ATTRIBUTES, IDENTITY, TURN, TYPES, declared_type, unknown_among
+from cnnc.evaluate import ATTRIBUTES, IDENTITY, TURN, TYPES, declared_type, no_attribute, unknown_among
 from cnnc.expand import MERGES
 from cnnc.namespace import Namespace
 from cnnc.ops import OPS
+from cnnc.place import labels
 from cnnc.signature import REQUIRED, Parameter, Type, signature_of
 from cnnc.timm_blocks import TIMM
 
@@ -74,7 +75,7 @@ class _Resolver:
         finally:
             if parameter.default is not None:
                 self._value(parameter.default, type)
-            if type.kind == "layer":
+            if type.kind in ("layer", "tensor"):
                 self._layers.add(parameter.name.text)
             self._define(parameter.name)
 
@@ -224,9 +225,8 @@ class _Resolver:
                     self._value(argument.value, _ANY)
             case syntax.Attribute(value=value, name=name):
                 self._value(value, _ANY)
-                if name.text not in ATTRIBUTES:
-                    help = did_you_mean(name.text, ATTRIBUTES) or f"it has {', '.join(ATTRIBUTES)}"
-                    self._fail("name", f"a tensor has no `{name.text}`", name, help)
+                if name.text not in ATTRIBUTES and not (isinstance(value, syntax.Name) and self._is_inner(name.text)):
+                    self._found.extend(no_attribute(name).diagnostics)
             case syntax.Conditional(then=then, test=test, otherwise=otherwise) if otherwise is not None:
                 self._value(test, _ANY)
                 self._value(then, type)
@@ -238,6 +238,11 @@ class _Resolver:
             case _:
                 for part in _parts(expression):
                     self._value(part, type if isinstance(expression, syntax.ListOf) else _ANY)
+
+    def _is_inner(self, text: str) -> bool:
+        """Whether a block has this label, so that a tensor may have it."""
+        blocks = filter(None, map(self._namespace.find, self._namespace.names()))
+        return any(text in labels(block.definition.body) for block in blocks)
 
     def _is_word(self, text: str, type: Type) -> bool:
         return text in _words(type)

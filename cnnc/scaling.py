@@ -24,10 +24,12 @@ def compound(phi: float) -> Scale:
 
 
 def round_channels(channels: int, width: float) -> int:
-    """Channels times width, rounded to a multiple of 8, at least 8 and never more than 10 % down; as is at width 1."""
-    if width == 1.0:
-        return channels
-    target = channels * width
+    """Channels times width, rounded by `round8`; as is at width 1."""
+    return channels if width == 1.0 else round8(channels * width)
+
+
+def round8(target: float) -> int:
+    """The nearest multiple of 8, at least 8 and never more than 10 % down (Sandler et al. 2018, their code)."""
     rounded = max(DIVISOR, int(target + DIVISOR / 2) // DIVISOR * DIVISOR)
     return rounded + DIVISOR if rounded < 0.9 * target else rounded
 

@@ -16,7 +16,7 @@ from cnnc.record import dataclass
 
 @dataclass(frozen=True)
 class Type:
-    """A parameter's type: `int float bool string dims channels repeats layer padding floats choice any`.
+    """A parameter's type: `int float bool string dims channels repeats layer tensor padding floats choice any`.
 
     `choices` are the words that a choice accepts; `optional` admits the word `auto`, which becomes None.
     """
@@ -50,6 +50,8 @@ Dims = Annotated[tuple[int, ...], Type("dims")]
 """One size an axis. In a spec `3x3`; a plain `3` counts for every axis (resolved by `Op.resolve`)."""
 OptionalDims = Annotated[tuple[int, ...] | None, Type("dims", optional=True)]
 """Dims that the operator derives when they are None: a pool's stride is its kernel."""
+OptionalInt = Annotated[int | None, Type("int", optional=True)]
+"""A whole number that the operator derives when it is None: where a slice ends."""
 Channels = Annotated[int, Type("channels")]
 """A count of channels: scaled by `width` where a model's body states it."""
 Floats = Annotated[tuple[float, ...], Type("floats")]

@@ -6,6 +6,7 @@ Numbers, truth values and strings are Python's; dims are tuples, lists are lists
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,15 @@ class Count(int):
 
 @dataclass(frozen=True)
 class Tensor:
-    """The result of a node."""
+    """The result of a node. If it is a block's, `before` is what came into that, and `inner` are its labels.
+
+    Of a repeat of blocks, `inner` are lists with an entry for each turn.
+    """
 
     node: str
     shape: Shape
+    before: Tensor | None = field(default=None, repr=False, compare=False)
+    inner: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -272,6 +272,21 @@ def _space_to_depth(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
     return ops.SpaceToDepth(block), ((*sizes, draw(st.integers(1, 3))),)
 
 
+def _slice(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
+    start, size, after = draw(st.integers(0, 3)), draw(st.integers(1, 4)), draw(st.integers(0, 3))
+    stop = draw(st.sampled_from([None, start + size])) if after == 0 else start + size
+    return ops.Slice(start, stop), (draw(_shapes(rank, st.just(start + size + after))),)
+
+
+def _channel_shuffle(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
+    groups = draw(st.integers(1, 4))
+    return ops.ChannelShuffle(groups), (draw(_shapes(rank, st.integers(1, 3).map(lambda run: run * groups))),)
+
+
+def _layer_scale(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
+    return ops.LayerScale(draw(st.floats(-2, 2))), (draw(_shapes(rank)),)
+
+
 def _normalize(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
     shape = draw(_shapes(rank))
     if draw(st.booleans()):
@@ -283,7 +298,7 @@ def _normalize(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
 
 
 def _bgr(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
-    return ops.Bgr(), (draw(_shapes(rank, st.just(3))),)
+    return ops.Bgr(), (draw(_shapes(rank, st.sampled_from([1, 3]))),)
 
 
 def _embedding(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
@@ -308,6 +323,7 @@ _MAKERS: Mapping[type[Op], Callable[[Draw, int], tuple[Op, tuple[Shape, ...]]]] 
     ops.AvgPool: _avg_pool,
     ops.BatchNorm: _batch_norm,
     ops.Bgr: _bgr,
+    ops.ChannelShuffle: _channel_shuffle,
     ops.Concat: _concat,
     ops.Conv: _conv,
     ops.ConvTranspose: _conv_transpose,
@@ -323,6 +339,7 @@ _MAKERS: Mapping[type[Op], Callable[[Draw, int], tuple[Op, tuple[Shape, ...]]]] 
     ops.GroupNorm: _group_norm,
     ops.Input: _input,
     ops.LayerNorm: _layer_norm,
+    ops.LayerScale: _layer_scale,
     ops.LeakyRelu: _leaky_relu,
     ops.LocalResponseNorm: _local_response_norm,
     ops.MaxPool: _max_pool,
@@ -331,6 +348,7 @@ _MAKERS: Mapping[type[Op], Callable[[Draw, int], tuple[Op, tuple[Shape, ...]]]] 
     ops.Pad: _pad,
     ops.Reshape: _reshape,
     ops.Resize: _resize,
+    ops.Slice: _slice,
     ops.SpaceToDepth: _space_to_depth,
 }
 """Every class with attributes, several inputs or a condition on its input; the others take any shape."""

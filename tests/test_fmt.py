@@ -88,6 +88,26 @@ blocks: [1, 2] x mbconv(
     )
 
 
+def test_a_variant_goes_on_behind_its_name() -> None:
+    text = """variants {
+small: depth=1
+wide: depth=2, act=relu,
+repeats=[1,2,12],
+width=[16,240,3]
+}
+"""
+    assert (
+        laid_out(text)
+        == """variants {
+  small: depth=1
+  wide:  depth=2, act=relu,
+         repeats = [ 1,   2, 12],
+         width   = [16, 240,  3]
+}
+"""
+    )
+
+
 def test_signs_operators_and_one_line_bodies_are_spaced() -> None:
     text = "input 4x1\nn=-1+2*- 3\nif n<-4{ relu|tanh }else{identity}\nadd{\nidentity\n( relu if n>0 )\n}\n"
     assert laid_out(text) == (

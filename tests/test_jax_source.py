@@ -27,11 +27,10 @@ from cnnc.ops import Op
 from tests.networks import Builder, sequential
 from tests.spec_texts import Random, random_specs
 from tests.strategies import Case, cases, random_inputs, random_weights
+from tests.zoo import samples, small
 
 QUICK = {"xla_backend_optimization_level": 0}
 COMPUTED = [op for op in Op.__subclasses__() if op is not ops.Input]
-LARGE = ("densenet", "efficientnet", "mobilenet_v2", "resnet", "resnet18")
-"""Of 224x224 pixels and of any size."""
 SPECS = [*specs.names(), "resnet_cifar", "resnet18", "alphazero_small"]
 calm = settings(max_examples=3, suppress_health_check=list(HealthCheck))
 thorough = settings(max_examples=30, derandomize=False, suppress_health_check=list(HealthCheck))
@@ -130,13 +129,11 @@ def test_a_written_spec_gives_what_the_backend_gives(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 def test_every_written_spec_gives_what_the_backend_gives(name: str) -> None:
-    assert_gives_what_the_backend_gives(cnnc.load(name, resolution=1 / 7 if name in LARGE else None))
+    assert_gives_what_the_backend_gives(small(name))
 
 
 def assert_gives_what_the_backend_gives(net: Net) -> None:
-    rng = np.random.default_rng(0)
-    weights = net.init(0)
-    inputs = {node.name: rng.uniform(0, 1, (1, *node.shape)).astype(np.float32) for node in net.graph.inputs}
+    weights, inputs = net.init(0), samples(net, 1)
     module = module_of(net.graph)
     named = {"global": "global_"}
     given = {named.get(name, name): x for name, x in inputs.items()}

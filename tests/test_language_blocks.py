@@ -215,3 +215,99 @@ def test_blocks_call_blocks() -> None:
 
 def test_a_block_may_take_no_parameters() -> None:
     assert operators(PICTURE + "b | b()\nblock b { relu }") == ["relu", "relu"]
+
+
+CELL = """
+block cell(before: tensor = in.before) {
+  add {
+    tanh
+    before | relu
+  }
+}
+"""
+
+
+def test_a_result_of_elsewhere_comes_in_as_a_tensor() -> None:
+    text = PICTURE + "a: relu\nb: tanh\n2 x joined(skip=[a, b])\nblock joined(skip: tensor) { add(in, skip) }"
+    assert edges(text)["joined1.0.add1"] == ("b", "a")
+    assert edges(text)["joined1.1.add1"] == ("joined1.0.add1", "b")
+
+
+def test_a_block_may_see_the_two_results_before_it() -> None:
+    found = edges(PICTURE + "stem: relu\nc: cell(before=stem) | 3 x cell" + CELL)
+    own = {name: source for name, (source,) in ((n, e) for n, e in found.items() if n.endswith("tanh1"))}
+    older = {name: source for name, (source,) in ((n, e) for n, e in found.items() if n.endswith("relu1"))}
+    results = ["stem", "c.cell1.add1", "c.cell2.0.add1", "c.cell2.1.add1"]
+    assert list(own.values()) == results
+    assert [source for name, source in older.items() if name != "stem"] == ["stem", *results[:3]]
+
+
+def test_a_line_may_start_from_what_came_in_before() -> None:
+    text = PICTURE + "stem: relu\na: cell(before=stem)\nb: cell\nadd { b.before | elu\n a.before | tanh\n b }" + CELL
+    assert edges(text)["elu1"] == ("a.add1",)
+    assert edges(text)["tanh1"] == ("stem",)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("relu | cell", "`in.before` is what came into the block that made a result, but no block made this one"),
+        ("cell(tanh)", "`before` is a tensor, but `tanh` is a layer"),
+        ("cell(3)", "`before` is a tensor, but `3` is a whole number"),
+    ],
+)
+def test_what_is_no_result_of_before_is_refused(call: str, message: str) -> None:
+    with pytest.raises(CnnError) as error:
+        ops(PICTURE + call + CELL)
+    assert [(d.code, d.message) for d in error.value.diagnostics] == [("type", message)]
+
+
+def test_an_error_in_a_result_is_not_told_again_where_it_comes_in() -> None:
+    with pytest.raises(CnnError) as error:
+        ops(PICTURE + "a: conv(9x9x9, 4)\nb: input | tanh\nb | cell(before=a)" + CELL)
+    assert len(error.value.diagnostics) == 1
+
+
+SPLIT = "block split {\n  part: relu\n  add(in, part | tanh)\n}\n"
+
+
+def test_a_label_within_a_block_is_read_from_outside() -> None:
+    found = edges(PICTURE + "a: split\nadd(a, a.part)\n" + SPLIT)
+    assert found["add1"] == ("a.add1", "a.part")
+    assert edges(PICTURE + "a: split\nb: a.part | elu\nadd(a, b)\n" + SPLIT)["b"] == ("a.part",)
+
+
+def test_a_label_of_a_repeated_block_is_the_list_of_all_turns() -> None:
+    found = edges(PICTURE + "a: 3 x split\nconcat(a, a.part)\n" + SPLIT)
+    assert found["concat1"] == ("a.2.add1", "a.0.part", "a.1.part", "a.2.part")
+    found = edges(PICTURE + "a: [1, 2] x split\nconcat {\n a.part\n identity\n}\n" + SPLIT)
+    assert found["concat1"] == ("a.0.0.part", "a.1.0.part", "a.1.1.part", "a.1.1.add1")
+    found = edges(
+        PICTURE + "a: 2 x split\n2 x joined(skip=a.part)\nblock joined(skip: tensor) { add(in, skip) }\n" + SPLIT
+    )
+    assert [found[f"joined1.{turn}.add1"][1] for turn in (0, 1)] == ["a.0.part", "a.1.part"]
+
+
+def test_a_block_may_be_read_by_its_labels_alone() -> None:
+    """What only led to the result that nothing reads is left out."""
+    assert names(PICTURE + "a: 2 x split\nadd(a.part)\n" + SPLIT) == [
+        "a.0.part",
+        "a.0.tanh1",
+        "a.0.add1",
+        "a.1.part",
+        "add1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("a.part | elu", "type", "`a.part` is 2 results, one a turn"),
+        ("add(a, a.path)", "name", "a tensor has no `path`"),
+        ("b: tanh\nadd(b, b.part)", "name", "a tensor has no `part`"),
+    ],
+)
+def test_labels_that_cannot_be_read_are_refused(line: str, code: str, message: str) -> None:
+    with pytest.raises(CnnError) as error:
+        ops(PICTURE + "a: 2 x split\n" + line + "\n" + SPLIT)
+    assert [(d.code, d.message) for d in error.value.diagnostics] == [(code, message)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import cnnc
 from cnnc.overrides import Overrides
-from cnnc.scaling import compound, round_channels, round_repeats
+from cnnc.scaling import compound, round8, round_channels, round_repeats
 from tests.language import PICTURE, channels, network, operators
 
 # Width
@@ -20,6 +20,16 @@ def test_channels_stay_near_the_target(filters: int, width: float) -> None:
     if width != 1.0:
         assert rounded % 8 == 0
         assert 0.9 * filters * width <= rounded <= max(8, filters * width + 8)
+
+
+@given(filters=st.integers(1, 4096), width=st.floats(0.1, 8.0))
+def test_round8_rounds_as_width_does(filters: int, width: float) -> None:
+    if width != 1.0:
+        assert round8(filters * width) == round_channels(filters, width)
+
+
+def test_a_spec_may_round_so_itself() -> None:
+    assert channels("input 4x4x18\nconv(1, round8(in.channels / 4)) | conv(1, round8(in.channels))") == [8, 24]
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_optimizers(written: str, wanted: recipe.Optimizer) -> None:
         ("step(peak=0.1, at=[30, 60])", recipe.Step(0.1, at=(30.0, 60.0))),
         ("step(at=2.5, factor=0.5)", recipe.Step(at=(2.5,), factor=0.5)),
         ("cosine(0.1, 5, floor=0.01)", recipe.Cosine(0.1, 5.0, 0.01)),
+        ("linear(peak=0.5, floor=0.1)", recipe.Linear(0.5, 0.0, 0.1)),
         ("exponential(peak=0.256, factor=0.97, every=2.4, warmup=5)", recipe.Exponential(0.256, 5.0, 0.97, 2.4)),
     ],
 )

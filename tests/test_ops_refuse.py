@@ -173,6 +173,9 @@ FLAT = (512,)
             "scale",
             None,
         ),
+        (ops.Slice(0, 33), [PICTURE], "56x56x32 has no channels up to 33", "stop", None),
+        (ops.Slice(8, 8), [PICTURE], "no channel is from 8 up to, not including, 8", "start", None),
+        (ops.ChannelShuffle(5), [PICTURE], "32 channels do not split into 5 groups", "groups", "groups=4"),
         (ops.SpaceToDepth(3), [PICTURE], "56x56x32 does not split into blocks of 3", "block", None),
         (
             ops.Normalize(mean=(1.0, 2.0)),
@@ -189,7 +192,7 @@ FLAT = (512,)
             None,
         ),
         (ops.Normalize(std=(0.0,)), [PICTURE], "`std` must be above 0, but is 0.0", "std", None),
-        (ops.Bgr(), [(8, 8, 1)], "`bgr` reverses 3 channels, but its input 8x8x1 has 1", None, None),
+        (ops.Bgr(), [(8, 8, 4)], "`bgr` reverses 3 channels, but its input 8x8x4 has 4", None, None),
         (ops.Attention(8), [(49, 100)], "100 channels do not split over 8 heads", "heads", None),
         (ops.Attention(8), [FLAT], "`attention` works between positions, but its input 512 has none", None, None),
         (ops.Dropout(1.0), [FLAT], "`rate` must be from 0 up to, not including, 1, but is 1.0", "rate", None),
@@ -228,6 +231,7 @@ def test_what_does_not_fit_is_refused_in_the_fields_words(
         (ops.Reshape((8,)), ["shape"]),
         (ops.Resize((8,)), ["size"]),
         (ops.SpaceToDepth(), ["block"]),
+        (ops.ChannelShuffle(), ["groups"]),
         (ops.Input((8,)), ["shape"]),
     ],
 )

@@ -19,6 +19,7 @@ from cnnc.recipe import (
     Constant,
     Cosine,
     Exponential,
+    Linear,
     MeanSquaredError,
     Optimizer,
     OutOfRange,
@@ -167,11 +168,15 @@ def test_schedules_at_known_points() -> None:
     assert learning_rate(Cosine(0.1, warmup=2), 4, 10) == pytest.approx(0.1 * (1 + cos(pi / 4)) / 2)
     step = Step(1.0, at=(2.0, 4.0), factor=0.1)
     assert [learning_rate(step, epoch, 9) for epoch in (1.99, 2, 3.9, 4)] == pytest.approx([1, 0.1, 0.1, 0.01])
+    assert learning_rate(Linear(1.0, warmup=1, floor=0.2), 5, 9) == pytest.approx(0.6)
+    assert learning_rate(Linear(1.0), 9, 9) == 0
     assert learning_rate(Exponential(1.0, factor=0.25, every=2), 1, 9) == pytest.approx(0.5)
     assert learning_rate(Exponential(1.0, warmup=1, factor=0.25, every=2), 2, 9) == pytest.approx(sqrt(0.25))
 
 
-@pytest.mark.parametrize("schedule", [Constant(0.4, 2), Cosine(0.4, 2), Step(0.4, 2), Exponential(0.4, 2)], ids=repr)
+@pytest.mark.parametrize(
+    "schedule", [Constant(0.4, 2), Cosine(0.4, 2), Linear(0.4, 2), Step(0.4, 2), Exponential(0.4, 2)], ids=repr
+)
 def test_warm_up_rises_from_zero_in_a_line(schedule: Constant) -> None:
     assert [learning_rate(schedule, epoch, 10) for epoch in (0, 0.5, 1, 2)] == pytest.approx([0, 0.1, 0.2, 0.4])
 
@@ -194,6 +199,7 @@ def test_a_warm_up_longer_than_the_training_only_rises() -> None:
         Cosine(float("inf")),
         Step(0.1, at=(3.0, 1.0)),
         Exponential(0.1, factor=0.0),
+        Linear(0.1, floor=1.5),
         Exponential(0.1, every=0.0),
         Constant(0.1, warmup=-1.0),
     ],

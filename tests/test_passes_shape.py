@@ -47,6 +47,9 @@ IDENTITIES: list[tuple[tuple[int, ...], Op]] = [
     ((4, 5, 3), ops.AvgPool((1,), padding="valid", count_padding=True)),
     ((1, 1, 3), ops.GlobalPool(keepdims=True)),
     ((4, 5, 3), ops.SpaceToDepth(1)),
+    ((4, 5, 6), ops.Slice()),
+    ((4, 5, 6), ops.ChannelShuffle(1)),
+    ((4, 5, 6), ops.ChannelShuffle(6)),
     ((4, 5, 3), ops.Normalize(mean=(0.0,), std=(1.0, 1.0, 1.0))),
 ]
 OTHERS: list[tuple[tuple[int, ...], Op]] = [
@@ -59,6 +62,8 @@ OTHERS: list[tuple[tuple[int, ...], Op]] = [
     ((1, 1, 3), ops.GlobalPool()),
     ((2, 1, 3), ops.GlobalPool(keepdims=True)),
     ((4, 4, 3), ops.SpaceToDepth(2)),
+    ((4, 4, 6), ops.Slice(1)),
+    ((4, 4, 6), ops.ChannelShuffle(2)),
     ((4, 5, 3), ops.Normalize(mean=(0.0, 0.0, 1.0))),
     ((4, 5, 3), ops.BatchNorm()),
 ]

@@ -62,6 +62,21 @@ def test_pools_at_the_border() -> None:
     assert value_of(ops.AvgPool((2,), count_padding=True), signal).ravel().tolist() == [-1.5, -1.5]
 
 
+def test_channels_are_shuffled_as_in_the_papers_figure() -> None:
+    # Zhang et al. 2018, figure 1: of three groups of channels the next one has the first of each first.
+    assert value_of(ops.ChannelShuffle(3), np.array([[1, 2, 3, 4, 5, 6]])).tolist() == [[1, 3, 5, 2, 4, 6]]
+
+
+def test_a_slice_keeps_its_start_and_leaves_its_stop() -> None:
+    channels = np.array([[0, 1, 2, 3]])
+    assert value_of(ops.Slice(1, 3), channels).tolist() == [[1, 2]]
+    assert value_of(ops.Slice(2), channels).tolist() == [[2, 3]]
+
+
+def test_layer_scale_multiplies_every_channel() -> None:
+    assert value_of(ops.LayerScale(), np.array([[1.0, 2.0]]), gamma=np.array([3.0, 0.5])).tolist() == [[3, 1]]
+
+
 def test_space_to_depth_is_tensorflows() -> None:
     # The example of TensorFlow's documentation of tf.nn.space_to_depth.
     picture = [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]]

@@ -185,6 +185,8 @@ PEERS: Mapping[type[Op], Peer] = {
     ops.LocalResponseNorm: local_response_norm,
     ops.Resize: resize,
     ops.SpaceToDepth: space_to_depth,
+    ops.Slice: lambda op, weights, x: x.narrow(1, op.start, op.stop - op.start),
+    ops.ChannelShuffle: lambda op, weights, x: functional("channel_shuffle")(x, op.groups),
     ops.Pad: pad,
     ops.Attention: attention,
     ops.Relu: lambda op, weights, x: functional("relu")(x),

@@ -239,6 +239,21 @@ def _(op: ops.SpaceToDepth, weights: Weights, x: Array) -> Array:
 
 
 @lower.register
+def _(op: ops.Slice, weights: Weights, x: Array) -> Array:
+    return x[..., op.start : op.stop]
+
+
+@lower.register
+def _(op: ops.ChannelShuffle, weights: Weights, x: Array) -> Array:
+    return x.reshape(*x.shape[:-1], op.groups, -1).swapaxes(-1, -2).reshape(x.shape)
+
+
+@lower.register
+def _(op: ops.LayerScale, weights: Weights, x: Array) -> Array:
+    return x * weights["gamma"]
+
+
+@lower.register
 def _(op: ops.Normalize, weights: Weights, x: Array) -> Array:
     assert op.preset == "none", op
     wide = normalization.widened(x)

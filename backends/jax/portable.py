@@ -207,6 +207,21 @@ def space_to_depth(x: Array, block: int) -> Array:
     return y.reshape(batch, *(size // block for size in sizes), -1)
 
 
+def slice_channels(x: Array, start: int, stop: int) -> Array:
+    """The channels from `start` up to, not including, `stop`."""
+    return x[..., start:stop]
+
+
+def channel_shuffle(x: Array, groups: int) -> Array:
+    """The first channel of each of `groups` runs of channels, then the second of each, and so on."""
+    return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
+
+
+def layer_scale(p: dict[str, Array], x: Array) -> Array:
+    """Every channel times a learnt number."""
+    return x * p["gamma"]
+
+
 def concat(*inputs: Array) -> Array:
     """The channels of the inputs one after another."""
     return jnp.concatenate(inputs, axis=-1)

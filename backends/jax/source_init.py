@@ -74,6 +74,8 @@ def _value(op: object, weights: Mapping[str, Weight], functions: set[str]) -> st
 def _drawn(weight: Weight, functions: set[str]) -> str:
     shape = str(weight.shape[0] if len(weight.shape) == 1 else weight.shape)
     match weight.initializer:
+        case float(value):
+            return f"jnp.full({shape}, {value})"
         case "zeros":
             return f"jnp.zeros({shape})"
         case "ones":

@@ -223,6 +223,21 @@ def _(op: ops.SpaceToDepth, *shapes: Shape) -> Term:
 
 
 @term.register
+def _(op: ops.Slice, *shapes: Shape) -> Term:
+    return Term("slice_channels", (f"start={op.start}", f"stop={op.stop}"))
+
+
+@term.register
+def _(op: ops.ChannelShuffle, *shapes: Shape) -> Term:
+    return Term("channel_shuffle", (f"groups={op.groups}",))
+
+
+@term.register
+def _(op: ops.LayerScale, *shapes: Shape) -> Term:
+    return Term("layer_scale", owns=True)
+
+
+@term.register
 def _(op: ops.Normalize, *shapes: Shape) -> Term:
     assert op.preset == "none", op
     return Term("normalize", (f"mean={op.mean}", f"std={op.std}"))

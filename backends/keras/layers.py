@@ -112,6 +112,58 @@ class SpaceToDepth(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no 
 
 
 @keras.saving.register_keras_serializable(package="cnnc")
+class Slice(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """The channels from `start` up to, not including, `stop`."""
+
+    def __init__(self, start: int, stop: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.start, self.stop = start, stop
+
+    def call(self, x: Any) -> Any:
+        return x[..., self.start : self.stop]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "start": self.start, "stop": self.stop}
+
+
+@keras.saving.register_keras_serializable(package="cnnc")
+class ChannelShuffle(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """The first channel of each of `groups` runs of channels, then the second of each, and so on."""
+
+    def __init__(self, groups: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.groups = groups
+
+    def call(self, x: Any) -> Any:
+        _, *sizes, channels = x.shape
+        runs = ops.reshape(x, (-1, *sizes, self.groups, channels // self.groups))
+        return ops.reshape(ops.swapaxes(runs, -1, -2), (-1, *sizes, channels))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "groups": self.groups}
+
+
+@keras.saving.register_keras_serializable(package="cnnc")
+class LayerScale(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """Every channel times a learnt number, `value` at first."""
+
+    def __init__(self, value: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.value = value
+
+    def build(self, shape: Any) -> None:
+        self.gamma = self.add_weight(
+            name="gamma", shape=(shape[-1],), initializer=keras.initializers.Constant(self.value)
+        )
+
+    def call(self, x: Any) -> Any:
+        return x * self.gamma
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "value": self.value}
+
+
+@keras.saving.register_keras_serializable(package="cnnc")
 class ReverseChannels(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
     """Red, green, blue become blue, green, red."""
 

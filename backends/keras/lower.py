@@ -271,6 +271,22 @@ def _(op: ops.SpaceToDepth, weights: Arrays, name: str, x: Any) -> Any:
 
 
 @lower.register
+def _(op: ops.Slice, weights: Arrays, name: str, x: Any) -> Any:
+    assert op.stop is not None, op
+    return layers.Slice(op.start, op.stop, name=name)(x)
+
+
+@lower.register
+def _(op: ops.ChannelShuffle, weights: Arrays, name: str, x: Any) -> Any:
+    return layers.ChannelShuffle(op.groups, name=name)(x)
+
+
+@lower.register
+def _(op: ops.LayerScale, weights: Arrays, name: str, x: Any) -> Any:
+    return _weighted(layers.LayerScale(op.value, name=name), weights, x)
+
+
+@lower.register
 def _(op: ops.Normalize, weights: Arrays, name: str, x: Any) -> Any:
     assert op.preset == "none", op
     mean, std = (np.array(values) for values in (op.mean, op.std))

@@ -153,9 +153,10 @@ def _(op: ops.Bgr, site: Site) -> str:
     """A colour order that no convolution took in: a convolution that swaps channels."""
     options = _window_options((1, 1), (1, 1), "VALID")
     x = site.out.reshape(site.x, rows(site.shape), site.part("rows"))
-    swap = np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3)
+    channels = site.shape[-1]
+    swap = np.eye(channels, dtype=np.float32)[::-1].reshape(1, 1, channels, channels)
     name = site.name if rows(site.shape) == site.shape else site.part("swapped")
-    y = _conv_2d(site, x, swap, np.zeros(3, np.float32), rows(site.shape), name, options)
+    y = _conv_2d(site, x, swap, np.zeros(channels, np.float32), rows(site.shape), name, options)
     return site.out.reshape(y, site.shape, site.name)
 
 

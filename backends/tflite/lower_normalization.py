@@ -37,6 +37,11 @@ def _(op: ops.GroupNorm, site: Site) -> str:
 
 
 @lower_op.register
+def _(op: ops.LayerScale, site: Site) -> str:
+    return _scaled(site, site.out.reshape(site.x, rows(site.shape), site.part("rows")))
+
+
+@lower_op.register
 def _(op: ops.LocalResponseNorm, site: Site) -> str:
     site.out.islands = True
     shape = site.shape if len(site.shape) == 4 else (1, 1, prod(site.shape[1:-1]), site.shape[-1])

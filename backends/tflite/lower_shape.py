@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import numpy as np
 
@@ -124,6 +125,21 @@ def _(op: ops.SpaceToDepth, site: Site) -> str:
     cells = site.out.emit("SPACE_TO_DEPTH", (planes,), (depth, high, wide, inner), site.part("cells"), block=block)
     layers = site.out.reshape(cells, (depth // block, block, high * wide, inner), site.part("layers"))
     turned = transpose(site, layers, (0, 2, 1, 3), site.part("turned"))
+    return site.out.reshape(turned, site.shape, site.name)
+
+
+@lower_op.register
+def _(op: ops.Slice, site: Site) -> str:
+    start = site.out.constant(site.part("begin"), [*[0] * (len(site.shape) - 1), op.start])
+    size = site.out.constant(site.part("size"), list(site.shape))
+    return site.out.emit("SLICE", (site.x, start, size), site.shape, site.name)
+
+
+@lower_op.register
+def _(op: ops.ChannelShuffle, site: Site) -> str:
+    channels = site.shape[-1]
+    runs = (1, prod(site.shape[1:-1]), op.groups, channels // op.groups)
+    turned = transpose(site, site.out.reshape(site.x, runs, site.part("runs")), (0, 1, 3, 2), site.part("turned"))
     return site.out.reshape(turned, site.shape, site.name)
 
 

@@ -24,11 +24,11 @@ from cnnc.ops.convolution import Conv, ConvTranspose, Depthwise
 from cnnc.ops.dense import Dense
 from cnnc.ops.input import Input
 from cnnc.ops.merge import Add, Concat, Mul
-from cnnc.ops.normalization import BatchNorm, GroupNorm, LayerNorm, LocalResponseNorm
+from cnnc.ops.normalization import BatchNorm, GroupNorm, LayerNorm, LayerScale, LocalResponseNorm
 from cnnc.ops.pooling import AvgPool, GlobalPool, MaxPool
 from cnnc.ops.preprocessing import Bgr, Normalize
 from cnnc.ops.regularization import Dropout, DropPath
-from cnnc.ops.shape import Crop, Flatten, Pad, Reshape, Resize, SpaceToDepth
+from cnnc.ops.shape import ChannelShuffle, Crop, Flatten, Pad, Reshape, Resize, Slice, SpaceToDepth
 
 OPS: Final[Mapping[str, type[Op]]] = {name: op for op in Op.__subclasses__() for name in op.names}
 """The operators by every name that a spec may write for them."""
@@ -40,6 +40,7 @@ __all__ = [
     "AvgPool",
     "BatchNorm",
     "Bgr",
+    "ChannelShuffle",
     "Concat",
     "Conv",
     "ConvTranspose",
@@ -59,6 +60,7 @@ __all__ = [
     "Initializer",
     "Input",
     "LayerNorm",
+    "LayerScale",
     "LeakyRelu",
     "LocalResponseNorm",
     "MaxPool",
@@ -75,6 +77,7 @@ __all__ = [
     "Resize",
     "Shape",
     "Sigmoid",
+    "Slice",
     "Softmax",
     "SpaceToDepth",
     "Swish",

@@ -48,14 +48,14 @@ class OpError(ValueError):
 
 @dataclass(frozen=True)
 class Weight:
-    """An array that an operator owns.
+    """An array that an operator owns. Its initialiser is a number where it is that number everywhere.
 
     `fan_in` and `fan_out` are those of Glorot & Bengio 2010 and He et al. 2015. `trainable` is false for batch norm's
     running statistics; `decay` is false for biases and norms, which weight decay leaves alone.
     """
 
     shape: Shape
-    initializer: Initializer
+    initializer: Initializer | float
     fan_in: int = 0
     fan_out: int = 0
     trainable: bool = True

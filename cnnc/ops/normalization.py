@@ -85,6 +85,20 @@ class GroupNorm(Op):
 
 
 @dataclass(frozen=True)
+class LayerScale(Op):
+    """Every channel times a learnt number that is `value` at first (Touvron et al. 2021, CaiT, section 2).
+
+    It ends a residual branch that is to begin as almost nothing. As norms, it is left alone by weight decay.
+    """
+
+    names = ("layer_scale",)
+    value: float = 1e-6
+
+    def weights(self, *inputs: Shape) -> Mapping[str, Weight]:
+        return {"gamma": Weight(inputs[0][-1:], self.value, decay=False)}
+
+
+@dataclass(frozen=True)
 class LocalResponseNorm(Op):
     """Krizhevsky et al. 2012, section 3.3: x_c / (bias + alpha * sum of x_i^2 for |i - c| <= radius)^beta."""
 

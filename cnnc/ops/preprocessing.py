@@ -15,9 +15,10 @@ PRESETS: Final[Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "unit": ((0.0,), (255.0,)),
     "symmetric": ((127.5,), (127.5,)),
+    "caffe": ((103.939, 116.779, 123.68), (1.0,)),
 }
 """Mean and standard deviation. `imagenet` is of ImageNet's training set (0.485 ... and 0.229 ... of 255); `unit` maps
-pixels to 0 up to 1, `symmetric` to -1 up to 1."""
+pixels to 0 up to 1, `symmetric` to -1 up to 1; `caffe` subtracts the means of blue, green and red, after `bgr`."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Normalize(Op):
     """
 
     names = ("normalize",)
-    preset: Literal["none", "imagenet", "unit", "symmetric"] = "none"
+    preset: Literal["none", "imagenet", "unit", "symmetric", "caffe"] = "none"
     mean: Floats = (0.0,)
     std: Floats = (1.0,)
 
@@ -64,13 +65,13 @@ class Normalize(Op):
 
 
 class Bgr(Op):
-    """Red, green, blue become blue, green, red, as networks from Caffe want them."""
+    """Red, green, blue become blue, green, red, as networks from Caffe want them; a single channel stays."""
 
     names = ("bgr",)
 
     def infer(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
-        if shape[-1] != 3:
+        if shape[-1] not in (1, 3):
             raise OpError(f"`bgr` reverses 3 channels, but its input {format_shape(shape)} has {shape[-1]}")
         return shape
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Literal, Self
 
 from cnnc.ops.base import Op, OpError, Shape, format_shape, spatial_rank
-from cnnc.ops.bounds import require_at_least
+from cnnc.ops.bounds import largest_divisor, require_at_least
 from cnnc.ops.window import require_padding
 from cnnc.record import dataclass
-from cnnc.signature import Dims, OptionalDims, Padding
+from cnnc.signature import Dims, OptionalDims, OptionalInt, Padding
 
 
 class Flatten(Op):
@@ -135,6 +136,55 @@ class SpaceToDepth(Op):
         if any(size % self.block for size in shape[:-1]):
             raise OpError(f"{format_shape(shape)} does not split into blocks of {self.block}", attribute="block")
         return (*(size // self.block for size in shape[:-1]), shape[-1] * self.block**rank)
+
+
+@dataclass(frozen=True)
+class Slice(Op):
+    """The channels from `start` up to, not including, `stop`, which is their end unless given."""
+
+    names = ("slice",)
+    start: int = 0
+    stop: OptionalInt = None
+
+    def validate(self) -> None:
+        super().validate()
+        require_at_least(self, 0, "start")
+        require_at_least(self, 1, "stop")
+
+    def resolve(self, *inputs: Shape) -> Self:
+        """This operator with its end written out."""
+        return self if self.stop is not None else replace(self, stop=inputs[0][-1])
+
+    def infer(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        stop = shape[-1] if self.stop is None else self.stop
+        if stop > shape[-1]:
+            raise OpError(f"{format_shape(shape)} has no channels up to {stop}", attribute="stop")
+        if self.start >= stop:
+            raise OpError(f"no channel is from {self.start} up to, not including, {stop}", attribute="start")
+        return (*shape[:-1], stop - self.start)
+
+
+@dataclass(frozen=True)
+class ChannelShuffle(Op):
+    """Zhang et al. 2018, figure 1: the first channel of each of `groups` runs of channels, then each second, ..."""
+
+    names = ("channel_shuffle",)
+    groups: int = 2
+
+    def validate(self) -> None:
+        super().validate()
+        require_at_least(self, 1, "groups")
+
+    def infer(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if shape[-1] % self.groups:
+            raise OpError(
+                f"{shape[-1]} channels do not split into {self.groups} groups",
+                attribute="groups",
+                help=f"groups={largest_divisor(shape[-1], self.groups)}",
+            )
+        return shape
 
 
 def _explicit(op: Op, amount: str | tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:

@@ -1,8 +1,8 @@
 """Leave out nodes that give back what they read: f(x) = x.
 
-Dropout and drop_path always do at inference. So do a reshape, resize, pad or crop to the shape that is there, a concat
-of one, a pool of windows of one value, a global pool of one position that keeps its axes, space_to_depth by 1, and a
-normalisation by mean 0 and deviation 1.
+Dropout and drop_path always do at inference. So do a reshape, resize, pad, crop or slice to the shape that is there, a
+concat of one, a pool of windows of one value, a global pool of one position that keeps its axes, space_to_depth by 1, a
+channel_shuffle of one group or of groups of one, and a normalisation by mean 0 and deviation 1.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def is_identity(graph: Graph, node: Node) -> bool:
         return set(node.shape[:-1]) == {1}
     if isinstance(op, ops.Normalize):
         return op.preset == "none" and set(op.mean) == {0.0} and set(op.std) == {1.0}
+    if isinstance(op, ops.ChannelShuffle):
+        return op.groups in (1, node.shape[-1])
     return isinstance(
         op,
         ops.Dropout
@@ -54,5 +56,6 @@ def is_identity(graph: Graph, node: Node) -> bool:
         | ops.Pad
         | ops.Crop
         | ops.Concat
+        | ops.Slice
         | ops.SpaceToDepth,
     )
