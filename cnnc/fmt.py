@@ -77,7 +77,7 @@ def _lines(source: Source) -> list[_Line]:
     for lexeme in lexemes(source):
         starts.setdefault(source.position(lexeme.start)[0], []).append(lexeme)
     stack: list[tuple[str, str]] = []
-    lines = []
+    lines: list[_Line] = []
     for number in range(1, source.line_count + 1):
         tokens = starts.get(number, [])
         line = _Line(tokens, comments.get(number, ""))
