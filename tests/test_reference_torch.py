@@ -186,7 +186,7 @@ PEERS: Mapping[type[Op], Peer] = {
     ops.Resize: resize,
     ops.SpaceToDepth: space_to_depth,
     ops.Slice: lambda op, weights, x: x.narrow(1, op.start, op.stop - op.start),
-    ops.ChannelShuffle: lambda op, weights, x: functional("channel_shuffle")(x, op.groups),
+    ops.ChannelShuffle: lambda op, weights, x: functional("channel_shuffle")(x[..., None], op.groups)[..., 0],
     ops.Pad: pad,
     ops.Attention: attention,
     ops.Relu: lambda op, weights, x: functional("relu")(x),

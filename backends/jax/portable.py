@@ -213,7 +213,7 @@ def slice_channels(x: Array, start: int, stop: int) -> Array:
 
 
 def channel_shuffle(x: Array, groups: int) -> Array:
-    """The first channel of each of `groups` runs of channels, then the second of each, and so on."""
+    """Channels in turns: the first of each of `groups` runs, then the second of each."""
     return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
 
 
