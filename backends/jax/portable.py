@@ -213,7 +213,7 @@ def slice_channels(x: Array, start: int, stop: int) -> Array:
 
 
 def channel_shuffle(x: Array, groups: int) -> Array:
-    """Channels in turns: the first of each of `groups` runs, then the second of each."""
+    """Channels in turns: the first of each of `groups` runs, then each second."""
     return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
 
 
