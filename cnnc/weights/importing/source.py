@@ -1,0 +1,115 @@
+"""What a file of weights holds, whoever wrote it: layers of named arrays. Readers make it, alignment reads it.
+
+A reader gives what its format states and nothing more: names, arrays, and where the format has them the axes, the order
+in which layers run, and which layer reads which. What it does not state stays unsaid, and alignment works it out from
+shapes or asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Role = Literal[
+    "kernel",
+    "bias",
+    "gamma",
+    "beta",
+    "mean",
+    "variance",
+    "table",
+    "alpha",
+    "query_kernel",
+    "query_bias",
+    "key_kernel",
+    "key_bias",
+    "value_kernel",
+    "value_bias",
+    "output_kernel",
+    "output_bias",
+]
+"""A weight's short name as the graph's operators have it."""
+
+Kind = Literal[
+    "linear",  # a convolution or a dense layer: papers and frameworks choose one or the other for 1x1
+    "depthwise",
+    "transposed",
+    "batch_norm",
+    "norm",  # layer and group norm
+    "layer_scale",
+    "prelu",
+    "embedding",
+    "attention",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class SourceTensor:
+    """An array of the file, float32, quantised ones put back to numbers.
+
+    `layouts` are the orders of axes that it may have, as letters, the likeliest first: O outputs, I inputs, H, W and D
+    space, C channels, M multiplier; `OIHW`, `HWIO`, `OHWI`, `OI`, `IO`, `HWCM`, `C1HW`, `1HWC`, `IOHW`, `O`. A convolution
+    over a signal has W, over a volume DHW. An array of one axis with a layout of several (`raw float32`) has them in that
+    order, its sizes unknown.
+    """
+
+    name: str
+    array: NDArray[np.float32]
+    layouts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Read:
+    """A layer that another one reads, through operators without weights.
+
+    `place` tells apart what is not alike: `""` where order plays no part (a chain, a sum, a product), else the input's
+    0-based place in the concatenation on the way, innermost first: `"1"`, or `"1.0"` for two of them.
+    """
+
+    layer: int
+    place: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class SourceLayer:
+    """Arrays that one operator owns.
+
+    `kind` is None where the format does not say it (a `weight` of one axis could be a norm's or a PReLU's). `reads` are
+    the layers whose values it sees, `None` where the format holds no graph; empty for one that sees the input alone.
+    """
+
+    name: str
+    kind: Kind | None
+    tensors: Mapping[Role, SourceTensor]
+    reads: tuple[Read, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A file read.
+
+    Attributes:
+        path: the file or folder.
+        format: what it is in words: `safetensors`, `PyTorch state dict`, `Keras model`, `TFLite, int8`.
+        layers: in the order that `order` says.
+        order: `running` when it is a graph's topological order, `written` when it is that in which the author's code
+            made the layers (a state dict's), `names` when it says nothing (safetensors sorts its names; then layers are
+            in natural order of names, `layer2` before `layer10`).
+        channels_first: whether activations are `(batch, channels, height, width)`, so that a dense layer after a flatten
+            of a map reads its values in that order. None when unknown.
+        bgr: whether pictures enter blue first (Caffe's way). Only said where the format implies it.
+        ignored: tensors that are no weights, by name and why (`num_batches_tracked: a counter`).
+    """
+
+    path: Path
+    format: str
+    layers: tuple[SourceLayer, ...]
+    order: Literal["running", "written", "names"]
+    channels_first: bool | None = None
+    bgr: bool | None = None
+    ignored: Mapping[str, str] | None = None
