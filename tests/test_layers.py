@@ -24,7 +24,7 @@ LAYERS = (
     "initializers tflite passes",
     "backends net backends.reference backends.jax backends.tflite backends.edgetpu backends.keras",
     "loading weights data training running timing differing",
-    "compiling",
+    "compiling seeing",
     "cnnc cli",
 )
 """From the foundation up: a module imports from those before it, and within its own package."""

@@ -53,9 +53,9 @@ class SourceTensor:
     """An array of the file, float32, quantised ones put back to numbers.
 
     `layouts` are the orders of axes that it may have, as letters, the likeliest first: O outputs, I inputs, H, W and D
-    space, C channels, M multiplier; `OIHW`, `HWIO`, `OHWI`, `OI`, `IO`, `HWCM`, `C1HW`, `1HWC`, `IOHW`, `O`. A convolution
-    over a signal has W, over a volume DHW. An array of one axis with a layout of several (`raw float32`) has them in that
-    order, its sizes unknown.
+    space, C channels, M multiplier; `OIHW`, `HWIO`, `OHWI`, `OI`, `IO`, `HWCM`, `C1HW`, `1HWC`, `IOHW`, `O`. A
+    convolution over a signal has W, over a volume DHW. An array of one axis with a layout of several (`raw float32`)
+    has them in that order, its sizes unknown.
     """
 
     name: str
@@ -98,10 +98,10 @@ class Source:
         format: what it is in words: `safetensors`, `PyTorch state dict`, `Keras model`, `TFLite, int8`.
         layers: in the order that `order` says.
         order: `running` when it is a graph's topological order, `written` when it is that in which the author's code
-            made the layers (a state dict's), `names` when it says nothing (safetensors sorts its names; then layers are
-            in natural order of names, `layer2` before `layer10`).
-        channels_first: whether activations are `(batch, channels, height, width)`, so that a dense layer after a flatten
-            of a map reads its values in that order. None when unknown.
+            made the layers (a state dict's), `names` when it says nothing (safetensors sorts its names; then layers
+            are in natural order of names, `layer2` before `layer10`).
+        channels_first: whether activations are `(batch, channels, height, width)`, so that a dense layer after a
+            flatten of a map reads its values in that order. None when unknown.
         bgr: whether pictures enter blue first (Caffe's way). Only said where the format implies it.
         ignored: tensors that are no weights, by name and why (`num_batches_tracked: a counter`).
     """
