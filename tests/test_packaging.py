@@ -53,6 +53,10 @@ def _names(requirements: list[str]) -> set[str]:
     return {re.split(r"[<>=!~;\[ ]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
 
 
+TORCH = {"torch", "transformers"}
+"""The extras that bring PyTorch, whose default build takes several gigabytes."""
+
+
 def test_constraints_pin_what_is_asked_for_and_hold_no_address() -> None:
     lines = [
         line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")
@@ -60,14 +64,14 @@ def test_constraints_pin_what_is_asked_for_and_hold_no_address() -> None:
     assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = _names(PROJECT["project"]["dependencies"])
-    wanted |= {name for extra, names in extras.items() if extra != "torch" for name in _names(names)}
+    wanted |= {name for extra, names in extras.items() if extra not in TORCH for name in _names(names)}
     assert wanted - _names(lines) == {"cnnc"}
 
 
 def test_all_is_every_extra_but_torch() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     (everything,) = extras["all"]
-    assert {*everything.removeprefix("cnnc[").removesuffix("]").split(",")} == {*extras} - {"all", "torch"}
+    assert {*everything.removeprefix("cnnc[").removesuffix("]").split(",")} == {*extras} - {"all"} - TORCH
 
 
 def test_the_version_is_stated_once() -> None:
