@@ -81,12 +81,16 @@ class SourceLayer:
 
     `kind` is None where the format does not say it (a `weight` of one axis could be a norm's or a PReLU's). `reads` are
     the layers whose values it sees, `None` where the format holds no graph; empty for one that sees the input alone.
+
+    `epsilon` is what a norm adds to the variance, None where the format does not say. The target's may be another; then
+    `gamma * sqrt((variance + target) / (variance + epsilon))` keeps what the layer does.
     """
 
     name: str
     kind: Kind | None
     tensors: Mapping[Role, SourceTensor]
     reads: tuple[Read, ...] | None = None
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

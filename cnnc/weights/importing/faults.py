@@ -1,0 +1,40 @@
+"""What is said of files that weights cannot be read from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cnnc.diagnostics import CnnError
+
+CUT_SHORT = "the file is cut short or was changed; fetch it again"
+_SHOWN = 8
+"""So many names are listed in a message."""
+
+
+def fault(path: Path, reason: str, *, notes: Iterable[str] = (), help: str | None = None) -> CnnError:
+    """The error that weights cannot be read from a path, and why."""
+    return CnnError.of("weights", f"cannot read weights from `{path}`: {reason}", notes=list(notes), help=help)
+
+
+def damaged(path: Path, error: BaseException) -> CnnError:
+    """The error that a library gave up on a file."""
+    reason = " ".join(str(error).split())
+    return fault(path, f"{reason[:1].lower()}{reason[1:]}" if reason else type(error).__name__, help=CUT_SHORT)
+
+
+@contextmanager
+def told(path: Path, *kinds: type[BaseException]) -> Iterator[None]:
+    """A library's errors as ours."""
+    try:
+        yield
+    except kinds as error:
+        raise damaged(path, error) from error
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in backticks, the first of many."""
+    found = list(names)
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return ", ".join(f"`{name}`" for name in found[:_SHOWN]) + more
