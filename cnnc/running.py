@@ -207,13 +207,14 @@ def _classes(model: Model) -> tuple[int, End]:
     if len(ports) != 1 or not ports[0].shape or any(size != 1 for size in ports[0].shape[:-1]):
         found = ", ".join(f"`{port.name}` of {format_shape(port.shape)}" for port in ports)
         raise CnnError.of("data", f"`{model.path}` gives {found}, and one output of classes is wanted")
-    count, end = ports[0].shape[-1], _end(model.runner.program, ports[0].tensor.name)
+    count, end = ports[0].shape[-1], end_of(model.runner.program, ports[0].tensor.name)
     if count == 1 and end != "sigmoid":
         raise CnnError.of("data", f"`{model.path}` gives a single number, which says nothing of classes")
     return max(count, 2), end
 
 
-def _end(program: Program, name: str) -> End:
+def end_of(program: Program, name: str) -> End:
+    """What the values of a tensor of classes are, by what computes it."""
     while name in program.producers:
         operator = program.operators[program.producers[name]]
         if operator.kind in ("SOFTMAX", "LOGISTIC"):
