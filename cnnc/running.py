@@ -69,7 +69,7 @@ def open_tflite(
         notes.append(f"left out: {error.diagnostics[0].message}")
     names: tuple[str, ...] = ()
     if labels is not None:
-        names = _list_of(labels)
+        names = labels_of(labels)
     elif description is not None and description.outputs:
         names = description.outputs[0].labels
     if delegate == "edgetpu" and not is_compiled(runner.program):
@@ -172,7 +172,12 @@ def _is_foreign(model: Model) -> bool:
     return normalization(model) is None and (model.description is None or not model.description.spec_sha256)
 
 
-def _list_of(path: Path) -> tuple[str, ...]:
+def labels_of(path: Path) -> tuple[str, ...]:
+    """The labels in a list, a line each, which may be numbered.
+
+    Raises:
+        CnnError: the list cannot be read.
+    """
     try:
         return read_labels(path.read_bytes(), numbered=True)
     except OSError as error:

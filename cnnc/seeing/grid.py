@@ -1,0 +1,121 @@
+"""A layer's values as one picture: a square per filter, a line for a signal, slices for a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil, log
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnc.seeing.colours import GAP, PAPER, Indices, placed
+
+Values = NDArray[Any]
+
+WIDTH: Final = 1000
+"""Pixels that a grid takes at most across."""
+_ASPECT: Final = 1.6
+"""Width over height that a grid comes near to."""
+_LARGEST: Final = 192
+"""Pixels that a square is enlarged to at most."""
+_FEWER: Final = 0.85
+"""This share of the best number of columns will do where it makes room for larger squares."""
+_LINE_ASPECT: Final = 3
+_LEAST_LINE: Final = 9
+"""Pixels that a line's tile is high at least."""
+_SLICES: Final = 6
+"""So many slices of a volume are shown, evenly spaced."""
+
+
+def grid(values: Values, low: float, high: float, width: int = WIDTH) -> Indices:
+    """A layer's values as a grid of its filters in their order, row by row, coloured from `low` to `high`.
+
+    Args:
+        values: `(features,)`, `(length, filters)`, `(height, width, filters)` or `(depth, height, width, filters)`.
+        low: the value of a palette's first colour.
+        high: of its last.
+        width: pixels that the grid takes at most across. Squares are enlarged by whole numbers, or made smaller by
+            averages over areas.
+    """
+    if values.ndim == 2:
+        return _laid_out(list(_lines(values, low, high, width)), _columns(values.shape[-1], 1, _LINE_ASPECT))
+    maps = _as_maps(values)
+    height, across, count = maps.shape
+    columns = _columns(count, height, across)
+    room = max(1, (width - 1) // columns - 1)
+    if room >= across:
+        scale = room // across
+        fewer = (width - 1) // (across * (scale + 1) + 1)
+        if fewer >= _FEWER * columns:  # the next size nearly fits
+            columns, scale = fewer, scale + 1
+        scale = max(1, min(scale, _LARGEST // max(height, across)))
+        tiles = placed(maps, low, high).repeat(scale, axis=0).repeat(scale, axis=1)
+    else:
+        tiles = placed(_shrunk(maps, max(1, round(height * room / across)), room), low, high)
+    return _laid_out([tiles[..., i] for i in range(count)], columns)
+
+
+def _as_maps(values: Values) -> Values:
+    """`(height, width, filters)`: a feature is a map of one place, a volume becomes some of its slices in a row."""
+    if values.ndim == 1:
+        return values[None, None]
+    if values.ndim == 3:
+        return values
+    assert values.ndim == 4, values.shape
+    chosen = np.linspace(0, len(values) - 1, min(_SLICES, len(values))).round().astype(int)
+    gap = np.full((values.shape[1], 1, values.shape[3]), np.nan)
+    parts = [part for i in chosen for part in (gap, values[i])]
+    return np.concatenate(parts[1:], axis=1)
+
+
+def _columns(count: int, height: int, width: int) -> int:
+    """How many of `count` tiles stand in a row: so that the grid has a good aspect, and few places stay empty."""
+
+    def cost(columns: int) -> float:
+        rows = ceil(count / columns)
+        empty = rows * columns - count
+        return abs(log(columns * width / (rows * height * _ASPECT))) + 1.5 * empty / count
+
+    return min(range(1, count + 1), key=cost)
+
+
+def _shrunk(maps: Values, height: int, width: int) -> Values:
+    planes = (Image.fromarray(np.ascontiguousarray(maps[..., i], np.float32)) for i in range(maps.shape[-1]))
+    small = [np.asarray(plane.resize((width, height), Image.Resampling.BOX)) for plane in planes]
+    return np.stack(small, axis=-1)
+
+
+def _lines(values: Values, low: float, high: float, width: int) -> Iterator[Indices]:
+    """Each filter's signal as a line from left to right on paper, in the colours of its values."""
+    length, count = values.shape
+    across = max(2, min((width - 1) // _columns(count, 1, _LINE_ASPECT) - 1, 2 * _LARGEST))
+    height = max(_LEAST_LINE, across // _LINE_ASPECT)
+    span = high - low if high > low else 1.0
+    bins = np.linspace(0, length, across + 1)
+    starts = np.minimum(bins[:-1].astype(int), length - 1)
+    for i in range(count):
+        signal = np.nan_to_num(np.asarray(values[:, i], np.float64), nan=low, posinf=high, neginf=low)
+        if length >= across:
+            least, most = np.minimum.reduceat(signal, starts), np.maximum.reduceat(signal, starts)
+        else:
+            least = most = np.interp(np.linspace(0, length - 1, across), np.arange(length), signal)
+        # A column also reaches to the middle of where the one before it was, so that the line has no holes.
+        before = np.concatenate([[(least[0] + most[0]) / 2], (least[:-1] + most[:-1]) / 2])
+        least, most = np.minimum(least, before), np.maximum(most, before)
+        top, bottom = (np.rint((height - 1) * (1 - np.clip((e - low) / span, 0, 1))) for e in (most, least))
+        rows = np.arange(height)[:, None]
+        levels = low + span * (1 - np.arange(height) / (height - 1))
+        inked = np.broadcast_to(placed(levels, low, low + span)[:, None], (height, across))
+        yield np.where((rows >= top) & (rows <= bottom), inked, PAPER).astype(np.uint8)
+
+
+def _laid_out(tiles: list[Indices], columns: int) -> Indices:
+    height, width = tiles[0].shape
+    rows = ceil(len(tiles) / columns)
+    sheet = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), GAP, np.uint8)
+    for place, tile in enumerate(tiles):
+        top, left = place // columns * (height + 1) + 1, place % columns * (width + 1) + 1
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
