@@ -67,6 +67,7 @@ _WORDS: Final = sorted({*_ROLES, *_KERNELS, *_JOINED}, key=len, reverse=True)
 _COUNTERS: Final = {"num_batches_tracked": "a counter", "step": "a counter", "iterations": "a counter"}
 _SPACE: Final = {3: "W", 4: "HW", 5: "DHW"}
 _TRANSPOSED: Final = re.compile(r"transpos|deconv|upconv|convtr|(^|[._/])up\d*([._/]|$)", re.IGNORECASE)
+_FLAX_TRANSPOSED: Final = re.compile(r"ConvTranspose(_\d+)?$")
 _EMBEDDING: Final = re.compile(r"embed|(^|[._/])(wte|wpe)$", re.IGNORECASE)
 _PRELU: Final = re.compile(r"prelu|(^|[._/])act\w*$", re.IGNORECASE)
 _SCALE: Final = re.compile(r"layer_?scale|(^|[._/])ls\d*$", re.IGNORECASE)
@@ -154,6 +155,8 @@ def _layer(name: str, arrays: Mapping[str, tuple[str, Array]], separator: str, o
         if array.ndim <= 1:
             kind = _vector(name, full, array, tensors)
         else:
+            if axes == "last" and _FLAX_TRANSPOSED.search(name):  # it goes over its inputs as a convolution does
+                array = np.flip(array, tuple(range(array.ndim - 2)))
             kind, role, layouts = _kernel(name, kernels[0], axes, array, tensors.get("bias"))
             tensors[role] = SourceTensor(full, array, layouts)
     elif tensors:
@@ -225,14 +228,14 @@ def _kernel(
         return _outputs_first(name, space, array, bias)
     if word == "depthwise_kernel":
         return "depthwise", "kernel", (f"{space}CM",)
+    if _FLAX_TRANSPOSED.search(name):
+        return "transposed", "kernel", (f"{space}IO",)
     if bias is not None and bias.array.size == array.shape[-2] != array.shape[-1] > 1:
         return "transposed", "kernel", (f"{space}OI",)
     if array.shape[-2] == 1:
         return None, "kernel", (f"{space}IO", f"{space}1C")
     if array.shape[-1] == 1:
         return None, "kernel", (f"{space}CM", f"{space}IO")
-    if _TRANSPOSED.search(name) and (bias is None or bias.array.size == array.shape[-2]):
-        return None, "kernel", (f"{space}OI", f"{space}IO")  # Flax has inputs before outputs here, too
     return "linear", "kernel", (f"{space}IO",)
 
 

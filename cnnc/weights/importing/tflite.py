@@ -21,6 +21,8 @@ from cnnc.weights.importing.source import Kind, Read, Role, Source, SourceLayer,
 from cnnc.weights.importing.tflite_constants import inputs, is_weight, layer_name, numbers, producer, scales, stored
 
 COMPILED = "edgetpu-custom-op"
+PREPARATION = "numbers that pictures are shifted or scaled by before the first layer"
+"""Why a constant is no weight; a file with one takes pixels."""
 _COPIES_INTO = ("CONCATENATION", "PACK")
 _ARITHMETIC = ("MUL", "ADD", "SUB", "DIV")
 _GRAPHS = ("WHILE", "IF", "CALL", "CALL_ONCE", "STABLEHLO_COMPOSITE")
@@ -157,7 +159,7 @@ class _Walk:
         reads = self.reads.get(x, ())
         if self.program[constant].size == 1 or not reads:
             if not reads:
-                self.ignored[constant] = "a number that pictures are shifted or scaled by before the first layer"
+                self.ignored[constant] = PREPARATION
             self.write(operator, reads)
             return
         run = self.run_of(index)
