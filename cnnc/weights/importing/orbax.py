@@ -97,6 +97,7 @@ def _load(path: Path, folder: Path) -> Any:
             f"reading Orbax's checkpoints needs the package `{error.name}`, which is not installed",
             help='pip install "cnnc[weights]"',
         ) from error
+    _require_arrays(path, folder)
     with told(path, *_BROKEN), _quiet():
         checkpointer = orbax.PyTreeCheckpointer()
         metadata = checkpointer.metadata(folder.resolve())
@@ -108,18 +109,29 @@ def _load(path: Path, folder: Path) -> Any:
         return checkpointer.restore(folder.resolve(), restore_args=arguments)
 
 
+def _require_arrays(path: Path, folder: Path) -> None:
+    """Look for the arrays' own files: what Orbax says of one that lacks them is long, and partly not to be caught."""
+    if any(folder.glob("*/.zarray")):  # a folder for each array, as older versions wrote
+        return
+    lacking = [name for name in ("manifest.ocdbt", "d") if not (folder / name).exists()]
+    if lacking:
+        raise fault(path, f"it lacks {listed(lacking)}, where its arrays are", help="copy the whole folder")
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Orbax's remarks on how it was saved."""
-    logger = logging.getLogger("absl")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)  # what goes wrong is raised as well
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _leaves(tree: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

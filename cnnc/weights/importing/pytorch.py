@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.faults import damaged, fault, listed
+from cnnc.weights.importing.faults import CUT_SHORT, damaged, fault, listed
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.state_dict import name_layers
 from cnnc.weights.importing.state_dict_prefixes import without_prefixes
@@ -119,8 +119,10 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except _BROKEN as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if code is None and "weights_only" not in str(error):
+        if code is None and "Unsupported" not in str(error):
             raise damaged(path, error) from error
+        if code is not None and code.group(1).endswith("."):  # a name that the file's end cuts off
+            raise fault(path, "it ends within a name", help=CUT_SHORT) from error
         what = f"`{code.group(1)}`" if code is not None else "something that is no tensor"
         raise fault(
             path,
