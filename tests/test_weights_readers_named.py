@@ -99,11 +99,12 @@ def test_attention_in_one_matrix_is_taken_apart(module: Any, tmp_path: Path) -> 
     import torch
 
     torch.save(module.state_dict(), tmp_path / "a.pt")
-    arrays = {role: each.array for role, each in named(read_source(tmp_path / "a.pt"))["5"].tensors.items()}
+    arrays: dict[str, Any] = {
+        role: each.array for role, each in named(read_source(tmp_path / "a.pt"))["5"].tensors.items()
+    }
     x = np.random.default_rng(0).normal(size=(7, 16)).astype(np.float32)
     query, key, value = (
-        (x @ arrays[f"{part}_kernel"].T + arrays[f"{part}_bias"]).reshape(7, 4, 4)  # type: ignore[index]
-        for part in ("query", "key", "value")
+        (x @ arrays[f"{part}_kernel"].T + arrays[f"{part}_bias"]).reshape(7, 4, 4) for part in ("query", "key", "value")
     )
     scores = np.einsum("qhf,khf->hqk", query, key) / 2
     shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
@@ -255,6 +256,11 @@ def test_safetensors_cut_short(tmp_path: Path) -> None:
 # NumPy
 
 
+def save(path: Path, arrays: dict[str, Any]) -> None:
+    """An archive whose names are no Python words."""
+    np.savez(path, **arrays)
+
+
 def test_names_of_many_makers(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
 
@@ -270,7 +276,7 @@ def test_names_of_many_makers(tmp_path: Path) -> None:
         "bn/var": draw(8),
         "step": np.array(3),
     }
-    np.savez(tmp_path / "a.npz", **arrays)
+    save(tmp_path / "a.npz", arrays)
     source = read_source(tmp_path / "a.npz")
     assert kinds(source) == [("bn", "batch_norm"), ("conv1", "linear")]
     assert set(named(source)["bn"].tensors) == {"gamma", "beta", "mean", "variance"}
@@ -283,7 +289,7 @@ def test_names_of_many_makers(tmp_path: Path) -> None:
     assert layouts(layers["conv2"]) == {"kernel": ("HWIO", "OIHW")}
     assert layouts(layers["fc"]) == {"kernel": ("IO", "OI")}
 
-    np.savez(tmp_path / "a.npz", **{"conv1.weight": draw(8, 3, 5, 5), "unheard.of": draw(2, 3)})
+    save(tmp_path / "a.npz", {"conv1.weight": draw(8, 3, 5, 5), "unheard.of": draw(2, 3)})
     layers = named(read_source(tmp_path / "a.npz"))
     assert layouts(layers["conv1"]) == {"kernel": ("OIHW",)}
     assert (layers["unheard.of"].kind, layouts(layers["unheard.of"])) == (None, {"kernel": ()})
@@ -294,7 +300,7 @@ def test_flax_names_a_transposed_convolution_that_is_not_turned_round(tmp_path: 
     jax = pytest.importorskip("jax")
     rng = np.random.default_rng(0)
     kernel, x = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 3, 4, 5), (1, 6, 6, 4)))
-    np.savez(tmp_path / "a.npz", **{"ConvTranspose_0/kernel": kernel})
+    save(tmp_path / "a.npz", {"ConvTranspose_0/kernel": kernel})
     (layer,) = read_source(tmp_path / "a.npz").layers
     assert (layer.kind, layouts(layer)) == ("transposed", {"kernel": ("HWIO",)})
     numbers = ("NHWC", "HWIO", "NHWC")
@@ -305,7 +311,7 @@ def test_flax_names_a_transposed_convolution_that_is_not_turned_round(tmp_path: 
 
 
 def test_objects_in_an_archive_are_not_unpickled(tmp_path: Path, harm: Path) -> None:
-    np.savez(tmp_path / "a.npz", **{"a.weight": np.array([Harmful()], object)})
+    save(tmp_path / "a.npz", {"a.weight": np.array([Harmful()], object)})
     assert "`a.weight` is an array of objects, a pickle that may hold code" in said(tmp_path / "a.npz")
 
 

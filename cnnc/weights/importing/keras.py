@@ -19,12 +19,23 @@ from cnnc.diagnostics import CnnError
 from cnnc.weights.importing.faults import fault, told
 from cnnc.weights.importing.keras_graph import is_network, layer_configs, walk
 from cnnc.weights.importing.keras_hdf5 import layers_within, legacy_arrays
-from cnnc.weights.importing.keras_layers import with_epsilon
+from cnnc.weights.importing.keras_layers import IGNORED, with_epsilon
 from cnnc.weights.importing.source import Source
-from cnnc.weights.importing.state_dict import name_layers
+from cnnc.weights.importing.state_dict import name_layers, split
 
 _WEIGHTS: Final = "model.weights.h5"
-_BROKEN: Final = (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_BROKEN: Final = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """What h5py and zipfile raise for damaged files, and we for configurations that lack what they should have."""
 
 
@@ -68,7 +79,13 @@ def _archive(path: Path) -> Source:
 
 
 def _legacy(path: Path, file: Any, config: Any) -> Source:
-    named = name_layers(legacy_arrays(path, file), sort=False)
+    arrays = legacy_arrays(path, file)
+    # Normalization counts what it has seen; no other layer does.
+    seen = tuple(
+        name.removesuffix("count:0").removesuffix("count") for name in arrays if split(name, "/")[1] == "count"
+    )
+    ignored = {name: IGNORED["Normalization"] for name in arrays if name.startswith(seen)}
+    named = name_layers({name: array for name, array in arrays.items() if name not in ignored}, sort=False)
     layers = named.layers
     if config is not None:
         model = json.loads(config)
@@ -76,7 +93,7 @@ def _legacy(path: Path, file: Any, config: Any) -> Source:
             {each["config"].get("name"): each["config"] for each in layer_configs(model)} if is_network(model) else {}
         )
         layers = tuple(with_epsilon(layer, configs.get(layer.name.split("/")[-1], {})) for layer in layers)
-    return Source(path, "Keras weights", layers, "running", channels_first=False, ignored=named.ignored)
+    return Source(path, "Keras weights", layers, "running", channels_first=False, ignored=ignored | dict(named.ignored))
 
 
 @contextmanager

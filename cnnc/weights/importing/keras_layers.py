@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.weights.importing.source import Kind, Role, SourceLayer, SourceTensor
-from cnnc.weights.importing.state_dict import separable
+from cnnc.weights.importing.state_dict import name_layers, separable
 
 Arrays = Sequence[NDArray[np.float32]]
 _PLACES: Final = ("W", "HW", "DHW")
@@ -71,22 +71,24 @@ def class_of(part: str) -> str:
     return _BY_PATH.get(part) or _BY_PATH.get(re.sub(r"_\d+$", "", part), "")
 
 
-def make_layers(
-    kind: str, name: str, arrays: Arrays, config: Mapping[str, Any] | None = None, names: Sequence[str] | None = None
-) -> list[SourceLayer]:
+def make_layers(kind: str, name: str, arrays: Arrays, config: Mapping[str, Any] | None = None) -> list[SourceLayer]:
     """The layers that an object of a class is: one, two for a separable convolution; each array alone when unknown.
 
     Args:
-        kind: the class's name.
+        kind: the class's name, or empty for an attribute of another class, whose arrays then tell what it may be.
         name: what to call the layer.
         arrays: in the class's order.
         config: what the class was made with, where the file says it.
-        names: of the arrays in the file.
     """
-    full = list(names) if names is not None else [f"{name}/{i}" for i in range(len(arrays))]
+    full = [f"{name}/{i}" for i in range(len(arrays))]
     known = CLASSES.get(kind)
     if kind == "EinsumDense" and arrays[0].ndim == 2 and _is_dense(config):
         known = CLASSES["Dense"]
+    if not kind:
+        words = _WORDS.get(tuple(min(array.ndim, 2) for array in arrays))
+        if words is not None:
+            pairs = {f"{name}/{word}": array for word, array in zip(words, arrays, strict=True)}
+            return list(name_layers(pairs, sort=False).layers)
     if kind in SEPARABLE and len(arrays) in (2, 3):
         words = ("depthwise_kernel", "pointwise_kernel", "bias")
         return separable(name, {w: SourceTensor(f"{name}/{w}", a) for w, a in zip(words, arrays, strict=False)})
@@ -103,6 +105,15 @@ def make_layers(
             f"{name}/{role}", array if whole else array.reshape(-1), (known.layout if whole else "O",)
         )
     return [SourceLayer(name, known.kind, tensors, epsilon=_epsilon(known, config))]
+
+
+_WORDS: Final[Mapping[tuple[int, ...], tuple[str, ...]]] = {
+    (2,): ("kernel",),
+    (2, 1): ("kernel", "bias"),
+    (1, 1): ("gamma", "beta"),
+    (1, 1, 1, 1): ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+"""What arrays are by how many axes they have, 2 for more."""
 
 
 def attention(name: str, parts: Mapping[str, Arrays]) -> SourceLayer:
