@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -457,3 +458,24 @@ def test_a_picture(tmp_path: Path) -> None:
 def test_a_pointer_of_git_lfs(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
     assert "a pointer of Git LFS" in said(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "help"),
+    [("torch", "a.pt", "cnnc[torch]"), ("h5py", "a.h5", "cnnc[weights]"), ("orbax.checkpoint", "o", "cnnc[weights]")],
+)
+def test_a_package_that_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str, name: str, help: str
+) -> None:
+    (tmp_path / "a.pt").write_bytes(pickle.dumps({}))
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    (tmp_path / "o").mkdir()
+    for each in ("_METADATA", "manifest.ocdbt", "d"):
+        (tmp_path / "o" / each).touch()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(CnnError) as caught:
+        read_source(tmp_path / name)
+    (found,) = caught.value.diagnostics
+    assert found.code == "install"
+    assert f"the package `{package}`, which is not installed" in found.message
+    assert help in (found.help or "")

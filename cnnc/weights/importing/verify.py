@@ -19,6 +19,8 @@ from cnnc.weights.importing.programs import Program, open_program
 
 Preparation = Literal["network", "pixels", "unit", "symmetric", "imagenet", "caffe"]
 """What the source takes for a picture: what the network's own first lines make of it, its pixels, or a preset's."""
+_LEAST: Final = 1e-6
+"""What is left at least of a probability of 1 when that of a class goes."""
 PREPARATIONS: Final = ("network", "pixels", *PRESETS)
 
 
@@ -157,12 +159,12 @@ def _of_source(program: Program, fed: NDArray[Any], drop_class: int | None, path
     if not 0 <= drop_class < found.shape[1]:
         raise CnnError.of("weights", f"there is no class {drop_class} to drop: `{path}` has {found.shape[1]}")
     kept = np.delete(found, drop_class, axis=1)
-    return kept / kept.sum(axis=1, keepdims=True) if _are_shares(found) else kept
+    return kept / np.maximum(1 - found[:, [drop_class]], _LEAST) if _are_shares(found) else kept
 
 
 def _are_shares(values: NDArray[np.float64]) -> bool:
-    """Whether outputs are probabilities of classes: none is negative, and they add up to 1 as well as 8 bits may."""
-    return bool(values.shape[1] > 1 and values.min() >= 0 and np.abs(values.sum(axis=1) - 1).max() < 0.1)
+    """Whether outputs are probabilities of classes: none is negative, and they add up to 1, or in 8 bits to less."""
+    return bool(values.shape[1] > 1 and values.min() >= 0 and 0 < values.sum(axis=1).max() < 1.1)
 
 
 def _of_network(net: Net, weights: Weights, pixels: NDArray[np.uint8], *, is_shares: bool) -> NDArray[np.float64]:
