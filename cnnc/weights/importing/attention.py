@@ -53,6 +53,8 @@ def _joined(
     full, kernel = arrays[weight]
     if output is None or kernel.ndim != 2 or kernel.shape[0] % 3:
         return
+    if bias in arrays and arrays[bias][1].shape != kernel.shape[:1]:
+        return
     tensors: dict[Role, SourceTensor] = {}
     for part, rows in zip(_PARTS, np.split(kernel, 3), strict=True):
         tensors[_role(part, "kernel")] = SourceTensor(f"{full}[{part}]", rows, ("OI",))
@@ -80,7 +82,7 @@ def _apart(
 
 def _output(parent: str, groups: Groups, separator: str) -> str | None:
     names = [f"{parent}{separator}{word}" if parent else word for word in _OUTPUTS]
-    return next((name for name in names if name in groups), None)
+    return next((name for name in names if {"weight", "kernel"} & set(groups.get(name, ()))), None)
 
 
 def _map(part: str, arrays: Mapping[str, tuple[str, Array]]) -> dict[Role, SourceTensor]:

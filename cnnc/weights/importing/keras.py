@@ -9,14 +9,13 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.faults import fault, told
+from cnnc.weights.importing.faults import BROKEN_ARCHIVE, fault, told
 from cnnc.weights.importing.keras_graph import is_network, layer_configs, walk
 from cnnc.weights.importing.keras_hdf5 import layers_within, legacy_arrays
 from cnnc.weights.importing.keras_layers import IGNORED, with_epsilon
@@ -24,18 +23,7 @@ from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.state_dict import name_layers, split
 
 _WEIGHTS: Final = "model.weights.h5"
-_BROKEN: Final = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_BROKEN: Final = (*BROKEN_ARCHIVE, KeyError, IndexError, TypeError, AttributeError)
 """What h5py and zipfile raise for damaged files, and we for configurations that lack what they should have."""
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.weights.importing.faults import fault, told
+from cnnc.weights.importing.faults import BROKEN_ARCHIVE, fault, told
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.state_dict import name_layers
 from cnnc.weights.importing.state_dict_prefixes import conventions, without_prefixes
@@ -22,7 +20,7 @@ def read_npz(path: Path) -> Source:
     Raises:
         CnnError: the archive is damaged, or holds objects, which are pickles and may hold code.
     """
-    with told(path, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error), np.load(path) as archive:
+    with told(path, *BROKEN_ARCHIVE), np.load(path) as archive:
         arrays: dict[str, NDArray[Any]] = {}
         for name in archive.files:
             try:

@@ -25,7 +25,7 @@ from cnnc import backends
 from cnnc.diagnostics import CnnError
 from cnnc.tflite.metadata import read_description
 from cnnc.tflite.read import open_file
-from cnnc.weights.importing.faults import fault
+from cnnc.weights.importing.faults import BROKEN_ARCHIVE, fault, told
 from cnnc.weights.importing.keras_graph import is_network, layer_configs
 from cnnc.weights.importing.tflite import PREPARATION, read_tflite
 
@@ -66,7 +66,7 @@ def open_program(path: Path) -> Program:
     if head[4:8] == b"TFL3":
         return _tflite(path)
     if path.is_file() and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with told(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if "config.json" in names:
             return _keras(path)
@@ -112,7 +112,7 @@ def _tflite(path: Path) -> Program:
 
 
 def _keras(path: Path) -> Program:
-    with zipfile.ZipFile(path) as archive:
+    with told(path, *BROKEN_ARCHIVE, KeyError), zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
     classes = {each["class_name"] for each in layer_configs(config)} if is_network(config) else set()
     if "keras" not in sys.modules:

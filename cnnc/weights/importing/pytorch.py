@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.faults import CUT_SHORT, damaged, fault, listed
+from cnnc.weights.importing.faults import BROKEN_ARCHIVE, CUT_SHORT, damaged, fault, listed, told
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.state_dict import name_layers
 from cnnc.weights.importing.state_dict_prefixes import without_prefixes
@@ -37,17 +37,13 @@ _INSIDE: Final = (
 )
 """Under which key checkpoints of trainers have their weights, the likeliest first."""
 _BROKEN: Final = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
+    *BROKEN_ARCHIVE,
     KeyError,
     IndexError,
     AttributeError,
     TypeError,
     AssertionError,
     struct.error,
-    zipfile.BadZipFile,
     pickle.UnpicklingError,
 )
 """What a damaged pickle makes PyTorch's unpickler raise."""
@@ -88,7 +84,7 @@ def read_pytorch(path: Path) -> Source:
 def _refuse_programs(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         return
-    with zipfile.ZipFile(path) as archive:
+    with told(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     if any("/code/" in name or name.endswith("constants.pkl") for name in names):
         raise fault(

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnc.diagnostics import CnnError
 from cnnc.weights.importing.caffe import read_caffe
-from cnnc.weights.importing.faults import damaged, fault, listed
+from cnnc.weights.importing.faults import BROKEN_ARCHIVE, damaged, fault, listed
 from cnnc.weights.importing.keras import read_keras
 from cnnc.weights.importing.npz import read_npz
 from cnnc.weights.importing.orbax import is_orbax, read_orbax
@@ -100,7 +100,7 @@ def _reader_of_archive(path: Path) -> Callable[[Path], Source]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except BROKEN_ARCHIVE as error:
         raise damaged(path, error) from error
     if "config.json" in names:
         return read_keras
