@@ -34,7 +34,7 @@ _LISTED: Final = 5
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where to: a new or empty folder.",
+    help="A new or empty folder.",
 )
 @click.option(
     "--layers", multiple=True, metavar="PATTERN", help="A layer, label or glob; again for more.  [default: all maps]"
@@ -47,7 +47,7 @@ _LISTED: Final = 5
     "--compare-weights",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Weights for OTHER, where both are SPECs.",
+    help="Weights for OTHER if both are SPECs.",
 )
 @click.option("--random-weights", is_flag=True, help="Random weights for a SPEC, to look at its structure.")
 @click.option("--last", is_flag=True, help="The last epoch's weights of a RUN, not the best's.")
@@ -194,13 +194,13 @@ def _guesses(guesses: list[Any]) -> list[dict[str, Any]]:
 
 
 def _show(found: Look, written: Written) -> None:
-    for name, each in (
-        (found.watched.what, found.predicted),
-        (found.other and found.other.what, found.other_predicted),
-    ):
-        if each is not None:
-            best = each.top[0]
-            click.echo(f"{name}: {best.label}, {100 * best.probability:.1f} %")
+    answers = [(found.watched, found.predicted)]
+    if found.other is not None:
+        answers.append((found.other, found.other_predicted))
+    for watched, answer in answers:
+        if answer is not None:
+            best = answer.top[0]
+            click.echo(f"{watched.what}: {best.label}, {100 * best.probability:.1f} %")
     worst = found.worst_first[:_LISTED]
     if worst:
         click.echo("layers that differ most")

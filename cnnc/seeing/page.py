@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -148,7 +149,7 @@ def _worst(look: Look) -> Section | None:
 
 
 def _compared_row(each: Compared, anchor: str) -> list[str]:
-    name = f'<a href="#{anchor}">{escape(each.layer.title)}</a>{" *" if each.equalized else ""}'
+    name = f'<a href="#{anchor}">{_breakable(each.layer.title)}</a>{" *" if each.equalized else ""}'
     sqnr = f"{each.sqnr:.1f}" if each.sqnr is not None else "exact" if each.largest == 0 else "-"
     cosine = "-" if each.cosine is None else f"{each.cosine:.4f}"
     return [name, escape(each.layer.kind), sqnr, cosine, number(each.largest)]
@@ -161,7 +162,7 @@ def _table(look: Look) -> Section:
         figures = shown.figures
         rows.append(
             [
-                f'<a href="#layer{i}">{escape(shown.layer.title)}</a>',
+                f'<a href="#layer{i}">{_breakable(shown.layer.title)}</a>',
                 escape(shown.layer.kind),
                 format_shape(shown.layer.shape),
                 *(number(value) for value in (figures.low, figures.high, figures.mean)),
@@ -200,7 +201,7 @@ def _layer(look: Look, shown: Shown, place: int, is_open: bool) -> str:
     content = "".join(_panel(panel, shown.layer.title) for panel in drawn)
     kind = "maps beside" if len(drawn) > 1 else "maps"
     return (
-        f"<details{' open' if is_open else ''}><summary><b>{escape(shown.layer.title)}</b>"
+        f"<details{' open' if is_open else ''}><summary><b>{_breakable(shown.layer.title)}</b>"
         f'<span class="facts">{facts}</span></summary><div class="{kind}" id="layer{place}">{content}</div></details>'
     )
 
@@ -226,6 +227,11 @@ def _figure(picture: NDArray[np.uint8], alt: str, caption: str, *, smooth: bool 
     kind = "" if smooth or max(height, width) >= _LEAST else ' class="pixels"'
     image = f'<img{kind} src="{_data(rgb_png(picture))}" width="{width}" height="{height}" alt="{escape(alt)}">'
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _breakable(title: str) -> str:
+    """A layer's name that goes on in the next line between its parts."""
+    return re.sub(r"([./])", r"\1<wbr>", escape(title))
 
 
 def _data(png: bytes) -> str:

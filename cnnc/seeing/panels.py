@@ -56,14 +56,15 @@ def number(value: float) -> str:
 
 def palette_png(panel: Panel) -> bytes:
     """A panel as a PNG of one byte a pixel, its gaps transparent."""
-    image = Image.frombytes("P", panel.places.shape[::-1], panel.places.tobytes())
+    height, width = panel.places.shape
+    image = Image.frombytes("P", (width, height), panel.places.tobytes())
     image.putpalette(panel.palette.tobytes())
-    return _saved(image, transparency=GAP)
+    return _saved(image, compress_level=7, transparency=GAP)
 
 
 def rgb_png(picture: NDArray[np.uint8]) -> bytes:
     """A picture of 3 or 4 channels as a PNG."""
-    return _saved(Image.fromarray(np.ascontiguousarray(picture)))
+    return _saved(Image.fromarray(np.ascontiguousarray(picture)), compress_level=6)
 
 
 def as_rgb(panel: Panel) -> NDArray[np.uint8]:
@@ -73,5 +74,5 @@ def as_rgb(panel: Panel) -> NDArray[np.uint8]:
 
 def _saved(image: Image.Image, **options: Any) -> bytes:
     content = io.BytesIO()
-    image.save(content, "PNG", compress_level=9, **options)
+    image.save(content, "PNG", **options)
     return content.getvalue()
