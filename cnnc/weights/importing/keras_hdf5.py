@@ -7,6 +7,7 @@ version 2 lists them in that order.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ Arrays = list[NDArray[np.float32]]
 Group = Any
 """An h5py.Group; the package ships no types."""
 _VARIABLES = "vars"
+_MOST_NAMES = 1_000_000
+"""No network has so many layers or arrays."""
 _PARTS = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "output"}
 
 
@@ -80,9 +83,9 @@ def legacy_arrays(path: Path, file: Group) -> dict[str, NDArray[Any]]:
         CnnError: the file names arrays that it does not hold.
     """
     found: dict[str, NDArray[Any]] = {}
-    for layer in _texts(file.attrs["layer_names"]):
+    for layer in _texts(path, file, "layer_names"):
         group = file.get(layer)
-        for name in _texts(group.attrs.get("weight_names", [])) if group is not None else ():
+        for name in _texts(path, group, "weight_names") if group is not None else ():
             if name not in group:
                 raise fault(path, f"it names the tensor `{name}` of layer `{layer}`, and lacks it", help=CUT_SHORT)
             # What nested networks hold is called after itself alone.
@@ -102,5 +105,11 @@ def _is_state(group: Group) -> bool:
     return all(np.dtype(each.dtype).kind in "iu" for each in group[_VARIABLES].values())
 
 
-def _texts(names: Any) -> list[str]:
+def _texts(path: Path, group: Group, attribute: str) -> list[str]:
+    if attribute not in group.attrs:
+        return []
+    count = group.attrs.get_id(attribute).shape
+    if count is None or prod(count) > _MOST_NAMES:  # HDF5 would take them all for what they are said to be
+        raise fault(path, f"it says that `{group.name}` has names in the shape {count}", help=CUT_SHORT)
+    names = group.attrs[attribute]
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
