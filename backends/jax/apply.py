@@ -112,13 +112,15 @@ def _evaluate(
             values[node.name] = inputs[node.name].astype(jnp.int32 if node.op.dtype == "int" else wide)
             continue
         operands = [values[name] for name in node.inputs]
-        arrays = weights.get(node.name, {})
+        arrays = weights.get(node.owner, {})
         if not isinstance(node.op, FLOAT32):
             operands = [_cast(operand, dtype) for operand in operands]
             arrays = {short: _cast(array, dtype) for short, array in arrays.items()}
         match node.op:
             case BatchNorm() if train:
-                values[node.name], statistics[node.name] = batch_norm_of_batch(node.op, arrays, operands[0])
+                # One that is used again goes on from what its last use made of the statistics.
+                arrays = {**arrays, **statistics.get(node.owner, {})}
+                values[node.name], statistics[node.owner] = batch_norm_of_batch(node.op, arrays, operands[0])
             case Dropout() if train and _drops(node.op):
                 values[node.name] = randomness.dropout(node.op.rate, _key_of(node, key), operands[0])
             case DropPath() if train and _drops(node.op):

@@ -186,6 +186,16 @@ def _(op: ops.Reshape, weights: Weights, x: Array) -> Array:
 
 
 @lower.register
+def _(op: ops.Squeeze, weights: Weights, x: Array) -> Array:
+    return x.reshape(x.shape[0], *op.infer(x.shape[1:]))
+
+
+@lower.register
+def _(op: ops.Transpose, weights: Weights, x: Array) -> Array:
+    return x.swapaxes(-1, -2)
+
+
+@lower.register
 def _(op: ops.Dropout, weights: Weights, x: Array) -> Array:
     return x
 
@@ -198,6 +208,21 @@ def _(op: ops.DropPath, weights: Weights, x: Array) -> Array:
 @lower.register
 def _(op: ops.Add, weights: Weights, *inputs: Array) -> Array:
     return reduce(jnp.add, inputs)
+
+
+@lower.register
+def _(op: ops.Sub, weights: Weights, first: Array, second: Array) -> Array:
+    return first - second
+
+
+@lower.register
+def _(op: ops.Matmul, weights: Weights, first: Array, second: Array) -> Array:
+    return jnp.matmul(first, second)
+
+
+@lower.register
+def _(op: ops.Positions, weights: Weights, x: Array) -> Array:
+    return x + jnp.asarray(op.table(x.shape[1:]), x.dtype)
 
 
 @lower.register
