@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -181,16 +182,21 @@ def _in_words(found: Look, written: Written) -> dict[str, Any]:
             "picture": str(path),
         }
         if shown.compared is not None:
-            layer["sqnr_db"] = shown.compared.sqnr
-            layer["cosine"] = shown.compared.cosine
-            layer["largest_difference"] = shown.compared.largest
+            layer["sqnr_db"] = _finite(shown.compared.sqnr)
+            layer["cosine"] = _finite(shown.compared.cosine)
+            layer["largest_difference"] = _finite(shown.compared.largest)
             layer["equalized"] = shown.compared.equalized
         words["layers"].append(layer)
     return words
 
 
 def _guesses(guesses: list[Any]) -> list[dict[str, Any]]:
-    return [{"label": guess.label, "probability": guess.probability} for guess in guesses]
+    return [{"label": guess.label, "probability": _finite(guess.probability)} for guess in guesses]
+
+
+def _finite(value: float | None) -> float | None:
+    """A number that JSON has."""
+    return value if value is not None and isfinite(value) else None
 
 
 def _show(found: Look, written: Written) -> None:

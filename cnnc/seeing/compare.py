@@ -81,13 +81,20 @@ def pair(first: Watched, second: Watched) -> Paired:
     if first.subject is not None and second.subject is not None:
         return _networks(first, second)
     file, network = (first, second) if first.model is not None else (second, first)
+    fault: CnnError | None = None
+    named: Paired | None = None
     try:
-        return _by_name(network, file, network is first)
-    except CnnError as by_name:
-        found = _by_order(network, file, network is first)
-        if found is None:
-            raise _strangers(first, second, by_name.diagnostics[0].message) from by_name
-        return found
+        named = _by_name(network, file, network is first)
+    except CnnError as error:
+        fault = error
+    if named is not None and any(layer.is_map and layer.is_end for layer in named.layers):
+        return named
+    ordered = _by_order(network, file, network is first)  # a name such as `head` says little
+    found = ordered or named
+    if found is None:
+        assert fault is not None
+        raise _strangers(first, second, fault.diagnostics[0].message) from fault
+    return found
 
 
 def compare(paired: Paired, layers: Sequence[Layer], first: Values, second: Values) -> tuple[Compared, ...]:

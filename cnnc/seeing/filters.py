@@ -17,7 +17,7 @@ from cnnc.tflite.program import Operator, Program
 from cnnc.weights.importing.tflite_constants import dequantized, producer, stored
 
 Array = NDArray[Any]
-_AS_PIXELS: Final = ("QUANTIZE", "DEQUANTIZE", "PAD", "PADV2", "SUB", "MUL", "ADD", "DIV")
+_AS_PIXELS: Final = ("QUANTIZE", "DEQUANTIZE", "PAD", "PADV2", "SUB", "MUL", "ADD", "DIV", "RESHAPE")
 """Operators before the first convolution whose channels are still those of the picture."""
 _MOST_INPUTS: Final = 8
 """Of a convolution that reads more channels, the first ones are shown."""
@@ -74,7 +74,7 @@ def first_filters(watched: Watched) -> Filters | None:
     assert watched.model is not None
     program = watched.model.runner.program
     for operator in program:
-        if operator.kind in FILE_CONVOLUTIONS:
+        if operator.kind in FILE_CONVOLUTIONS and not _is_pixelwise(program, operator):
             return _of_file(program, operator)
     return None
 
@@ -114,7 +114,14 @@ def _of_file(program: Program, operator: Operator) -> Filters | None:
         kernel = kernel[0][..., None, :]
     elif operator.kind != "CONV_3D":  # filters first
         kernel = np.moveaxis(kernel, 0, -1)
-    while (before := producer(program, source)) is not None and before.kind in _AS_PIXELS:
+    while (before := producer(program, source)) is not None and _is_pixelwise(program, before):
         source = before.inputs[0]
     in_colour = source in program.inputs and kernel.ndim == 4 and kernel.shape[-2] == 3
     return Filters(title_of(operator.outputs[0]), kernel, in_colour)
+
+
+def _is_pixelwise(program: Program, operator: Operator) -> bool:
+    """Whether an operator leaves places and channels what they are, as a normalisation before the first layer does."""
+    if operator.kind == "DEPTHWISE_CONV_2D":
+        return program[operator.inputs[1]].shape[:3] == (1, 1, 1)
+    return operator.kind in _AS_PIXELS

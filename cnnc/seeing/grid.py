@@ -21,8 +21,11 @@ _ASPECT: Final = 1.6
 _LARGEST: Final = 192
 """Pixels that a square is enlarged to at most."""
 _FEWER: Final = 0.85
-"""This share of the best number of columns will do where it makes room for squares enlarged more, up to `_SMALL` times."""
+"""This share of the best number of columns will do where it makes room for larger squares,"""
 _SMALL: Final = 4
+"""unless they are enlarged so many times already,"""
+_EMPTY: Final = 0.06
+"""or more than this share of places would stay empty."""
 _LINE_ASPECT: Final = 3
 _LEAST_LINE: Final = 9
 """Pixels that a line's tile is high at least."""
@@ -49,7 +52,8 @@ def grid(values: Values, low: float, high: float, width: int = WIDTH) -> Indices
     if room >= across:
         scale = room // across
         fewer = (width - 1) // (across * (scale + 1) + 1)
-        if scale < _SMALL and fewer >= _FEWER * columns:  # the next size nearly fits
+        empty = ceil(count / max(1, fewer)) * fewer - count
+        if scale < _SMALL and fewer >= _FEWER * columns and empty <= _EMPTY * count:  # the next size nearly fits
             columns, scale = fewer, scale + 1
         scale = max(1, min(scale, _LARGEST // max(height, across)))
         tiles = placed(maps, low, high).repeat(scale, axis=0).repeat(scale, axis=1)

@@ -159,10 +159,16 @@ def _cam(
                 "a TFLite file has no gradients, and CAM is only of networks that end in an average over their last"
                 " map and one dense layer: look at the run or spec that it was compiled of"
             )
-        return cam(watched, values, index), ""
+        return _finite(cam(watched, values, index))
     if layer is None and last_map(watched) is None:
         return None, "the network has no maps of height and width"
-    return grad_cam(watched, value, index, layer), ""
+    return _finite(grad_cam(watched, value, index, layer))
+
+
+def _finite(found: Cam) -> tuple[Cam | None, str]:
+    if not np.isfinite(found.heat).all():
+        return None, f"values of `{found.layer}` or their gradients are not finite"
+    return found, ""
 
 
 def _alone(layers: Sequence[Layer], values: Values) -> tuple[Shown, ...]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc import __version__
 from cnnc.ops import format_shape
 from cnnc.seeing.colours import css_gradient
 from cnnc.seeing.look import Look, Shown
@@ -47,7 +46,7 @@ def page(look: Look) -> str:
         f'<meta name="generator" content="{GENERATOR}"><title>{escape(title)}</title>'
         f'<link rel="icon" href="data:,"><style>{CSS}</style></head>\n<body><header><h1>{escape(_name(look))}</h1>'
         f'<p class="pale">{_subtitle(look)}</p><nav aria-label="Sections">{links}</nav></header>\n<main>{body}'
-        f"<footer>cnnc {__version__}</footer></main></body></html>\n"
+        "<footer>Made by cnnc activations.</footer></main></body></html>\n"
     )
 
 
@@ -171,6 +170,9 @@ def _table(look: Look) -> Section:
             ]
         )
     note = "Dead filters are zero everywhere on this picture."
+    broken = [shown.layer.title for shown in look.shown if shown.figures.broken]
+    if broken:
+        note += f" Values that are not finite, drawn as gaps: {', '.join(map(escape, broken))}."
     return "layers", "Layers", f'<p class="pale">{note}</p>{_rows(heads, rows, "Layers")}'
 
 

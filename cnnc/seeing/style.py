@@ -47,6 +47,7 @@ details { border: 1px solid var(--line); border-radius: 6px; margin: 0 0 10px; }
 summary { padding: 8px 12px; cursor: pointer; overflow-wrap: anywhere; border-radius: 6px; }
 summary:hover { background: var(--card); }
 summary b { margin-right: 8px; }
+summary .facts { display: inline-block; overflow-wrap: break-word; }
 details[open] > summary { border-bottom: 1px solid var(--line); border-radius: 6px 6px 0 0; }
 .maps { padding: 12px; }
 .beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 290px), 1fr)); gap: 18px; }
