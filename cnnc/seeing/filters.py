@@ -23,6 +23,10 @@ _MOST_INPUTS: Final = 8
 """Of a convolution that reads more channels, the first ones are shown."""
 
 
+_GAP: Final = 4
+"""Pixels between filters, of which neighbours may have the same colours."""
+
+
 @dataclass(frozen=True, eq=False)
 class Filters:
     """The first convolution's filters.
@@ -38,6 +42,11 @@ class Filters:
     def count(self) -> int:
         return int(self.kernel.shape[-1])
 
+    @property
+    def largest(self) -> float:
+        """The largest weight without its sign."""
+        return float(np.abs(self.kernel).max())
+
     def picture(self, width: int = 1000) -> NDArray[np.uint8]:
         """A square per filter as `(height, width, 4)` of red, green, blue and opacity.
 
@@ -47,17 +56,17 @@ class Filters:
         largest = np.abs(self.kernel).max(axis=tuple(range(self.kernel.ndim - 1)), keepdims=True)
         if self.in_colour:
             scaled = self.kernel / np.where(largest > 0, largest, 1)
-            planes = [grid(scaled[..., channel, :], -1, 1, width) for channel in range(3)]
+            planes = [grid(scaled[..., channel, :], -1, 1, width, _GAP) for channel in range(3)]
             gap = planes[0] == GAP
             colours = [np.where(gap, 255, np.rint(plane * (255 / 253))).astype(np.uint8) for plane in planes]
             return np.stack([*colours, np.where(gap, 0, 255).astype(np.uint8)], axis=-1)
         inputs = self.kernel[..., :_MOST_INPUTS, :]
-        top = float(largest.max())
+        top = self.largest
         if self.kernel.ndim == 3:  # along one axis: a square of taps by inputs
             maps = inputs.swapaxes(0, 1)
         else:  # the inputs of a filter one after the other
             maps = inputs.swapaxes(-1, -2).reshape(*inputs.shape[:-2], -1)
-        places = grid(maps, -top, top, width)
+        places = grid(maps, -top, top, width, _GAP)
         opacity = np.where(places == GAP, 0, 255).astype(np.uint8)
         return np.concatenate([SIGNED[places], opacity[..., None]], axis=-1)
 

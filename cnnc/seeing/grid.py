@@ -33,7 +33,7 @@ _SLICES: Final = 6
 """So many slices of a volume are shown, evenly spaced."""
 
 
-def grid(values: Values, low: float, high: float, width: int = WIDTH) -> Indices:
+def grid(values: Values, low: float, high: float, width: int = WIDTH, gap: int = 1) -> Indices:
     """A layer's values as a grid of its filters in their order, row by row, coloured from `low` to `high`.
 
     Args:
@@ -42,24 +42,28 @@ def grid(values: Values, low: float, high: float, width: int = WIDTH) -> Indices
         high: of its last.
         width: pixels that the grid takes at most across. Squares are enlarged by whole numbers, or made smaller by
             averages over areas.
+        gap: pixels between squares.
     """
     if values.ndim == 2:
-        return _laid_out(list(_lines(values, low, high, width)), _columns(values.shape[-1], 1, _LINE_ASPECT))
+        return _laid_out(list(_lines(values, low, high, width)), _columns(values.shape[-1], 1, _LINE_ASPECT), gap)
     maps = _as_maps(values)
     height, across, count = maps.shape
     columns = _columns(count, height, across)
-    room = max(1, (width - 1) // columns - 1)
+    room = max(1, (width - gap) // columns - gap)
     if room >= across:
         scale = room // across
-        fewer = (width - 1) // (across * (scale + 1) + 1)
+        fewer = (width - gap) // (across * (scale + 1) + gap)
         empty = ceil(count / max(1, fewer)) * fewer - count
         if scale < _SMALL and fewer >= _FEWER * columns and empty <= _EMPTY * count:  # the next size nearly fits
             columns, scale = fewer, scale + 1
-        scale = max(1, min(scale, _LARGEST // max(height, across)))
+        scale = max(1, min(scale, _LARGEST // height))
+        if values.ndim == 4:  # more between filters than between their slices
+            gap = max(gap, 2 * scale)
+            columns = max(1, min(columns, (width - gap) // (across * scale + gap)))
         tiles = placed(maps, low, high).repeat(scale, axis=0).repeat(scale, axis=1)
     else:
         tiles = placed(_shrunk(maps, max(1, round(height * room / across)), room), low, high)
-    return _laid_out([tiles[..., i] for i in range(count)], columns)
+    return _laid_out([tiles[..., i] for i in range(count)], columns, gap)
 
 
 def _as_maps(values: Values) -> Values:
@@ -116,11 +120,11 @@ def _lines(values: Values, low: float, high: float, width: int) -> Iterator[Indi
         yield np.where((rows >= top) & (rows <= bottom), inked, PAPER).astype(np.uint8)
 
 
-def _laid_out(tiles: list[Indices], columns: int) -> Indices:
+def _laid_out(tiles: list[Indices], columns: int, gap: int) -> Indices:
     height, width = tiles[0].shape
-    rows = ceil(len(tiles) / columns)
-    sheet = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), GAP, np.uint8)
+    down, along = height + gap, width + gap
+    sheet = np.full((ceil(len(tiles) / columns) * down + gap, columns * along + gap), GAP, np.uint8)
     for place, tile in enumerate(tiles):
-        top, left = place // columns * (height + 1) + 1, place % columns * (width + 1) + 1
+        top, left = place // columns * down + gap, place % columns * along + gap
         sheet[top : top + height, left : left + width] = tile
     return sheet

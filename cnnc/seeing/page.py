@@ -76,12 +76,17 @@ def _input(look: Look) -> Section | None:
     if not look.channels:
         return None
     shape = format_shape(look.watched.input)
-    figures = [_figure(as_rgb(look.value), "the picture as it goes in", f"input, {shape}")]
+    text = f"input, {shape}"
+    if len(look.channels) == 1:
+        text += f", {number(look.channels[0].low)} to {number(look.channels[0].high)}"
+    figures = [_figure(as_rgb(look.value), "the picture as it goes in", text)]
     if len(look.channels) > 1:
         for each in look.channels:
             text = f"{each.name}, {number(each.low)} to {number(each.high)}"
             figures.append(_figure(each.picture, f"the {each.name} channel", text))
-    note = "The channels are in the order, and of the range, in which the first layer gets them."
+    note = "Values are as the first layer that computes gets them."
+    if len(look.channels) > 1:
+        note = "The channels are in the order, and of the range, in which the first layer that computes gets them."
     return "input", "Input", f'<div class="row">{"".join(figures)}</div><p class="pale">{note}</p>'
 
 
@@ -127,11 +132,15 @@ def _filters(look: Look) -> Section | None:
     if found.in_colour:
         text = "in red, green and blue, each scaled by its largest weight; grey is zero"
     elif found.shown_inputs > 1:
-        text = f"a square for each of {found.shown_inputs} inputs; blue below zero, white zero, red above"
+        text = f"a square for each of {found.shown_inputs} inputs, {_signed(found.largest)}"
     else:
-        text = "blue below zero, white zero, red above"
+        text = _signed(found.largest)
     caption = f"{found.title}: {found.count} filters of {kernel}, {text}"
     return "filters", "First filters", _figure(found.picture(720), "the first convolution's filters", caption)
+
+
+def _signed(largest: float) -> str:
+    return f"from blue, {number(-largest)}, over white, 0, to red, {number(largest)}"
 
 
 def _worst(look: Look) -> Section | None:

@@ -93,7 +93,7 @@ def _draw_bar(canvas: Image.Image, pen: ImageDraw.ImageDraw, panel: Panel, left:
     strip = np.broadcast_to(panel.palette[places][None], (_BAR, across, 3))
     canvas.paste(Image.fromarray(np.ascontiguousarray(strip)), (left, top))
     ends = (number(panel.low), number(panel.high))
-    lengths = [pen.textlength(text, _font(12)) for text in ends]
+    lengths = [pen.textlength(_plain(text), _font(12)) for text in ends]
     _write(pen, (left, top + _BAR + 2), ends[0], 12, _INK)
     _write(pen, (left + across - lengths[1], top + _BAR + 2), ends[1], 12, _INK)
     if panel.low < 0 < panel.high:
@@ -104,7 +104,12 @@ def _draw_bar(canvas: Image.Image, pen: ImageDraw.ImageDraw, panel: Panel, left:
 
 
 def _write(pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, colour: tuple[int, ...]) -> None:
-    pen.text(place, text, font=_font(size), fill=colour)
+    pen.text(place, _plain(text), font=_font(size), fill=colour)
+
+
+def _plain(text: str) -> str:
+    """A text with the signs that Pillow's own font has."""
+    return text.replace("\N{MINUS SIGN}", "-")
 
 
 def _cut(pen: ImageDraw.ImageDraw, text: str, size: int, width: int) -> str:
@@ -112,7 +117,7 @@ def _cut(pen: ImageDraw.ImageDraw, text: str, size: int, width: int) -> str:
     kept = text
     while pen.textlength(kept, _font(size)) > width and len(kept) > 3:
         half = (len(kept) - 2) // 2
-        kept = f"{text[:half]}\N{HORIZONTAL ELLIPSIS}{text[-half:]}" if half else kept[:1]
+        kept = f"{text[:half]}...{text[-half:]}" if half else kept[:1]
     return kept
 
 
