@@ -53,13 +53,13 @@ def test_grad_cam_is_that_of_pytorch() -> None:
     pooled = torch.nn.functional.max_pool2d(maps.permute(2, 0, 1)[None], 2)
     kernel, bias = (torch.tensor(np.asarray(weights["head.dense1"][short])) for short in ("kernel", "bias"))
     scores = pooled[0].permute(1, 2, 0).reshape(-1) @ kernel + bias
-    for index in range(5):
+    for index in (0, 3):
         (slopes,) = torch.autograd.grad(scores[index], maps, retain_graph=True)
         expected = torch.relu((maps * slopes.mean(dim=(0, 1))).sum(dim=-1)).detach().numpy()
         found = grad_cam(net, picture, index)
         assert found.layer == "body.relu2"  # the last map before the pool
         np.testing.assert_allclose(found.heat, expected, rtol=1e-4, atol=1e-5)
-        assert grad_cam(net, picture, index, "body.relu1").heat.shape == (12, 12)
+    assert grad_cam(net, picture, 0, "body.relu1").heat.shape == (12, 12)
 
 
 def test_the_classes_of_a_single_sigmoid_have_opposite_scores() -> None:
@@ -87,7 +87,7 @@ def test_cam_of_a_file_is_grad_cam_times_the_places(file: Watched) -> None:
     name = cam_tensor(file)
     assert name == "body.relu2"
     values = file.evaluate(picture, [name])
-    for index in range(5):
+    for index in (1, 4):
         expected = grad_cam(watched(AVERAGED), picture, index).heat * 36
         np.testing.assert_allclose(cam(file, values, index).heat, expected, rtol=1e-3, atol=1e-3)
 

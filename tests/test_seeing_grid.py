@@ -91,6 +91,13 @@ def test_a_volume_shows_slices_from_the_first_to_the_last() -> None:
     assert seen == sorted({int(place) for place in placed(np.array([0.0, 2, 4, 5, 7, 9]), 0, 9)})
 
 
+@pytest.mark.parametrize(("shape", "count"), [((8, 8, 8), 12), ((4, 40, 40), 300), ((9, 3, 3), 5000)])
+def test_every_filter_of_a_volume_has_its_row_of_slices(shape: tuple[int, ...], count: int) -> None:
+    found = grid(np.ones((*shape, count), np.float32), 0, 1)
+    down, along = (int((np.diff(line != GAP, prepend=False) & (line != GAP)).sum()) for line in (found[:, 8], found[8]))
+    assert down * along >= count * min(6, shape[0])
+
+
 def test_features_are_squares() -> None:
     found = grid(np.linspace(0, 1, 4096), 0, 1)
     assert found.shape[1] <= WIDTH

@@ -29,6 +29,8 @@ _EMPTY: Final = 0.06
 _LINE_ASPECT: Final = 3
 _LEAST_LINE: Final = 9
 """Pixels that a line's tile is high at least."""
+_SLICE_GAP, _APART = 2, 8
+"""Pixels between a volume's slices, and between filters."""
 _SLICES: Final = 6
 """So many slices of a volume are shown, evenly spaced."""
 
@@ -46,7 +48,9 @@ def grid(values: Values, low: float, high: float, width: int = WIDTH, gap: int =
     """
     if values.ndim == 2:
         return _laid_out(list(_lines(values, low, high, width)), _columns(values.shape[-1], 1, _LINE_ASPECT), gap)
-    maps = _as_maps(values)
+    if values.ndim == 4:
+        return _slices(values, low, high, width)
+    maps = values if values.ndim == 3 else values[None, None]
     height, across, count = maps.shape
     columns = _columns(count, height, across)
     room = max(1, (width - gap) // columns - gap)
@@ -56,27 +60,28 @@ def grid(values: Values, low: float, high: float, width: int = WIDTH, gap: int =
         empty = ceil(count / max(1, fewer)) * fewer - count
         if scale < _SMALL and fewer >= _FEWER * columns and empty <= _EMPTY * count:  # the next size nearly fits
             columns, scale = fewer, scale + 1
-        scale = max(1, min(scale, _LARGEST // height))
-        if values.ndim == 4:  # more between filters than between their slices
-            gap = max(gap, 2 * scale)
-            columns = max(1, min(columns, (width - gap) // (across * scale + gap)))
+        scale = max(1, min(scale, _LARGEST // max(height, across)))
         tiles = placed(maps, low, high).repeat(scale, axis=0).repeat(scale, axis=1)
     else:
         tiles = placed(_shrunk(maps, max(1, round(height * room / across)), room), low, high)
     return _laid_out([tiles[..., i] for i in range(count)], columns, gap)
 
 
-def _as_maps(values: Values) -> Values:
-    """`(height, width, filters)`: a feature is a map of one place, a volume becomes some of its slices in a row."""
-    if values.ndim == 1:
-        return values[None, None]
-    if values.ndim == 3:
-        return values
-    assert values.ndim == 4, values.shape
+def _slices(values: Values, low: float, high: float, width: int) -> Indices:
+    """A volume's slices, a row of them for each filter."""
     chosen = np.linspace(0, len(values) - 1, min(_SLICES, len(values))).round().astype(int)
-    gap = np.full((values.shape[1], 1, values.shape[3]), np.nan)
-    parts = [part for i in chosen for part in (gap, values[i])]
-    return np.concatenate(parts[1:], axis=1)
+    count, (height, across) = values.shape[-1], values.shape[1:3]
+    columns = _columns(count, height, across * len(chosen))
+    room = ((width - _APART) // columns - _APART - _SLICE_GAP * (len(chosen) - 1)) // len(chosen)
+    if room < across:
+        shape = (max(1, round(height * room / across)), max(1, room))
+        kept = [placed(_shrunk(values[i], *shape), low, high) for i in chosen]
+    else:
+        scale = min(room // across, max(1, _LARGEST // max(height, across)))
+        kept = [placed(values[i], low, high).repeat(scale, axis=0).repeat(scale, axis=1) for i in chosen]
+    gap = np.full((kept[0].shape[0], _SLICE_GAP, count), GAP, np.uint8)
+    rows = np.concatenate([part for each in kept for part in (gap, each)][1:], axis=1)
+    return _laid_out([rows[..., i] for i in range(count)], columns, _APART)
 
 
 def _columns(count: int, height: int, width: int) -> int:
