@@ -1,0 +1,155 @@
+"""What names tell of layers that have equal forms, where a file knows no graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Final, Literal
+
+from cnnc.weights.importing import names as told
+from cnnc.weights.importing.source import Source
+from cnnc.weights.importing.target import Target
+
+Why = Literal["numbers", "names", "order", "file order"]
+Found = dict[int, tuple[int, Why]]
+
+_MOST_TRIED: Final = 7
+"""Of groups up to this size all ways to match them are compared."""
+_MARGIN: Final = 0.5
+"""So much nearer the best way must be than the next: what siblings that differ in a number are nearer than others."""
+_STRANGE: Final = 4.0
+"""What a shortcut costs in the place of another layer, in steps of a name's tree."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units and layers, as many of each, of which every one fits every other."""
+
+    units: tuple[int, ...]
+    layers: tuple[int, ...]
+
+
+class Names:
+    """What is known of pairs before any of a group is matched."""
+
+    def __init__(self, source: Source, target: Target, fits: Callable[[int, int], bool]) -> None:
+        self.source = source
+        self.target = target
+        self.fits = fits
+        self.tokens = [told.tokens(layer.name) for layer in source.layers]
+        self.readers: list[list[int]] = [[] for _ in target.units]
+        for place, unit in enumerate(target.units):
+            for read in unit.reads:
+                self.readers[read.layer].append(place)
+        self.knows_shortcuts = any(map(told.is_shortcut, self.tokens))
+
+    def precedes(self, first: int, second: int) -> bool:
+        """Whether the file says that a layer runs before another: by its graph, or by numbers in names."""
+        return told.is_before(self.tokens[first], self.tokens[second])
+
+    def cost(self, unit: int, layer: int, taken: Mapping[int, int]) -> float:
+        """How far a layer's name is from those of the unit's neighbours that are matched, and whether roles differ."""
+        total = 0.0
+        for around in ([read.layer for read in self.target.units[unit].reads], self.readers[unit]):
+            near = [told.distance(self.tokens[layer], self.tokens[taken[other]]) for other in around if other in taken]
+            total += min(near, default=0.0)
+        if self.knows_shortcuts and told.is_shortcut(self.tokens[layer]) != self.target.units[unit].is_shortcut:
+            total += _STRANGE
+        return total
+
+
+def resolve(
+    names: Names, groups: Sequence[Group], taken: Mapping[int, int], *, trust_order: bool
+) -> tuple[Found, tuple[Group, ...]]:
+    """The layers of the units of all groups as far as names tell, and what stays open."""
+    found: Found = {}
+    known = dict(taken)
+    waiting = list(groups)
+
+    def take(pairs: Mapping[int, int], why: Why) -> None:
+        known.update(pairs)
+        found.update({unit: (layer, why) for unit, layer in pairs.items()})
+
+    while waiting:
+        waiting = [part for group in waiting for part in _split(names, group, known)]
+        single = [group for group in waiting if len(group.units) == 1]
+        if single:
+            for group in single:
+                take({group.units[0]: group.layers[0]}, "numbers")
+            waiting = [group for group in waiting if len(group.units) > 1]
+            continue
+        chosen = _nearest(names, waiting, known)
+        why: Why = "names"
+        if chosen is None:
+            chosen, why = _in_order(names, waiting), "order"
+        if chosen is None and trust_order:
+            chosen, why = (waiting[0], dict(zip(waiting[0].units, waiting[0].layers, strict=True))), "file order"
+        if chosen is None:
+            break
+        take(chosen[1], why)
+        waiting.remove(chosen[0])
+    return found, tuple(waiting)
+
+
+def _split(names: Names, group: Group, known: Mapping[int, int]) -> list[Group]:
+    """The group in parts that order keeps apart, if it does: a part has as many units as layers."""
+    possible = {
+        unit: [layer for layer in group.layers if _is_possible(names, group, unit, layer, known)]
+        for unit in group.units
+    }
+    parts: list[tuple[set[int], set[int]]] = []
+    for unit, layers in possible.items():
+        own = ({unit}, set(layers))
+        for part in [part for part in parts if part[1] & own[1]]:
+            parts.remove(part)
+            own[0].update(part[0])
+            own[1].update(part[1])
+        parts.append(own)
+    if any(len(units) != len(layers) for units, layers in parts):
+        return [group]  # the numbers in the names contradict the graph: they order nothing
+    return [Group(tuple(sorted(units)), tuple(sorted(layers))) for units, layers in parts]
+
+
+def _is_possible(names: Names, group: Group, unit: int, layer: int, known: Mapping[int, int]) -> bool:
+    """Whether as many may come before and after a layer as before and after a unit."""
+    is_before, precedes = names.target.is_before, names.precedes
+    if not names.fits(unit, layer):
+        return False
+    earlier = sum(precedes(other, layer) for other in group.layers)
+    later = sum(precedes(layer, other) for other in group.layers)
+    maybe_earlier = sum(not is_before(unit, other) for other in group.units if other != unit)
+    maybe_later = sum(not is_before(other, unit) for other in group.units if other != unit)
+    if earlier > maybe_earlier or later > maybe_later:
+        return False
+    return not any(
+        (is_before(other, unit) and precedes(layer, its)) or (is_before(unit, other) and precedes(its, layer))
+        for other, its in known.items()
+    )
+
+
+def _nearest(names: Names, groups: Sequence[Group], known: Mapping[int, int]) -> tuple[Group, dict[int, int]] | None:
+    """The group whose best way to be matched is nearest by most, if by enough."""
+    best: tuple[float, Group, dict[int, int]] | None = None
+    for group in groups:
+        if len(group.units) > _MOST_TRIED:
+            continue
+        costs = {(u, s): names.cost(u, s, known) for u in group.units for s in group.layers}
+        ways = sorted(
+            (sum(costs[pair] for pair in zip(group.units, way, strict=True)), way) for way in permutations(group.layers)
+        )
+        margin = ways[1][0] - ways[0][0]
+        if margin >= _MARGIN and (best is None or margin > best[0]):
+            best = margin, group, dict(zip(group.units, ways[0][1], strict=True))
+    return None if best is None else best[1:]
+
+
+def _in_order(names: Names, groups: Sequence[Group]) -> tuple[Group, dict[int, int]] | None:
+    """A group that is a chain in the graph, of a file that keeps the order in which layers were made or run."""
+    if names.source.order == "names":
+        return None
+    for group in groups:
+        pairs = zip(group.units, group.units[1:], strict=False)
+        if all(names.target.is_before(first, second) for first, second in pairs):
+            return group, dict(zip(group.units, group.layers, strict=True))
+    return None
