@@ -10,7 +10,7 @@ from cnnc import arithmetic, bind, syntax
 from cnnc.arithmetic import show_value, type_name
 from cnnc.diagnostics import CnnError, Label, Span, did_you_mean
 from cnnc.ops import OPS, format_shape
-from cnnc.signature import REQUIRED, Parameter, Type
+from cnnc.signature import PADDINGS, REQUIRED, Parameter, Type
 from cnnc.values import POISON, Count, Layer, Poisoned, Scope, Shared, Tensor, Turn
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
@@ -180,16 +180,15 @@ def argument(
 def words_of(type: Type) -> tuple[str, ...]:
     """The words that a type knows, which stand for themselves."""
     words = (*type.choices, *(("auto",) if type.optional else ()))
-    return (*words, "same", "valid") if type.kind == "padding" else words
+    return (*words, *PADDINGS) if type.kind == "padding" else words
 
 
 def _padding_list(expression: syntax.Expression, scope: Scope) -> Any:
-    """Padding as a list may name `same` and `valid` for its turns."""
+    """Padding as a list may name words for its turns."""
     if not isinstance(expression, syntax.ListOf):
         return evaluate(expression, scope)
-    words = ("same", "valid")
     return [
-        item.text if isinstance(item, syntax.Name) and item.text in words else evaluate(item, scope)
+        item.text if isinstance(item, syntax.Name) and item.text in PADDINGS else evaluate(item, scope)
         for item in expression.items
     ]
 

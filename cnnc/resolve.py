@@ -25,7 +25,7 @@ from cnnc.expand import MERGES
 from cnnc.namespace import Namespace
 from cnnc.ops import OPS
 from cnnc.place import labels
-from cnnc.signature import REQUIRED, Parameter, Type, signature_of
+from cnnc.signature import PADDINGS, REQUIRED, Parameter, Type, signature_of
 from cnnc.timm_blocks import TIMM
 
 _RESERVED = {"width", "depth", "resolution", "input", "phi"}
@@ -315,7 +315,7 @@ def _lenient_type(parameter: syntax.ParameterDef) -> Type:
 
 def _words(type: Type) -> tuple[str, ...]:
     words = (*type.choices, *(("auto",) if type.optional else ()))
-    return (*words, "same", "valid") if type.kind == "padding" else words
+    return (*words, *PADDINGS) if type.kind == "padding" else words
 
 
 def _parts(expression: syntax.Expression) -> Iterator[syntax.Expression]:
