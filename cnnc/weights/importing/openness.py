@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import islice
+from math import inf
 from typing import Final, Literal
 
 from cnnc.weights.importing import names as told
@@ -14,8 +15,8 @@ from cnnc.weights.importing.target import Target
 Why = Literal["numbers", "names", "order", "file order"]
 Found = dict[int, tuple[int, Why]]
 
-_MOST_TRIED: Final = 7
-"""Of groups up to this size all ways to match them are compared."""
+_MOST_TRIED: Final = 2000
+"""Of groups that can be matched in so many ways all are compared."""
 _MARGIN: Final = 0.5
 """So much nearer the best way must be than the next: what siblings that differ in a number are nearer than others."""
 _STRANGE: Final = 4.0
@@ -132,16 +133,39 @@ def _nearest(names: Names, groups: Sequence[Group], known: Mapping[int, int]) ->
     """The group whose best way to be matched is nearest by most, if by enough."""
     best: tuple[float, Group, dict[int, int]] | None = None
     for group in groups:
-        if len(group.units) > _MOST_TRIED:
+        ways = list(islice(_ways(names, group), _MOST_TRIED + 1))
+        if not 0 < len(ways) <= _MOST_TRIED:
             continue
         costs = {(u, s): names.cost(u, s, known) for u in group.units for s in group.layers}
-        ways = sorted(
-            (sum(costs[pair] for pair in zip(group.units, way, strict=True)), way) for way in permutations(group.layers)
-        )
-        margin = ways[1][0] - ways[0][0]
+        ranked = sorted((sum(costs[pair] for pair in zip(group.units, way, strict=True)), way) for way in ways)
+        margin = ranked[1][0] - ranked[0][0] if len(ranked) > 1 else inf
         if margin >= _MARGIN and (best is None or margin > best[0]):
-            best = margin, group, dict(zip(group.units, ways[0][1], strict=True))
+            best = margin, group, dict(zip(group.units, ranked[0][1], strict=True))
     return None if best is None else best[1:]
+
+
+def _ways(names: Names, group: Group) -> Iterator[tuple[int, ...]]:
+    """The layers in every order in which no number contradicts the graph, those of the units in theirs."""
+    units, is_before = group.units, names.target.is_before
+    earlier = {
+        layer: {other for other in group.layers if other != layer and names.precedes(other, layer)}
+        for layer in group.layers
+    }
+
+    def extended(way: tuple[int, ...], left: frozenset[int]) -> Iterator[tuple[int, ...]]:
+        if not left:
+            yield way
+            return
+        unit = units[len(way)]
+        are_all_after = all(is_before(unit, other) for other in units[len(way) + 1 :])
+        for layer in sorted(left):
+            if not names.fits(unit, layer) or (are_all_after and earlier[layer] & left):
+                continue
+            if any(layer in earlier[its] and is_before(other, unit) for other, its in zip(units, way, strict=False)):
+                continue
+            yield from extended((*way, layer), left - {layer})
+
+    return extended((), frozenset(group.layers))
 
 
 def _in_order(names: Names, groups: Sequence[Group]) -> tuple[Group, dict[int, int]] | None:

@@ -76,8 +76,8 @@ def _reader(path: Path) -> Callable[[Path], Source]:
     for is_magic, reader in (
         (head[4:8] == b"TFL3", read_tflite),
         (head.startswith(b"\x89HDF"), read_keras),
-        (head[0] == 0x80, read_pytorch),  # how pickles begin
         (head[8:9] == b"{" and not any(head[6:8]), read_safetensors),  # after the size of a header of JSON
+        (head[0] == 0x80, read_pytorch),  # how pickles begin, and headers of some sizes
     ):
         if is_magic:
             return reader
