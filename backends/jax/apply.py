@@ -6,7 +6,7 @@ changes beside the weights is explicit: batch norm's new statistics are returned
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 from zlib import crc32
@@ -38,7 +38,6 @@ def apply(
     key: Array | None = None,
     precision: Precision = "f32",
     logits: bool = False,
-    frozen: Collection[str] = (),
 ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
     """The outputs by their names, and batch norm's new running statistics (empty unless `train`).
 
@@ -50,11 +49,10 @@ def apply(
         key: a `jax.random.key`, wanted when `train` and the graph drops anything.
         precision: what to compute in. Outputs are float32 under `bf16` too.
         logits: whether an output that ends in softmax or sigmoid returns what enters it.
-        frozen: the nodes that compute as at inference whatever `train` says.
     """
     ends = {label: _logits_of(graph, name) if logits else name for label, name in graph.outputs}
     values, statistics = _evaluate(
-        graph, weights, inputs, set(ends.values()), train=train, key=key, precision=precision, frozen=frozen
+        graph, weights, inputs, set(ends.values()), train=train, key=key, precision=precision
     )
     return {label: widened(values[name]) for label, name in ends.items()}, statistics
 
@@ -103,7 +101,6 @@ def _evaluate(
     train: bool,
     key: Array | None,
     precision: Precision,
-    frozen: Collection[str] = (),
 ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
     dtype = jnp.dtype(_DTYPES[precision])
     wide = jnp.promote_types(dtype, jnp.float32)
@@ -119,15 +116,14 @@ def _evaluate(
         if not isinstance(node.op, FLOAT32):
             operands = [_cast(operand, dtype) for operand in operands]
             arrays = {short: _cast(array, dtype) for short, array in arrays.items()}
-        training = train and node.name not in frozen
         match node.op:
-            case BatchNorm() if training:
+            case BatchNorm() if train:
                 # One that is used again goes on from what its last use made of the statistics.
                 arrays = {**arrays, **statistics.get(node.owner, {})}
                 values[node.name], statistics[node.owner] = batch_norm_of_batch(node.op, arrays, operands[0])
-            case Dropout() if training and _drops(node.op):
+            case Dropout() if train and _drops(node.op):
                 values[node.name] = randomness.dropout(node.op.rate, _key_of(node, key), operands[0])
-            case DropPath() if training and _drops(node.op):
+            case DropPath() if train and _drops(node.op):
                 values[node.name] = randomness.drop_path(node.op.rate, _key_of(node, key), operands[0])
             case _:
                 values[node.name] = _lowered(node, arrays, operands)

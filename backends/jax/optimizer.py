@@ -6,8 +6,6 @@ on it, so nothing but the rate itself changes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
 import jax
 import optax
 
@@ -18,18 +16,15 @@ Mask = dict[str, dict[str, bool]]
 Rate = jax.Array | float
 
 
-def transformation(
-    optimizer: Optimizer, rate: Rate, decayed: Mask, factors: Mapping[str, float] | None = None
-) -> optax.GradientTransformation:
+def transformation(optimizer: Optimizer, rate: Rate, decayed: Mask) -> optax.GradientTransformation:
     """Gradients to steps at a learning rate; weight decay takes only what `decayed` marks.
 
     Args:
         optimizer: as the train section states it.
         rate: the learning rate of this step.
         decayed: for every trainable weight whether decay shrinks it (`decay_mask`).
-        factors: by node, what the rate of its weights is times `rate`; 1 where it has none.
     """
-    descend = _descend(rate, decayed, factors) if factors else optax.scale_by_learning_rate(rate)
+    descend = optax.scale_by_learning_rate(rate)
     match optimizer:
         case Sgd():
             trace = optax.trace(optimizer.momentum, optimizer.nesterov) if optimizer.momentum else optax.identity()
@@ -48,22 +43,13 @@ def transformation(
     raise AssertionError(optimizer)
 
 
-def decay_mask(graph: Graph, nodes: Collection[str] | None = None) -> Mask:
-    """For every trainable weight, of some nodes or of all, whether weight decay shrinks it: kernels, not biases, norms.
-
-    A node with weights none of which is trainable has an empty entry.
-    """
+def decay_mask(graph: Graph) -> Mask:
+    """For every trainable weight whether weight decay shrinks it: kernels, not norms and biases."""
     return {
         node.name: {short: weight.decay for short, weight in weights.items() if weight.trainable}
         for node in graph
-        if (nodes is None or node.name in nodes) and (weights := graph.weights(node))
+        if (weights := graph.weights(node))
     }
-
-
-def _descend(rate: Rate, decayed: Mask, factors: Mapping[str, float]) -> optax.GradientTransformation:
-    """Steps down, each node's at its own rate."""
-    rates = {node: dict.fromkeys(shorts, -rate * factors.get(node, 1.0)) for node, shorts in decayed.items()}
-    return optax.stateless(lambda steps, _: jax.tree.map(lambda own, step: own * step, rates, steps))
 
 
 def _decay(rate: float, decayed: Mask) -> optax.GradientTransformation:

@@ -6,7 +6,7 @@ host; the losses that it returns may be read whenever they are wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -30,16 +30,11 @@ class Aim(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that a step changes, and the weights that it leaves alone.
+    """All that a step changes."""
 
-    Weights that began to train at the same time are a cohort. Each has a state of the optimizer of its own, so that one
-    that joins later starts as the first did: Adam, say, counts the steps of each.
-    """
-
-    cohorts: tuple[dict[str, dict[str, Array]], ...]
-    rest: dict[str, dict[str, Array]]
-    """Running statistics and frozen weights."""
-    optimizers: tuple[Any, ...]
+    trainable: dict[str, dict[str, Array]]
+    statistics: dict[str, dict[str, Array]]
+    optimizer: Any
     step: Array
 
 
@@ -67,48 +62,25 @@ Step = Callable[[State, Mapping[str, Any], tuple[Any, ...], float], tuple[State,
 Evaluate = Callable[[Weights, Mapping[str, Any], tuple[Any, ...]], tuple[Scored, ...]]
 
 
-def first_state(graph: Graph, recipe: Recipe, weights: Weights, nodes: Collection[str] | None = None) -> State:
-    """The state before the first step, in which the weights of some nodes, or all, are to train.
-
-    The weights are copied, as the first step gives the state's arrays away.
-    """
+def first_state(graph: Graph, recipe: Recipe, weights: Weights) -> State:
+    """The state before the first step. The weights are copied, as the first step gives the state's arrays away."""
+    mask = decay_mask(graph)
     copied = jax.tree.map(jnp.array, {node: dict(arrays) for node, arrays in weights.items()})
-    return joined(State((), copied, (), jnp.zeros((), jnp.int32)), graph, recipe, nodes)
-
-
-def joined(state: State, graph: Graph, recipe: Recipe, nodes: Collection[str] | None = None) -> State:
-    """The state with the weights of some nodes, or of all, as a new cohort beside those that train already."""
-    mask = {node: shorts for node, shorts in decay_mask(graph, nodes).items() if node in state.rest}
-    cohort = {node: {short: state.rest[node][short] for short in shorts} for node, shorts in mask.items()}
-    left = {node: {s: a for s, a in arrays.items() if s not in mask.get(node, ())} for node, arrays in state.rest.items()}
-    rest = {node: arrays for node, arrays in left.items() if arrays}
-    optimizer = transformation(recipe.optimizer, 0.0, mask).init(cohort)
-    return State((*state.cohorts, cohort), rest, (*state.optimizers, optimizer), state.step)
+    trainable = {node: {short: copied[node][short] for short in shorts} for node, shorts in mask.items()}
+    rest = {node: {s: a for s, a in arrays.items() if s not in mask[node]} for node, arrays in copied.items()}
+    statistics = {node: arrays for node, arrays in rest.items() if arrays}
+    optimizer = transformation(recipe.optimizer, 0.0, mask).init(trainable)
+    return State(trainable, statistics, optimizer, jnp.zeros((), jnp.int32))
 
 
 def weights_of(state: State) -> dict[str, dict[str, Array]]:
     """The weights, trainable and not, as `apply` takes them."""
-    return _merged(*state.cohorts, state.rest)
+    return _merged(state.trainable, state.statistics)
 
 
-def training_step(
-    graph: Graph,
-    recipe: Recipe,
-    aims: tuple[Aim, ...],
-    *,
-    frozen: Collection[str] = (),
-    factors: Mapping[str, float] | None = None,
-) -> Step:
-    """A compiled step `(state, inputs, targets, rate) -> (state, measured)`; the state is donated.
-
-    Args:
-        graph: the network.
-        recipe: the optimizer, the precision, and the seed of what is dropped.
-        aims: what every output is held to.
-        frozen: the nodes that compute as at inference. Gradients are taken of the state's cohorts alone, so that
-            nothing goes back into what comes before all of them.
-        factors: by node, what its learning rate is times the step's; 1 where it has none.
-    """
+def training_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...]) -> Step:
+    """A compiled step `(state, inputs, targets, rate) -> (state, measured)`; the state is donated."""
+    mask: Mask = decay_mask(graph)
     seed = recipe.seed
 
     def step(
@@ -116,28 +88,25 @@ def training_step(
     ) -> tuple[State, Measured]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
-        def objective(cohorts: Any) -> tuple[Array, tuple[Any, Measured]]:
+        def objective(trainable: Any) -> tuple[Array, tuple[Any, Measured]]:
             outputs, statistics = apply(
                 graph,
-                _merged(*cohorts, state.rest),
+                _merged(trainable, state.statistics),
                 inputs,
                 train=True,
                 key=key,
                 precision=recipe.precision,
                 logits=True,
-                frozen=frozen,
             )
             measured = _measure(graph, aims, outputs, targets)
             return measured.total, (statistics, measured)
 
-        gradients, (statistics, measured) = jax.grad(objective, has_aux=True)(state.cohorts)
-        cohorts, optimizers = [], []
-        for cohort, gradient, optimizer in zip(state.cohorts, gradients, state.optimizers, strict=True):
-            mask: Mask = decay_mask(graph, cohort)
-            updates, changed = transformation(recipe.optimizer, rate, mask, factors).update(gradient, optimizer, cohort)
-            cohorts.append(optax.apply_updates(cohort, updates))
-            optimizers.append(changed)
-        return State(tuple(cohorts), {**state.rest, **statistics}, tuple(optimizers), state.step + 1), measured
+        gradients, (statistics, measured) = jax.grad(objective, has_aux=True)(state.trainable)
+        updates, optimizer = transformation(recipe.optimizer, rate, mask).update(
+            gradients, state.optimizer, state.trainable
+        )
+        trainable = optax.apply_updates(state.trainable, updates)
+        return State(trainable, {**state.statistics, **statistics}, optimizer, state.step + 1), measured
 
     compiled: Step = jit(step, donate_argnums=(0,))
     return compiled
@@ -175,10 +144,7 @@ def _score(graph: Graph, name: str, aim: Aim, logits: Array, target: Array) -> S
     return Scored(each, ranks(aim.loss, logits, target), classes(target, logits), predictions(aim.loss, logits))
 
 
-def _merged(*parts: Mapping[str, Mapping[str, Array]]) -> dict[str, dict[str, Array]]:
-    """The arrays of every node, which may lie in several parts."""
-    merged: dict[str, dict[str, Array]] = {}
-    for part in parts:
-        for node, arrays in part.items():
-            merged.setdefault(node, {}).update(arrays)
-    return merged
+def _merged(
+    trainable: Mapping[str, Mapping[str, Array]], statistics: Mapping[str, Mapping[str, Array]]
+) -> dict[str, dict[str, Array]]:
+    return {node: {**arrays, **statistics.get(node, {})} for node, arrays in trainable.items()}
