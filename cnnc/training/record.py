@@ -86,7 +86,7 @@ def recipe_in_words(recipe: Recipe) -> dict[str, Any]:
         "optimizer": _entry(recipe.optimizer),
         "schedule": _entry(recipe.schedule),
     }
-    return {**words, **{name: getattr(recipe, name) for name in ("batch", "epochs", "seed", "precision")}}
+    return {**words, **{name: getattr(recipe, name) for name in ("batch", "epochs", "seed", "precision")}, **_transfer(recipe)}
 
 
 def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
@@ -187,6 +187,17 @@ def _scalars(train: Mapping[str, Any]) -> dict[str, Any]:
     """What evaluation needs of the flags that a run was trained with; its losses are in the spec."""
     precision = train.get("precision")
     return {"precision": precision} if precision in ("f32", "bf16") else {}
+
+
+def _transfer(recipe: Recipe) -> dict[str, Any]:
+    """Where the first weights come from, and what of the network learns; nothing where all learns from the start."""
+    words = {
+        "weights": recipe.weights,
+        "freeze": list(recipe.freeze),
+        "unfreeze": {pattern: epoch for epoch, pattern in recipe.unfreeze},
+        "rates": dict(recipe.rates),
+    }
+    return {name: value for name, value in words.items() if value}
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
