@@ -62,9 +62,7 @@ Step = Callable[[State, Mapping[str, Any], tuple[Any, ...], float], tuple[State,
 Evaluate = Callable[[Weights, Mapping[str, Any], tuple[Any, ...]], tuple[Scored, ...]]
 
 
-def first_state(
-    graph: Graph, recipe: Recipe, weights: Weights, groups: Sequence[Group] | None = None
-) -> State:
+def first_state(graph: Graph, recipe: Recipe, weights: Weights, groups: Sequence[Group] | None = None) -> State:
     """The state before the first step. The weights are copied, as the first step gives the state's arrays away.
 
     Args:
@@ -102,9 +100,7 @@ def weights_of(state: State) -> dict[str, dict[str, Array]]:
     return _merged(state.trainable, state.statistics)
 
 
-def training_step(
-    graph: Graph, recipe: Recipe, aims: tuple[Aim, ...], groups: Sequence[Group] | None = None
-) -> Step:
+def training_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...], groups: Sequence[Group] | None = None) -> Step:
     """A compiled step `(state, inputs, targets, rate) -> (state, measured)`; the state is donated.
 
     `groups` are those of the state. What is in none of them is not differentiated and stays as it is.

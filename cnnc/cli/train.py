@@ -77,12 +77,20 @@ def data_options(command: F) -> F:
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the data.")
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures a step.")
 @click.option(
-    "--lr", "lrs", type=rate, multiple=True, metavar="X|PATTERN=X", help="The learning rate's peak; head=0.01 of a part."
+    "--lr",
+    "lrs",
+    type=rate,
+    multiple=True,
+    metavar="X|PATTERN=X",
+    help="The learning rate's peak; head=0.01 of a part.",
 )
 @click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), metavar="N", help="Of all that is random.")
 @click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in.")
 @click.option(
-    "--weights", type=click.Path(), metavar="FILE|RUN", help="What to start from; layers that it does not fit start anew."
+    "--weights",
+    type=click.Path(),
+    metavar="FILE|RUN",
+    help="What to start from; layers that it does not fit start anew.",
 )
 @click.option(
     "--freeze", multiple=True, metavar="PATTERN", help="Layers, labels or globs that do not learn; again for more."

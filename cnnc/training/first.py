@@ -39,7 +39,9 @@ def first_weights(
     arrays, what = _read(given)
     declared = {node.name: graph.weights(node) for node in graph if graph.weights(node)}
     fits = {
-        node: all(f"{node}.{short}" in arrays and arrays[f"{node}.{short}"].shape == w.shape for short, w in own.items())
+        node: all(
+            f"{node}.{short}" in arrays and arrays[f"{node}.{short}"].shape == w.shape for short, w in own.items()
+        )
         for node, own in declared.items()
     }
     found = sum(len(own) for node, own in declared.items() if fits[node])

@@ -37,7 +37,9 @@ def learning_groups(graph: Graph, recipe: Recipe) -> tuple[Group, ...]:
         raise CnnError.of(
             "argument",
             f"all of `{graph.name}` is frozen, and nothing is left to train",
-            help=f"leave its last layer out of `--freeze`: {_with_weights(graph)[-1]}" if len(graph.nodes) > 1 else None,
+            help=f"leave its last layer out of `--freeze`: {_with_weights(graph)[-1]}"
+            if len(graph.nodes) > 1
+            else None,
         )
     for epoch, pattern in sorted(recipe.unfreeze, key=lambda entry: entry[0]):
         _require_epoch(epoch, pattern, recipe.epochs)

@@ -86,7 +86,11 @@ def recipe_in_words(recipe: Recipe) -> dict[str, Any]:
         "optimizer": _entry(recipe.optimizer),
         "schedule": _entry(recipe.schedule),
     }
-    return {**words, **{name: getattr(recipe, name) for name in ("batch", "epochs", "seed", "precision")}, **_transfer(recipe)}
+    return {
+        **words,
+        **{name: getattr(recipe, name) for name in ("batch", "epochs", "seed", "precision")},
+        **_transfer(recipe),
+    }
 
 
 def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
