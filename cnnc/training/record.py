@@ -45,15 +45,32 @@ class DataNote:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """A run read back from its folder."""
+class Asked:
+    """A network that can be asked: its weights, the classes and the data that are its own, how its loss reads it."""
 
-    folder: RunFolder
     net: Net
     recipe: Recipe
     data: DataNote
     weights: Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Run(Asked):
+    """A run read back from its folder."""
+
+    folder: RunFolder
     epoch: int
+
+
+def open_weights(net: Net, weights: Path, classes: tuple[str, ...] = ()) -> Asked:
+    """The network of a spec with the weights of a file and the names of its classes; its data is that of its recipe.
+
+    Raises:
+        CnnError: the weights are another network's, or cannot be read.
+    """
+    arrays, _ = load_weights(weights, net.graph)
+    note = DataNote(net.recipe.data or "arrays", None, 0.2, net.recipe.seed, classes, 0, 0)
+    return Asked(net, net.recipe, note, arrays)
 
 
 def graph_hash(graph: Graph) -> str:
@@ -123,7 +140,7 @@ def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
         )
     recipe = replace(net.recipe, **_scalars(args["train"]))
     epoch = int(metadata["epoch"]) if metadata.get("epoch", "").isdigit() else 0
-    return Run(folder, net, recipe, _read_data(folder, args["data"]), weights, epoch)
+    return Run(net, recipe, _read_data(folder, args["data"]), weights, folder, epoch)
 
 
 def _require_run(path: Path) -> RunFolder:
