@@ -68,7 +68,7 @@ def eval(
     delegate: Literal["edgetpu"] | None,
     format: str,
 ) -> None:
-    """Measure the network in a RUN, SPEC or TFLite file on test data, a run's by default on the set it was trained on."""
+    """Measure the network in a RUN, SPEC or TFLite file on test data, a run by default on its own."""
     head: dict[str, Any]
     kind = kind_of(run, weights)
     require_fitting(kind, last=last, labels=labels, threads=threads, delegate=delegate, spec=(overrides, weights))

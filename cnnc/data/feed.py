@@ -35,8 +35,8 @@ class Feed:
     """Examples for a network whose inputs have `shapes`, changed at random by `augment` under `seed`.
 
     `size` is the height and width that pictures of another size are brought to as they are wanted; None means that
-    `part` is in memory and of the network's size. `crop` is the share of the shorter side that is kept; `broken` gathers
-    the pictures that were left out.
+    `part` is in memory and of the network's size. `crop` is the share of the shorter side that is kept, and `broken`
+    gathers the pictures that were left out.
     """
 
     part: Part
