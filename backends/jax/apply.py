@@ -38,6 +38,7 @@ def apply(
     key: Array | None = None,
     precision: Precision = "f32",
     logits: bool = False,
+    frozen: frozenset[str] = frozenset(),
 ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
     """The outputs by their names, and batch norm's new running statistics (empty unless `train`).
 
@@ -49,10 +50,11 @@ def apply(
         key: a `jax.random.key`, wanted when `train` and the graph drops anything.
         precision: what to compute in. Outputs are float32 under `bf16` too.
         logits: whether an output that ends in softmax or sigmoid returns what enters it.
+        frozen: nodes whose weights do not learn; batch norm of theirs uses its running statistics and keeps them.
     """
     ends = {label: _logits_of(graph, name) if logits else name for label, name in graph.outputs}
     values, statistics = _evaluate(
-        graph, weights, inputs, set(ends.values()), train=train, key=key, precision=precision
+        graph, weights, inputs, set(ends.values()), train=train, key=key, precision=precision, frozen=frozen
     )
     return {label: widened(values[name]) for label, name in ends.items()}, statistics
 
@@ -101,6 +103,7 @@ def _evaluate(
     train: bool,
     key: Array | None,
     precision: Precision,
+    frozen: frozenset[str] = frozenset(),
 ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
     dtype = jnp.dtype(_DTYPES[precision])
     wide = jnp.promote_types(dtype, jnp.float32)
@@ -117,7 +120,7 @@ def _evaluate(
             operands = [_cast(operand, dtype) for operand in operands]
             arrays = {short: _cast(array, dtype) for short, array in arrays.items()}
         match node.op:
-            case BatchNorm() if train:
+            case BatchNorm() if train and node.owner not in frozen:
                 # One that is used again goes on from what its last use made of the statistics.
                 arrays = {**arrays, **statistics.get(node.owner, {})}
                 values[node.name], statistics[node.owner] = batch_norm_of_batch(node.op, arrays, operands[0])

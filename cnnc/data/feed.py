@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -35,7 +35,8 @@ class Feed:
     """Examples for a network whose inputs have `shapes`, changed at random by `augment` under `seed`.
 
     `size` is the height and width that pictures of another size are brought to as they are wanted; None means that
-    `part` is in memory and of the network's size. `broken` gathers the pictures that were left out.
+    `part` is in memory and of the network's size. `crop` is the share of the shorter side that is kept, and `broken`
+    gathers the pictures that were left out.
     """
 
     part: Part
@@ -44,6 +45,7 @@ class Feed:
     seed: int = 0
     size: tuple[int, int] | None = None
     skip_corrupt: bool = False
+    crop: float = 1.0
     broken: set[Path] = field(default_factory=set)
 
     def __len__(self) -> int:
@@ -71,8 +73,9 @@ def prepare(
     augment: Sequence[Augment] = (),
     seed: int = 0,
     skip_corrupt: bool = False,
+    crop: float = 1.0,
 ) -> Feed:
-    """The feed of a part for a network whose inputs have these shapes.
+    """The feed of a part for a network whose inputs have these shapes; of pictures `crop` of the shorter side is kept.
 
     Raises:
         CnnError: `data` when the examples cannot be brought to the shapes, `picture` when one cannot be decoded,
@@ -86,11 +89,11 @@ def prepare(
             f"`augment` changes pictures, and the network takes {found}",
             help="remove the `augment` line of the train section",
         )
-    if isinstance(part, Examples) and not _needs_resize(part, shapes):
+    if isinstance(part, Examples) and not _needs_resize(part, shapes, crop):
         held = _fitted(part, shapes)
         return Feed(held, tuple(shapes), entries, seed)
     size = _picture_size(part, shapes)
-    lazy = Feed(part, tuple(shapes), entries, seed, size, skip_corrupt)
+    lazy = Feed(part, tuple(shapes), entries, seed, size, skip_corrupt, crop)
     cuts = bool(entries) and isinstance(entries[0], RandomResizedCrop)
     return lazy if cuts or len(part) * prod(shapes[0]) > HELD_BYTES else _hold(lazy)
 
@@ -117,11 +120,13 @@ def fetch(feed: Feed, indices: NDArray[np.integer], epoch: int, pool: Executor) 
     return Fetched(shaped, targets, valid)
 
 
-def _needs_resize(part: Examples, shapes: Sequence[Shape]) -> bool:
-    if len(part.inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 3:
-        return False
-    (array,) = part.inputs
-    return array.dtype == np.uint8 and array.ndim == 4 and array.shape[1:] != shapes[0]
+def _needs_resize(part: Examples, shapes: Sequence[Shape], crop: float) -> bool:
+    shape = shapes[0]
+    is_pictures = len(part.inputs) == len(shapes) == 1 and len(shape) == 3
+    is_pictures = is_pictures and part.inputs[0].dtype == np.uint8 and part.inputs[0].ndim == 4
+    if crop != 1 and not is_pictures:
+        raise CnnError.of("argument", "`--crop` cuts pictures, and the data or the network's input are none")
+    return is_pictures and (crop != 1 or part.inputs[0].shape[1:] != shape)
 
 
 def _fitted(part: Examples, shapes: Sequence[Shape]) -> Examples:
@@ -179,7 +184,7 @@ def _hold(feed: Feed) -> Feed:
         raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
     whole = Examples((out,), feed.targets)
     part = whole if good.all() else take(whole, np.flatnonzero(good))
-    return Feed(part, feed.shapes, feed.augment, feed.seed, None, feed.skip_corrupt, feed.broken)
+    return replace(feed, part=part, size=None)
 
 
 def _read(feed: Feed, index: int, box_of: BoxOf | None) -> Picture | None:
@@ -189,14 +194,14 @@ def _read(feed: Feed, index: int, box_of: BoxOf | None) -> Picture | None:
     if isinstance(feed.part, Files):
         path = feed.part.paths[index]
         try:
-            return decode(path, feed.size, channels, box_of)
+            return decode(path, feed.size, channels, box_of or centred(feed.size, feed.crop))
         except CnnError:
             if not feed.skip_corrupt:
                 raise
             feed.broken.add(path)
             return None
     array = feed.part.inputs[0][index]
-    box = (box_of or centred(feed.size))(array.shape[1], array.shape[0])
+    box = (box_of or centred(feed.size, feed.crop))(array.shape[1], array.shape[0])
     return to_channels(resize(array, feed.size, box).astype(np.uint8, copy=False), channels)
 
 
