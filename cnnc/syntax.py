@@ -77,7 +77,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Arm:
-    """One value of an entry of the train section; `label` names the output that it is for."""
+    """One value of an entry of the train section; `label` says what it is for: an output, an epoch, layers."""
 
     label: Name | None
     value: Expression
