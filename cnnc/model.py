@@ -70,7 +70,7 @@ def build(
     recipe = Recipe()
     for train in loaded.file.trains[:1]:
         outputs = [label for label, _ in graph.outputs] if graph else []
-        recipe, faults = train_section.read(train, scope, outputs, graph)
+        recipe, faults = train_section.read(train, scope, outputs)
         found.extend(f for f in faults if graph or f.code != "name" or "no output" not in f.message)
     return (None if found else graph), recipe, found
 

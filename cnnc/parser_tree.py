@@ -121,11 +121,8 @@ class TreeReader:
         return syntax.Entry(self._name(key), tuple(self._arm(t) for t in arms), self._span(tree))
 
     def _arm(self, tree: Any) -> syntax.Arm:
-        token, value = tree.children
-        label = self._optional_name(token)
-        if label is not None:
-            label = syntax.Name(label.text.strip('"'), label.span)
-        return syntax.Arm(label, self._expression(value), self._span(tree))
+        label, value = tree.children
+        return syntax.Arm(self._optional_name(label), self._expression(value), self._span(tree))
 
     def _expect(self, tree: Any) -> syntax.Expect:
         variant, *budgets = tree.children

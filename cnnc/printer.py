@@ -163,10 +163,7 @@ def show(value: object, kind: str, name: str) -> str:
 
 
 def _train(recipe: Recipe) -> Iterator[str]:
-    """The entries that differ from the defaults.
-
-    Those that mean layers by name (`weights`, `freeze`, `unfreeze`, `rates`) are left out: names are others here.
-    """
+    """The entries that differ from the defaults."""
     plain = Recipe()
     yield "train {"
     if recipe.data is not None:
@@ -174,8 +171,6 @@ def _train(recipe: Recipe) -> Iterator[str]:
         yield f"  data      {data}"
     if recipe.augment:
         yield f"  augment   {' | '.join(map(_entry, recipe.augment))}"
-    if recipe.crop != plain.crop:
-        yield f"  crop      {recipe.crop!r}"
     if recipe.losses != plain.losses:
         arms = (f"{output}: {_entry(loss)}" if output else _entry(loss) for output, loss in recipe.losses)
         yield f"  loss      {', '.join(arms)}"

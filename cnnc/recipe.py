@@ -286,23 +286,22 @@ class Exponential(Schedule):
 class Recipe:
     """The whole `train` section, defaults filled in. Every field can be overridden by a flag of `cnnc train`.
 
-    `losses` pairs an output's name with its loss; the name is None where the section gives one loss for all. Layers are
-    meant by patterns, as `cnnc.patterns` reads them: those of `freeze` never train, those of `unfreeze` do from the
-    start of an epoch on, counted from 1, and `rates` gives some a peak of the learning rate of their own, the last that
-    means a layer.
+    `losses` pairs an output's name with its loss; the name is None where the section gives one loss for all.
+    `weights` is the file or run that the first weights come from. `freeze`, `unfreeze` and `rates` name layers by their
+    labels and by globs: what does not learn, from which epoch on (counted from 1) it does after all, and the peak of a
+    learning rate of its own.
     """
 
     data: str | None = None
-    weights: str | None = None
-    freeze: tuple[str, ...] = ()
-    unfreeze: tuple[tuple[int, str], ...] = ()
     augment: tuple[Augment, ...] = ()
-    crop: float = 1.0
     losses: tuple[tuple[str | None, Loss], ...] = ((None, CrossEntropy()),)
     optimizer: Optimizer = Sgd(momentum=0.9, nesterov=True, weight_decay=5e-4)
     schedule: Schedule = Cosine(peak=0.05, warmup=1.0)
-    rates: tuple[tuple[str, float], ...] = ()
     batch: int = 64
     epochs: int = 10
     seed: int = 0
     precision: Literal["f32", "bf16"] = "f32"
+    weights: str | None = None
+    freeze: tuple[str, ...] = ()
+    unfreeze: tuple[tuple[int, str], ...] = ()
+    rates: tuple[tuple[str, float], ...] = ()

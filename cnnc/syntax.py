@@ -77,7 +77,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Arm:
-    """One value of an entry of the train section; `label` says what it is for: an output, an epoch, layers."""
+    """One value of an entry of the train section; `label` names the output that it is for."""
 
     label: Name | None
     value: Expression

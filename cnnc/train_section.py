@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from cnnc import bind, recipe, syntax
 from cnnc.diagnostics import CnnError, Diagnostic, Label, did_you_mean
 from cnnc.evaluate import argument, evaluate
-from cnnc.ir import Graph
-from cnnc.patterns import layers_of
 from cnnc.recipe import Augment, Entry, Loss, Optimizer, OutOfRange, Recipe, Schedule
 from cnnc.signature import Parameter, Type, signature_of
 from cnnc.values import Layer, Poisoned, Scope
 
-KEYS = (
-    *("data", "weights", "freeze", "unfreeze", "augment", "crop", "loss", "optimizer", "schedule", "rates"),
-    *("batch", "epochs", "seed", "precision"),
-)
+KEYS = ("data", "augment", "loss", "optimizer", "schedule", "batch", "epochs", "seed", "precision")
 MOST = 2**31
 E = TypeVar("E", bound=Entry)
 
 
-def read(
-    train: syntax.Train, scope: Scope, outputs: Sequence[str], graph: Graph | None = None
-) -> tuple[Recipe, list[Diagnostic]]:
+def read(train: syntax.Train, scope: Scope, outputs: Sequence[str]) -> tuple[Recipe, list[Diagnostic]]:
     """The recipe and what is wrong with the section.
 
     Args:
         train: the section.
         scope: the model's parameters, which entries may use.
         outputs: the names of the model's outputs, for losses.
-        graph: the model's graph, whose layers patterns mean; None where there is none to hold them to.
     """
     fields: dict[str, Any] = {}
     found: list[Diagnostic] = []
@@ -43,7 +34,7 @@ def read(
                 first = Label(seen[entry.key.text].span, "first here")
                 raise CnnError.of("duplicate", f"`{entry.key.text}` is given twice", entry.key.span, secondary=[first])
             seen[entry.key.text] = entry.key
-            fields.update(_entry(entry, scope, outputs, graph))
+            fields.update(_entry(entry, scope, outputs))
         except CnnError as error:
             found.extend(error.diagnostics)
         except Poisoned:
@@ -51,30 +42,19 @@ def read(
     return Recipe(**fields), found
 
 
-def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str], graph: Graph | None) -> Mapping[str, Any]:
+def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping[str, Any]:
     key = entry.key.text
     if key not in KEYS:
         help = did_you_mean(key, KEYS) or f"its entries are {', '.join(KEYS)}"
         raise CnnError.of("train", f"the train section has no entry `{key}`", entry.key.span, help=help)
     if key == "loss":
         return {"losses": _losses(entry, scope, outputs)}
-    if key == "freeze":
-        return {"freeze": tuple(_pattern(arm.value, _word(_unlabelled(arm), scope), graph) for arm in entry.arms)}
-    if key == "unfreeze":
-        return {"unfreeze": tuple(_unfreeze(arm, scope, graph) for arm in entry.arms)}
-    if key == "rates":
-        return {"rates": tuple(_rate(arm, scope, graph) for arm in entry.arms)}
     if len(entry.arms) > 1 or entry.arms[0].label is not None:
         raise CnnError.of("train", f"`{key}` takes one value", entry.span)
     value = entry.arms[0].value
     match key:
-        case "data" | "weights":
-            return {key: _word(value, scope)}
-        case "crop":
-            share = float(bind.check(evaluate(value, scope), Type("float"), key, value.span))
-            if not 0 < share <= 1:
-                raise CnnError.of("value", f"`crop` is {share:g}, but must be above 0 and at most 1", value.span)
-            return {"crop": share}
+        case "data":
+            return {"data": _word(value, scope)}
         case "augment":
             items = value.items if isinstance(value, syntax.Pipeline) else (value,)
             if isinstance(value, syntax.Name) and value.text == "none":
@@ -121,39 +101,6 @@ def _loss(arm: syntax.Arm, scope: Scope, outputs: Sequence[str]) -> tuple[str | 
         help = did_you_mean(arm.label.text, outputs) or f"its outputs are {', '.join(outputs)}"
         raise CnnError.of("name", f"the model has no output `{label}`", arm.label.span, help=help)
     return label, _choose(Loss, "loss", arm.value, scope)
-
-
-def _unlabelled(arm: syntax.Arm) -> syntax.Expression:
-    if arm.label is not None:
-        raise CnnError.of("train", "`freeze` takes patterns alone", arm.span, help=f"freeze {arm.value.span.text}")
-    return arm.value
-
-
-def _unfreeze(arm: syntax.Arm, scope: Scope, graph: Graph | None) -> tuple[int, str]:
-    """`5: "blocks.6"`: an epoch, from 1, and what trains from its start on."""
-    if arm.label is None or not arm.label.text.isdecimal() or not 1 <= int(arm.label.text) < MOST:
-        help = f"the epoch first, counted from 1: unfreeze 3: {arm.value.span.text}"
-        raise CnnError.of("train", "it is not said at which epoch to unfreeze", arm.span, help=help)
-    return int(arm.label.text), _pattern(arm.value, _word(arm.value, scope), graph)
-
-
-def _rate(arm: syntax.Arm, scope: Scope, graph: Graph | None) -> tuple[str, float]:
-    """`head: 0.01`: layers, and the peak of their learning rate."""
-    if arm.label is None:
-        help = f"the layers first: rates head: {arm.span.text}; the others' rate is the schedule's `peak`"
-        raise CnnError.of("train", "it is not said whose learning rate it is", arm.span, help=help)
-    pattern = _pattern(arm.label, arm.label.text, graph)
-    rate = float(bind.check(evaluate(arm.value, scope), Type("float"), "rates", arm.value.span))
-    if not 0 < rate < math.inf:
-        raise CnnError.of("value", "a learning rate must be above 0", arm.value.span)
-    return pattern, rate
-
-
-def _pattern(written: syntax.Expression | syntax.Name, pattern: str, graph: Graph | None) -> str:
-    """A pattern that means layers of the graph."""
-    if graph is not None:
-        layers_of(graph, pattern, written.span)
-    return pattern
 
 
 def _word(value: syntax.Expression, scope: Scope) -> str:

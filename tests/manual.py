@@ -128,14 +128,10 @@ def _recipe() -> str:
     rows = [
         ("entry", "left out"),
         ("`data`", "what `--data` says"),
-        ("`weights`", "the first are random"),
-        ("`freeze`, `unfreeze`", "all weights train"),
         ("`augment`", "`none`"),
-        ("`crop`", f"`{plain.crop:g}`"),
         ("`loss`", f"`{_call(loss)}`"),
     ]
     rows += [("`optimizer`", f"`{_call(plain.optimizer)}`"), ("`schedule`", f"`{_call(plain.schedule)}`")]
-    rows += [("`rates`", "all layers have the schedule's")]
     rows += [(f"`{name}`", f"`{getattr(plain, name)}`") for name in ("batch", "epochs", "seed", "precision")]
     return _table(rows)
 
