@@ -206,16 +206,16 @@ def test_patterns_that_match_nothing_or_all_are_refused(tmp_path: Path) -> None:
         return message
 
     message = fails(freeze="featurs")
-    assert "`--freeze`: `featurs` matches no layer with weights of `tiny`" in message
+    assert "`freeze`: `featurs` matches no layer with weights of `tiny`" in message
     assert "did you mean `features`?" in message
     assert "its labels are `features`, `head`" in fails(freeze="zzz*")
     assert "`relu` matches no layer with weights" in fails(freeze="relu")
     assert "all of `tiny` is frozen, and nothing is left to train" in fails(freeze="*")
-    assert "leave its last layer out of `--freeze`: head" in fails(freeze=("features", "head"))
-    assert "`--lr`: `heat` matches no layer" in fails(rates={"heat": 0.1})
-    assert "`--lr head=0.1` is for what is frozen to the end" in fails(freeze="head", rates={"head": 0.1})
+    assert "leave its last layer out of `freeze`: head" in fails(freeze=("features", "head"))
+    assert "`lr`: `heat` matches no layer" in fails(rates={"heat": 0.1})
+    assert "`lr head=0.1` is for what is frozen to the end" in fails(freeze="head", rates={"head": 0.1})
     assert "must be above 0, found -1" in fails(rates={"head": -1.0})
-    assert "`--unfreeze 2:head` finds nothing frozen in epoch 2" in fails(unfreeze=[(2, "head")])
+    assert "`unfreeze 2:head` finds nothing frozen in epoch 2" in fails(unfreeze=[(2, "head")])
     assert "the epoch must be at least 2" in fails(freeze="head", unfreeze=[(1, "head")])
     assert "the training ends after epoch 3" in fails(freeze="head", unfreeze=[(4, "head")])
 
@@ -279,6 +279,59 @@ def test_what_thaws_starts_like_a_training_and_the_rest_goes_on(tmp_path: Path, 
     for node, arrays in parts.items():
         for short in arrays:
             np.testing.assert_allclose(found[node][short], arrays[short], rtol=2e-3, atol=2e-4)
+
+
+# The train section
+
+
+def section(*lines: str) -> Net:
+    return load_text(SPEC.replace("  epochs    3\n", "  epochs 3\n" + "".join(f"  {line}\n" for line in lines)))
+
+
+def test_the_train_section_says_the_same(tmp_path: Path) -> None:
+    given = varied(net())
+    save_weights(tmp_path / "w.safetensors", given, {})
+    written = section(
+        f'weights "{tmp_path / "w.safetensors"}"',
+        'freeze "features.first", second',
+        "unfreeze features: 2",
+        "rates head: 0.5, features: 1e-3",
+    )
+    recipe = written.recipe
+    assert recipe.freeze == ("features.first", "second")
+    assert recipe.unfreeze == ((2, "features"),)
+    assert recipe.rates == (("head", 0.5), ("features", 0.001))
+    lines = (f'weights "{tmp_path / "w.safetensors"}"', "freeze features", "unfreeze features: 2", "rates head: 0.5")
+    one, _ = run(tmp_path / "one", section(*lines))
+    two, _ = run(
+        tmp_path / "two",
+        weights=tmp_path / "w.safetensors",
+        freeze="features",
+        unfreeze=[(2, "features")],
+        rates={"head": 0.5},
+    )
+    assert all(is_same(last(one)[node], last(two)[node]) for node in given)
+    words = [yaml.safe_load((tmp_path / name / "args.yaml").read_text())["train"] for name in ("one", "two")]
+    assert words[0] == words[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("unfreeze features", "`unfreeze` takes a label and a number for each"),
+        ("unfreeze features: 1", "`unfreeze` is 1, but must be from 2"),
+        ("unfreeze features: 2, features: 3", "`features` is given twice"),
+        ("freeze features: 2", "`freeze` takes labels and patterns alone"),
+        ("freeze 3", "a name or a path in quotes is wanted"),
+        ("rates 0.1", "`rates` takes a label and a number for each"),
+        ("rates head: 0", "a rate is 0, but must be above 0"),
+        ("rates head: fast", "nothing is named `fast`"),
+        ("weights a, b", "`weights` takes one value"),
+        ("freez head", "did you mean `freeze`?"),
+    ],
+)
+def test_what_the_train_section_cannot_say_is_refused(line: str, message: str) -> None:
+    assert message in error_of(lambda: section(line))
 
 
 # The command

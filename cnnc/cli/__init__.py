@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "eval": "Measure a trained network: accuracy, classes, confusion.",
     "predict": "Say what a trained network sees in pictures.",
     "import-weights": "Import weights that others trained.",
+    "embed": "Write what a network makes of pictures as vectors of features.",
     "compile": "Compile a network for TFLite, the Edge TPU or a framework.",
     "diff": "Show where a compiled network's accuracy goes, layer by layer.",
     "activations": "Show what every layer makes of a picture.",

@@ -45,8 +45,8 @@ def data_samples(
 ) -> Samples:
     """`count` training examples of a data set, drawn by the run's seed; all of them where there are fewer.
 
-    Of a folder of pictures that is not the run's own, all serve, sorted by class or not: ranges need no labels. `crop` is
-    the share of the shorter side of every picture that the network sees.
+    Of a folder of pictures that is not the run's own, all serve, sorted by class or not: ranges need no labels.
+    `crop` is the share of the shorter side of every picture that the network sees.
 
     Raises:
         CnnError: the data cannot be read or does not fit the network, or its pictures are all of one colour.

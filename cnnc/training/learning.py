@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import prod
 from typing import Final
 
 from cnnc.diagnostics import CnnError, did_you_mean
@@ -31,24 +32,22 @@ def learning_groups(graph: Graph, recipe: Recipe) -> tuple[Group, ...]:
     """
     begins = dict.fromkeys(_with_weights(graph), 1)
     for pattern in recipe.freeze:
-        for name in matching(graph, pattern, "--freeze"):
+        for name in matching(graph, pattern, "freeze"):
             begins.pop(name, None)
     if not any(weight.trainable for name in begins for weight in graph.weights(graph[name]).values()):
         raise CnnError.of(
             "argument",
             f"all of `{graph.name}` is frozen, and nothing is left to train",
-            help=f"leave its last layer out of `--freeze`: {_with_weights(graph)[-1]}"
-            if len(graph.nodes) > 1
-            else None,
+            help=f"leave its last layer out of `freeze`: {_with_weights(graph)[-1]}" if len(graph.nodes) > 1 else None,
         )
     for epoch, pattern in sorted(recipe.unfreeze, key=lambda entry: entry[0]):
         _require_epoch(epoch, pattern, recipe.epochs)
-        fresh = [name for name in matching(graph, pattern, "--unfreeze") if name not in begins]
+        fresh = [name for name in matching(graph, pattern, "unfreeze") if name not in begins]
         if not fresh:
             raise CnnError.of(
                 "argument",
-                f"`--unfreeze {epoch}:{pattern}` finds nothing frozen in epoch {epoch}",
-                help="what it names must be frozen first, with `--freeze`",
+                f"`unfreeze {epoch}:{pattern}` finds nothing frozen in epoch {epoch}",
+                help="what it names must be frozen first, with `freeze`",
             )
         begins.update(dict.fromkeys(fresh, epoch))
     factors = _factors(graph, recipe, begins)
@@ -58,7 +57,7 @@ def learning_groups(graph: Graph, recipe: Recipe) -> tuple[Group, ...]:
     )
 
 
-def matching(graph: Graph, pattern: str, flag: str) -> list[str]:
+def matching(graph: Graph, pattern: str, setting: str) -> list[str]:
     """The layers whose weights a pattern means: a name, a label or block that layers lie in, or a glob of either.
 
     A layer that uses another's weights stands for that other.
@@ -78,7 +77,7 @@ def matching(graph: Graph, pattern: str, flag: str) -> list[str]:
         listed = ", ".join(f"`{label}`" for label in labels[:_LISTED]) + (", ..." if labels[_LISTED:] else "")
         raise CnnError.of(
             "argument",
-            f"`{flag}`: `{pattern}` matches no layer with weights of `{graph.name}`",
+            f"`{setting}`: `{pattern}` matches no layer with weights of `{graph.name}`",
             help=did_you_mean(pattern, [*labels, *(scope for name in names for scope in _scopes(name)), *names])
             or f"its labels are {listed}",
         )
@@ -109,12 +108,12 @@ def _factors(graph: Graph, recipe: Recipe, begins: Mapping[str, int]) -> dict[st
     for pattern, rate in recipe.rates:
         if not 0 < rate < float("inf"):
             raise CnnError.of("value", f"the learning rate of `{pattern}` must be above 0, found {rate}")
-        names = [name for name in matching(graph, pattern, "--lr") if name in begins]
+        names = [name for name in matching(graph, pattern, "lr") if name in begins]
         if not names:
             raise CnnError.of(
                 "argument",
-                f"`--lr {pattern}={rate:g}` is for what is frozen to the end",
-                help="leave it out, or let the layers learn: `--unfreeze EPOCH:PATTERN`",
+                f"`lr {pattern}={rate:g}` is for what is frozen to the end",
+                help="leave it out, or let the layers learn from an epoch on, with `unfreeze`",
             )
         factors.update(dict.fromkeys(names, rate / recipe.schedule.peak))
     return factors
@@ -124,20 +123,18 @@ def _require_epoch(epoch: int, pattern: str, epochs: int) -> None:
     if epoch < 2:
         raise CnnError.of(
             "value",
-            f"`--unfreeze {epoch}:{pattern}`: the epoch must be at least 2",
+            f"`unfreeze {epoch}:{pattern}`: the epoch must be at least 2",
             help="what is to learn from the first epoch on is not frozen",
         )
     if epoch > epochs:
-        raise CnnError.of("value", f"`--unfreeze {epoch}:{pattern}`: the training ends after epoch {epochs}")
+        raise CnnError.of("value", f"`unfreeze {epoch}:{pattern}`: the training ends after epoch {epochs}")
 
 
 def _with_weights(graph: Graph) -> list[str]:
     return [node.name for node in graph if graph.weights(node)]
 
 
-def _count(graph: Graph, names: Iterator[str] | Mapping[str, float] | set[str]) -> int:
-    from math import prod
-
+def _count(graph: Graph, names: Iterable[str]) -> int:
     return sum(prod(w.shape) for name in names for w in graph.weights(graph[name]).values() if w.trainable)
 
 
