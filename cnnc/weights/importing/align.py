@@ -76,19 +76,14 @@ def align(
     for units, layers in _components(own, target, found):
         if len(units) == len(layers) == 1:
             found[units[0]] = Pair(units[0], layers[0], "form")
-    _by_graph(source, target, own, found)
-    groups = [
-        Group(tuple(units), tuple(layers))
-        for units, layers in _components(own, target, found)
-        if len(units) == len(layers)
-    ]
+    names = Names(source, target, lambda unit, layer: bool(fitting(own[layer], target, unit)))
     still: tuple[Group, ...] = ()
-    if groups:
-        fits = lambda unit, layer: bool(fitting(own[layer], target, unit))  # noqa: E731
-        names = Names(source, target, fits)
+    while groups := _by_graph(source, target, own, found):
         taken = {unit: pair.layer for unit, pair in found.items()}
         added, still = resolve(names, groups, taken, trust_order=trust_order)
         found.update({unit: Pair(unit, layer, evidence) for unit, (layer, evidence) in added.items()})
+        if not added or not still:
+            break
     used = {pair.layer for pair in found.values()}
     waiting = {unit for group in still for unit in group.units}
     held = {layer for group in still for layer in group.layers}
@@ -147,11 +142,12 @@ def _by_name(source: Source, target: Target, own: list[tuple[Reading, ...]], fou
             found[at] = Pair(at, layer, "name")
 
 
-def _by_graph(source: Source, target: Target, own: list[tuple[Reading, ...]], found: dict[int, Pair]) -> None:
+def _by_graph(source: Source, target: Target, own: list[tuple[Reading, ...]], found: dict[int, Pair]) -> list[Group]:
+    """Match what connections tell, if the file knows them; what is then still open."""
     edges = [layer.reads for layer in source.layers]
     known = [reads for reads in edges if reads is not None]
     if len(known) < len(edges):
-        return
+        return _open(own, target, found)
     layer_colours: list[int | None] = [None] * len(source.layers)
     unit_colours: list[int | None] = [None] * len(target.units)
     colour = 0
@@ -165,10 +161,19 @@ def _by_graph(source: Source, target: Target, own: list[tuple[Reading, ...]], fo
             for layer in layers:
                 layer_colours[layer] = colour
             colour += 1
-    matched = matched_by_graph(known, [unit.reads for unit in target.units], layer_colours, unit_colours)
-    for unit, layer in (matched or {}).items():
+    matched = matched_by_graph(known, target, layer_colours, unit_colours)
+    if matched is None:
+        return _open(own, target, found)
+    for unit, layer in matched.pairs.items():
         if unit not in found and fitting(own[layer], target, unit):
             found[unit] = Pair(unit, layer, "graph")
+    return [Group(units, layers) for units, layers in matched.alike]
+
+
+def _open(own: Sequence[tuple[Reading, ...]], target: Target, found: Mapping[int, Pair]) -> list[Group]:
+    """Groups of as many units as layers of one form."""
+    groups = _components(own, target, found)
+    return [Group(tuple(units), tuple(layers)) for units, layers in groups if len(units) == len(layers)]
 
 
 def _components(
