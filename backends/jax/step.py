@@ -15,6 +15,7 @@ import optax
 from jax import Array
 
 from cnnc.backends.jax.apply import Weights, apply
+from cnnc.backends.jax.choice import Table, chosen
 from cnnc.backends.jax.compile import jit
 from cnnc.backends.jax.loss import classes, losses, predictions, ranks
 from cnnc.backends.jax.optimizer import Mask, decay_mask, transformation
@@ -78,8 +79,12 @@ def weights_of(state: State) -> dict[str, dict[str, Array]]:
     return _merged(state.trainable, state.statistics)
 
 
-def training_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...]) -> Step:
-    """A compiled step `(state, inputs, targets, rate) -> (state, measured)`; the state is donated."""
+def training_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...], table: Table | None = None) -> Step:
+    """A compiled step `(state, inputs, targets, rate) -> (state, measured)`; the state is donated.
+
+    `table` says in which forms the layers are computed: this machine's, unless one is given.
+    """
+    forms = chosen() if table is None else table
     mask: Mask = decay_mask(graph)
     seed = recipe.seed
 
@@ -97,6 +102,7 @@ def training_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...]) -> Step:
                 key=key,
                 precision=recipe.precision,
                 logits=True,
+                table=forms,
             )
             measured = _measure(graph, aims, outputs, targets)
             return measured.total, (statistics, measured)
