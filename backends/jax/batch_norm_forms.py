@@ -10,7 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from cnnc.backends.jax.normalization import Weights, updated_statistics, widened
 from cnnc.ops import BatchNorm
@@ -39,22 +39,22 @@ def _forward(
     mean = jnp.mean(wide, axes)
     centred = wide - mean
     variance = jnp.mean(centred * centred, axes)
-    scale = lax.rsqrt(variance + epsilon)
-    y = (centred * (scale * gamma) + beta).astype(x.dtype)
-    return (y, mean, variance), (x, gamma, mean, scale)
+    deviation = jnp.sqrt(variance + epsilon)
+    y = (centred * (gamma / deviation) + beta).astype(x.dtype)
+    return (y, mean, variance), (x, gamma, mean, deviation)
 
 
 def _backward(
     epsilon: float, kept: tuple[Array, Array, Array, Array], slopes: tuple[Array, Array, Array]
 ) -> tuple[Array, Array, Array]:
     """The statistics get no slope: training's running ones are constants to it."""
-    x, gamma, mean, scale = kept
+    x, gamma, mean, deviation = kept
     axes = tuple(range(x.ndim - 1))
     count = x.size // x.shape[-1]
     slope, centred = widened(slopes[0]), widened(x) - mean
     beta_slope = jnp.sum(slope, axes)
-    gamma_slope = jnp.sum(slope * centred, axes) * scale
-    x_slope = (scale * gamma) * (slope - beta_slope / count - centred * (gamma_slope * scale / count))
+    gamma_slope = jnp.sum(slope * centred, axes) / deviation
+    x_slope = (gamma / deviation) * (slope - beta_slope / count - centred * (gamma_slope / (count * deviation)))
     return x_slope.astype(x.dtype), gamma_slope.astype(gamma.dtype), beta_slope.astype(gamma.dtype)
 
 

@@ -126,10 +126,16 @@ def weight_gradient_in_chunks(x: Array, kernel: Array, slope: Array, geometry: G
 
 
 def weight_gradient_by_columns(x: Array, kernel: Array, slope: Array, geometry: Geometry) -> Array:
-    """One matrix product with the values under each window side by side."""
+    """One matrix product with the values under each window side by side.
+
+    XLA turns the first operand over, so that is the smaller one.
+    """
     columns = _columns(x, kernel.shape[:-2], geometry)
     flat, slopes = (array.reshape(-1, array.shape[-1]) for array in (columns, slope))
-    return lax.dot_general(flat, slopes, (((0,), (0,)), ((), ()))).reshape(kernel.shape)
+    over_all = (((0,), (0,)), ((), ()))
+    if flat.shape[-1] <= slopes.shape[-1]:
+        return lax.dot_general(flat, slopes, over_all).reshape(kernel.shape)
+    return lax.dot_general(slopes, flat, over_all).T.reshape(kernel.shape)
 
 
 FORWARD: Final[Mapping[str, Callable[[Array, Array, Geometry], Array]]] = {"xla": by_xla, "columns": by_columns}

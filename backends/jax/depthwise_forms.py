@@ -68,6 +68,36 @@ def input_gradient_by_autodiff(x: Array, kernel: Array, slope: Array, geometry: 
     return gradient  # type: ignore[no-any-return]  # linear_transpose is untyped
 
 
+def input_gradient_gathered(x: Array, kernel: Array, slope: Array, geometry: Geometry) -> Array:
+    """Shifted cuts of the padded slope: the input's positions with one remainder modulo the stride at a time."""
+    sizes, stride = x.shape[1:-1], geometry.stride
+    quotients = [-(-size // step) for size, step in zip(sizes, stride, strict=True)]
+    terms = list(_terms(kernel, geometry))
+    starts = [[starts[axis] for _, _, starts in terms] for axis in range(len(sizes))]
+    before = [max(0, -min(own)) for own in starts]
+    after = [
+        max(0, max(own) + count - found.size)
+        for own, count, found in zip(starts, quotients, geometry.windows, strict=True)
+    ]
+    padded = jnp.pad(slope, [(0, 0), *zip(before, after, strict=True), (0, 0)])
+    ones = [1] * len(sizes)
+    phases = []
+    for phase in product(*map(range, stride)):
+        total = jnp.zeros((x.shape[0], *quotients, x.shape[-1]), x.dtype)
+        for tap, own, start in terms:
+            if own == phase:
+                cut = shifted(padded, [at + pad for at, pad in zip(start, before, strict=True)], ones, quotients)
+                total = total + cut * kernel[(*tap, slice(None), 0)]
+        phases.append(total)
+    if len(phases) == 1:
+        return phases[0]
+    rank = len(sizes)
+    grid = jnp.stack(phases).reshape(*stride, x.shape[0], *quotients, x.shape[-1])
+    mixed = grid.transpose(rank, *(axis for i in range(rank) for axis in (rank + 1 + i, i)), 2 * rank + 1)
+    whole = mixed.reshape(x.shape[0], *(q * s for q, s in zip(quotients, stride, strict=True)), x.shape[-1])
+    return whole[(slice(None), *map(slice, sizes))]
+
+
 def weight_gradient_by_autodiff(x: Array, kernel: Array, slope: Array, geometry: Geometry) -> Array:
     """What JAX derives: a sum over batch and space for every value of the kernel by itself."""
     (gradient,) = jax.linear_transpose(lambda kernel: by_padding(x, kernel, geometry), kernel)(slope)
@@ -98,7 +128,8 @@ def weight_gradient_at_once(x: Array, kernel: Array, slope: Array, geometry: Geo
 
 FORWARD: Final[Mapping[str, Callable[[Array, Array, Geometry], Array]]] = {"padded": by_padding, "phases": by_phases}
 INPUT_GRADIENT: Final[Mapping[str, Callable[[Array, Array, Array, Geometry], Array]]] = {
-    "autodiff": input_gradient_by_autodiff
+    "autodiff": input_gradient_by_autodiff,
+    "gathered": input_gradient_gathered,
 }
 WEIGHT_GRADIENT: Final[Mapping[str, Callable[[Array, Array, Array, Geometry], Array]]] = {
     "autodiff": weight_gradient_by_autodiff,
@@ -111,6 +142,16 @@ def _taps(kernel: Array, geometry: Geometry) -> Iterator[tuple[tuple[int, ...], 
     axes = list(zip(geometry.dilation, geometry.windows, strict=True))
     for tap in product(*map(range, kernel.shape[:-2])):
         yield tap, [i * step - found.before for i, (step, found) in zip(tap, axes, strict=True)]
+
+
+def _terms(kernel: Array, geometry: Geometry) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], list[int]]]:
+    """Each value of the kernel, the remainder of the input's positions that it reaches, and where in the output.
+
+    Position `stride * quotient + remainder` of the input meets the value in the output's window `quotient + start`.
+    """
+    for tap, starts in _taps(kernel, geometry):
+        remainder = tuple(start % step for start, step in zip(starts, geometry.stride, strict=True))
+        yield tap, remainder, [-(start // step) for start, step in zip(starts, geometry.stride, strict=True)]
 
 
 def _moved(x: Array, offsets: list[int], sizes: list[int]) -> Array:
