@@ -23,6 +23,9 @@ BUNDLED: Final = "forms.json"
 _FARTHEST: Final = 4.0
 """Doublings, summed over size, channels, filters and batch, beyond which an entry says nothing of a layer."""
 
+_WORTH: Final = 0.95
+"""Part of the plain form's time below which another form is chosen: what is measured wavers by a few per cent."""
+
 
 class Layer(NamedTuple):
     """What a choice depends on. `size` is the input's longest spatial axis, `batch` pictures."""
@@ -43,9 +46,13 @@ class Entry(NamedTuple):
     layer: Layer
     milliseconds: Mapping[str, float]
 
-    @property
-    def best(self) -> str:
-        return min(self.milliseconds, key=self.milliseconds.__getitem__)
+    def best(self, possible: Iterable[str]) -> str | None:
+        """The fastest of the forms that were measured; the first of them unless another is faster beyond noise."""
+        known = [name for name in possible if name in self.milliseconds]
+        if not known:
+            return None
+        fastest = min(known, key=self.milliseconds.__getitem__)
+        return fastest if self.milliseconds[fastest] < _WORTH * self.milliseconds[known[0]] else known[0]
 
 
 class Table(NamedTuple):
@@ -55,11 +62,10 @@ class Table(NamedTuple):
     entries: tuple[Entry, ...]
 
     def choose(self, layer: Layer, possible: Iterable[str]) -> str:
-        """The fastest of the forms at the nearest entry of the same part, kernel and stride; else the first."""
+        """The best of the forms at the nearest entry of the same part, kernel and stride; else the first."""
         names = list(possible)
         near = self._nearest(layer)
-        known = {name: near.milliseconds[name] for name in names if name in near.milliseconds} if near else {}
-        return min(known, key=known.__getitem__) if known else names[0]
+        return (near.best(names) if near else None) or names[0]
 
     def _nearest(self, layer: Layer) -> Entry | None:
         alike = [entry for entry in self.entries if entry.layer[:3] == layer[:3]]
