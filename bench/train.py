@@ -23,7 +23,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,7 +46,7 @@ PEERS = ("torch", "torch-bf16", "flax")
 OURS = ("cnnc", "cnnc-plain", "cnnc-bf16")
 
 
-def prepared(network: str, precision: str = "f32") -> tuple[Graph, Recipe, Any, Any, Any]:
+def prepared(network: str, precision: Literal["f32", "bf16"] = "f32") -> tuple[Graph, Recipe, Any, Any, Any]:
     """The peers' network, recipe, first weights, pictures and labels; pictures that a layer scales come unscaled."""
     spec, overrides, batch = NETWORKS[network]
     net = load_spec(find(spec), overrides)
@@ -73,10 +73,11 @@ def step_of_ours(contender: str, network: str, steps: int) -> dict[str, Any]:
     step = training_step(graph, recipe, aims, PLAIN if contender.endswith("plain") else None)
     state = first_state(graph, recipe, weights)
     x, y = jax.tree.map(jax.numpy.asarray, (x, y))
+    rate: Any = np.float32(0.01)
     times = []
     for _ in range(2 + steps):
         start = time.perf_counter()
-        state, measured = step(state, x, y, np.float32(0.01))
+        state, measured = step(state, x, y, rate)
         float(measured.total)
         times.append(time.perf_counter() - start)
         first = times[0] if len(times) > 1 else time.perf_counter() - begun

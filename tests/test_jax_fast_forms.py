@@ -101,7 +101,7 @@ SHAPES = [
 def test_a_form_is_the_plain_one_in_float32_at_common_shapes(cls: type[Op], form: str) -> None:
     for size, kernel, stride, padding in SHAPES:
         shape = (*size, 3)
-        dims = {"kernel": (kernel, kernel), "stride": (stride, stride), "dilation": (1, 1), "padding": padding}
+        dims: Any = {"kernel": (kernel, kernel), "stride": (stride, stride), "dilation": (1, 1), "padding": padding}
         op = ops.Conv(filters=4, **dims) if cls is ops.Conv else ops.Depthwise(**dims)
         assert_same(Case(op, (shape,)), form, 0, batch=19, dtype=np.float32)
 
@@ -184,7 +184,7 @@ def assert_same(case: Case, form: str, seed: int, batch: int = 3, dtype: Any = n
         return y, pull(slope)
 
     with jax.enable_x64(True):
-        compile = {"compiler_options": QUICK}
+        compile: Any = {"compiler_options": QUICK}
         found = jax.jit(lambda: both(lambda w, *xs: lower_tuned(op, Always(form, ()), w, *xs)), **compile)()
         expected = jax.jit(lambda: both(lambda w, *xs: lower(op, w, *xs)), **compile)()
     tight = dtype == np.float64

@@ -69,7 +69,7 @@ def layers_of(graph: Graph, batch: int) -> dict[tuple[Op, Shape, int], None]:
 
 def parts_of(op: Op, shape: Shape, batch: int) -> Iterator[tuple[Layer, tuple[str, ...]]]:
     """What is chosen for a layer, and the forms of each that are possible."""
-    x = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+    x = _struct((batch, *shape))
     found: list[tuple[Layer, tuple[str, ...]]] = []
 
     class Listing(Table):
@@ -92,16 +92,17 @@ def _times(
 ) -> dict[str, float]:
     weights = jax.tree.map(lambda struct: jnp.full(struct.shape, 0.1), _structs(op, shape))
     x = jax.random.normal(jax.random.key(0), (batch, *shape))
+    finish: Callable[[Any], Any] = jax.block_until_ready
     steps = {}
     for name in names:
         step = _sandwich(op, Trial("", (*settled, Entry(layer, {name: 0.0}))))
-        jax.block_until_ready(step(weights, x))
+        finish(step(weights, x))
         steps[name] = step
     taken: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, step in steps.items():
             start = time.perf_counter()
-            jax.block_until_ready(step(weights, x))
+            finish(step(weights, x))
             taken[name].append(1e3 * (time.perf_counter() - start))
     return {name: round(median(values), 3) for name, values in taken.items()}
 
@@ -134,7 +135,12 @@ def _lowered(op: Op, table: Table, weights: Any, x: Any) -> Any:
 
 
 def _structs(op: Op, shape: Shape) -> Any:
-    return {short: jax.ShapeDtypeStruct(weight.shape, jnp.float32) for short, weight in op.weights(shape).items()}
+    return {short: _struct(weight.shape) for short, weight in op.weights(shape).items()}
+
+
+def _struct(shape: Shape) -> Any:
+    struct: Any = jax.ShapeDtypeStruct
+    return struct(shape, jnp.float32)
 
 
 def _key(graph: Graph, node: Any, batch: int) -> tuple[Op, Shape, int]:

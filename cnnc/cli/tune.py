@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -46,7 +47,7 @@ def tune(spec: str, overrides: Overrides, batch: int | None, rounds: int, output
 
     if jax.default_backend() != "cpu":
         raise CnnError.of("run", f"there are no forms to choose among on `{jax.default_backend()}`", help="use a CPU")
-    layers = {}
+    layers: dict[Any, None] = {}
     for name, own, pictures in asked:
         net = load_spec(find(name), own)
         layers |= tuning.layers_of(net.graph, batch or pictures or net.recipe.batch)
