@@ -38,24 +38,24 @@ def lower(op: ops.Op, weights: Weights, *inputs: Array) -> Array:
 @lower.register
 def _(op: ops.Conv, weights: Weights, x: Array) -> Array:
     found = windows(x.shape[1:], op.kernel, op.stride, op.dilation, op.padding)
-    return _biased(weights, convolution.convolve(x, weights["kernel"], found, op.stride, op.dilation, op.groups))
+    return biased(weights, convolution.convolve(x, weights["kernel"], found, op.stride, op.dilation, op.groups))
 
 
 @lower.register
 def _(op: ops.Depthwise, weights: Weights, x: Array) -> Array:
     found = windows(x.shape[1:], op.kernel, op.stride, op.dilation, op.padding)
-    return _biased(weights, convolution.convolve_depthwise(x, weights["kernel"], found, op.stride, op.dilation))
+    return biased(weights, convolution.convolve_depthwise(x, weights["kernel"], found, op.stride, op.dilation))
 
 
 @lower.register
 def _(op: ops.ConvTranspose, weights: Weights, x: Array) -> Array:
     found = op.windows(x.shape[1:])
-    return _biased(weights, convolution.convolve_transposed(x, weights["kernel"], found, op.stride, op.dilation))
+    return biased(weights, convolution.convolve_transposed(x, weights["kernel"], found, op.stride, op.dilation))
 
 
 @lower.register
 def _(op: ops.Dense, weights: Weights, x: Array) -> Array:
-    return _biased(weights, jnp.matmul(x, weights["kernel"]))
+    return biased(weights, jnp.matmul(x, weights["kernel"]))
 
 
 @lower.register
@@ -290,7 +290,8 @@ def _(op: ops.Bgr, weights: Weights, x: Array) -> Array:
     return x[..., ::-1]
 
 
-def _biased(weights: Weights, y: Array) -> Array:
+def biased(weights: Weights, y: Array) -> Array:
+    """`y` and its layer's bias, if that has one."""
     return y + weights["bias"] if "bias" in weights else y
 
 

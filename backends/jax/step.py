@@ -15,6 +15,7 @@ import optax
 from jax import Array
 
 from cnnc.backends.jax.apply import Weights, apply
+from cnnc.backends.jax.choice import Table, chosen
 from cnnc.backends.jax.compile import jit
 from cnnc.backends.jax.loss import classes, losses, predictions, ranks
 from cnnc.backends.jax.optimizer import Group, decay_mask, scaled, transformation, whole
@@ -100,11 +101,19 @@ def weights_of(state: State) -> dict[str, dict[str, Array]]:
     return _merged(state.trainable, state.statistics)
 
 
-def training_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...], groups: Sequence[Group] | None = None) -> Step:
+def training_step(
+    graph: Graph,
+    recipe: Recipe,
+    aims: tuple[Aim, ...],
+    groups: Sequence[Group] | None = None,
+    table: Table | None = None,
+) -> Step:
     """A compiled step `(state, inputs, targets, rate) -> (state, measured)`; the state is donated.
 
-    `groups` are those of the state. What is in none of them is not differentiated and stays as it is.
+    `groups` are those of the state. What is in none of them is not differentiated and stays as it is. `table` says in
+    which forms the layers are computed: this machine's, unless one is given.
     """
+    forms = chosen() if table is None else table
     learning = whole(graph) if groups is None else tuple(groups)
     masks = [decay_mask(graph, group) for group in learning]
     frozen = frozenset(node.name for node in graph if graph.weights(node)).difference(*learning)
@@ -125,6 +134,7 @@ def training_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...], groups: S
                 precision=recipe.precision,
                 logits=True,
                 frozen=frozen,
+                table=forms,
             )
             measured = _measure(graph, aims, outputs, targets)
             return measured.total, (statistics, measured)

@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "compile": "Compile a network for TFLite, the Edge TPU or a framework.",
     "diff": "Show where a compiled network's accuracy goes, layer by layer.",
     "activations": "Show what every layer makes of a picture.",
+    "tune": "Measure the fastest forms of layers on this machine.",
     "bench": "Time TFLite files beside each other.",
     "list": "List the bundled specs.",
     "fmt": "Lay a spec out in the one canonical form.",
