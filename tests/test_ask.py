@@ -17,7 +17,9 @@ from cnnc.data.feed import prepare
 from cnnc.data.listed import load_listed, read_class_list
 from cnnc.data.sources import Examples
 from cnnc.diagnostics import CnnError
+from cnnc.loading import load_text
 from cnnc.training.labels import places_in_order, without_background
+from cnnc.weights.checkpoint import save_weights
 from tests.pictures import SHARED, make_tree, noise
 
 SPEC = """\
@@ -115,6 +117,16 @@ def test_what_does_not_go_together_is_said(made: Path) -> None:
     assert "does not hold the weights" in spec(made, "predict", "--set", "classes=3", picture).stderr
     assert call("predict", made / "run", picture, "--crop", 0).exit_code == 2
     assert call("predict", made / "run", picture, "--crop", 1.1).exit_code == 2
+
+
+def test_weights_that_are_no_numbers_are_named(made: Path, tmp_path: Path) -> None:
+    net = load_text(SPEC)
+    weights = {node: {s: np.array(a) for s, a in arrays.items()} for node, arrays in net.init(0).items()}
+    weights["dense2"]["bias"][1] = np.inf
+    save_weights(tmp_path / "w.safetensors", weights, {})
+    result = call("predict", made / "tiny.cnn", "--weights", tmp_path / "w.safetensors", made / "data/val/dark/000.png")
+    assert "`dense2.bias` of" in result.stderr
+    assert "holds values that are no finite numbers" in result.stderr
 
 
 # Lists of classes

@@ -57,9 +57,7 @@ def first_weights(
     weights: dict[str, dict[str, Any]] = {}
     for node, own_arrays in declared.items():
         weights[node] = {s: arrays[f"{node}.{s}"] for s in own_arrays} if fits[node] else dict(initial[node])
-        for short in own_arrays:
-            if not np.isfinite(weights[node][short]).all():
-                raise CnnError.of("weights", f"`{node}.{short}` of {what} holds values that are no finite numbers")
+    require_finite(weights, what)
     names = {f"{node}.{short}" for node, shorts in declared.items() for short in shorts}
     anew = [_reason(node, declared[node], arrays) for node, fit in fits.items() if not fit]
     notes = [f"{found} of {wanted} arrays start from {what}"]
@@ -67,6 +65,14 @@ def first_weights(
     unused = [name for name in arrays if name not in names]
     notes += [f"not used, as the network has no such arrays: {_listed(unused, _LISTED)}"] if unused else []
     return weights, notes
+
+
+def require_finite(weights: Weights, what: str) -> None:
+    """Raises CnnError, naming the array, when one holds infinities or what is no number; `what` they are from."""
+    for node, arrays in weights.items():
+        for short, array in arrays.items():
+            if not np.isfinite(np.asarray(array)).all():
+                raise CnnError.of("weights", f"`{node}.{short}` of {what} holds values that are no finite numbers")
 
 
 def _read(given: str | Path | Weights) -> tuple[dict[str, NDArray[np.float32]], str]:

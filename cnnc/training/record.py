@@ -25,6 +25,7 @@ from cnnc.net import Net
 from cnnc.overrides import Overrides
 from cnnc.recipe import Entry, Recipe
 from cnnc.training.evaluation import Weights
+from cnnc.training.first import require_finite
 from cnnc.training.folder import RunFolder
 from cnnc.weights.checkpoint import load_weights
 
@@ -66,9 +67,10 @@ def open_weights(net: Net, weights: Path, classes: tuple[str, ...] = ()) -> Aske
     """The network of a spec with the weights of a file and the names of its classes; its data is that of its recipe.
 
     Raises:
-        CnnError: the weights are another network's, or cannot be read.
+        CnnError: the weights are another network's, cannot be read, or are no finite numbers.
     """
     arrays, _ = load_weights(weights, net.graph)
+    require_finite(arrays, f"`{weights}`")
     note = DataNote(net.recipe.data or "arrays", None, 0.2, net.recipe.seed, classes, 0, 0)
     return Asked(net, net.recipe, note, arrays)
 
