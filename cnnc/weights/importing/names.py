@@ -64,3 +64,8 @@ def distance(first: tuple[Token, ...], second: tuple[Token, ...]) -> float:
 def is_shortcut(name: tuple[Token, ...]) -> bool:
     """Whether a name says that its layer is on the short way of a residual block."""
     return any(token.stem in _SHORTCUTS for token in name)
+
+
+def is_pooled(name: tuple[Token, ...]) -> bool:
+    """Whether a name says that its layer follows a pool on the same branch, as in Inception's blocks."""
+    return any("pool" in (token.stem, token.rest) for token in name)

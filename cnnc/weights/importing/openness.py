@@ -9,11 +9,13 @@ from math import inf
 from typing import Final, Literal
 
 from cnnc.weights.importing import names as told
+from cnnc.weights.importing.beside import Beside
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.target import Target
 
 Why = Literal["numbers", "names", "order", "file order"]
 Found = dict[int, tuple[int, Why]]
+Around = tuple[Sequence[tuple[told.Token, ...]], Sequence[tuple[told.Token, ...]]]
 
 _MOST_TRIED: Final = 2000
 """Of groups that can be matched in so many ways all are compared."""
@@ -43,21 +45,40 @@ class Names:
         for place, unit in enumerate(target.units):
             for read in unit.reads:
                 self.readers[read.layer].append(place)
+        self.beside = Beside(source, target, self.tokens)
         self.knows_shortcuts = any(map(told.is_shortcut, self.tokens))
+        self.knows_pools = any(map(told.is_pooled, self.tokens))
 
     def precedes(self, first: int, second: int) -> bool:
         """Whether the file says that a layer runs before another: by its graph, or by numbers in names."""
         return told.is_before(self.tokens[first], self.tokens[second])
 
-    def cost(self, unit: int, layer: int, taken: Mapping[int, int]) -> float:
-        """How far a layer's name is from those of the unit's neighbours that are matched, and whether roles differ."""
-        total = 0.0
-        for around in ([read.layer for read in self.target.units[unit].reads], self.readers[unit]):
-            near = [told.distance(self.tokens[layer], self.tokens[taken[other]]) for other in around if other in taken]
-            total += min(near, default=0.0)
-        if self.knows_shortcuts and told.is_shortcut(self.tokens[layer]) != self.target.units[unit].is_shortcut:
+    def around(self, unit: int, taken: Mapping[int, int]) -> Around:
+        """The names of the nearest layers that are matched, before and behind a unit."""
+        before = self._nearest(unit, lambda each: [read.layer for read in self.target.units[each].reads], taken)
+        return before, self._nearest(unit, lambda each: self.readers[each], taken)
+
+    def cost(self, unit: int, layer: int, around: Around) -> float:
+        """How far a layer's name is from those around the unit, and whether the two play other parts."""
+        own = self.tokens[layer]
+        # Less its own depth, so that deep names are as good as others.
+        total = sum(min(told.distance(own, each) for each in near) - len(own) for near in around if near)
+        if self.knows_shortcuts and told.is_shortcut(own) != self.target.units[unit].is_shortcut:
+            total += _STRANGE
+        if self.knows_pools and told.is_pooled(own) != self.target.units[unit].is_pooled:
             total += _STRANGE
         return total
+
+    def _nearest(
+        self, unit: int, beside: Callable[[int], Sequence[int]], taken: Mapping[int, int]
+    ) -> list[tuple[told.Token, ...]]:
+        seen, edge = {unit}, [unit]
+        while edge:
+            edge = [other for each in edge for other in beside(each) if other not in seen]
+            seen.update(edge)
+            if any(other in taken for other in edge):
+                return [self.tokens[taken[other]] for other in edge if other in taken]
+        return []
 
 
 def resolve(
@@ -80,6 +101,11 @@ def resolve(
                 take({group.units[0]: group.layers[0]}, "numbers")
             waiting = [group for group in waiting if len(group.units) > 1]
             continue
+        pairs = names.beside.found([(group.units, group.layers) for group in waiting], known)
+        if pairs:
+            take(pairs, "names")
+            waiting = [left for group in waiting if (left := _without(group, pairs)).units]
+            continue
         chosen = _nearest(names, waiting, known)
         why: Why = "names"
         if chosen is None:
@@ -91,6 +117,12 @@ def resolve(
         take(chosen[1], why)
         waiting.remove(chosen[0])
     return found, tuple(waiting)
+
+
+def _without(group: Group, pairs: Mapping[int, int]) -> Group:
+    units = tuple(unit for unit in group.units if unit not in pairs)
+    used = set(pairs.values())
+    return Group(units, tuple(layer for layer in group.layers if layer not in used))
 
 
 def _split(names: Names, group: Group, known: Mapping[int, int]) -> list[Group]:
@@ -136,7 +168,8 @@ def _nearest(names: Names, groups: Sequence[Group], known: Mapping[int, int]) ->
         ways = list(islice(_ways(names, group), _MOST_TRIED + 1))
         if not 0 < len(ways) <= _MOST_TRIED:
             continue
-        costs = {(u, s): names.cost(u, s, known) for u in group.units for s in group.layers}
+        around = {unit: names.around(unit, known) for unit in group.units}
+        costs = {(u, s): names.cost(u, s, around[u]) for u in group.units for s in group.layers}
         ranked = sorted((sum(costs[pair] for pair in zip(group.units, way, strict=True)), way) for way in ways)
         margin = ranked[1][0] - ranked[0][0] if len(ranked) > 1 else inf
         if margin >= _MARGIN and (best is None or margin > best[0]):

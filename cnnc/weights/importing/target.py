@@ -27,6 +27,7 @@ KINDS: Final[Mapping[type[ops.Op], Kind]] = {
     ops.Embedding: "embedding",
     ops.Attention: "attention",
 }
+_POOLS: Final = (ops.AvgPool, ops.MaxPool)
 _THROUGH: Final = (ops.Dropout, ops.Relu, ops.Relu6)
 
 
@@ -41,6 +42,7 @@ class Unit:
         reads: the units that it sees, as those of a file's layers.
         flattened: `(height, width, channels)` of a map that enters a dense layer as one row, if it has several places.
         is_shortcut: whether it is on a shorter branch of a sum, as a projection is.
+        is_pooled: whether it reads a pool that keeps a map's size, as on the last branch of Inception's blocks.
     """
 
     node: Node
@@ -49,6 +51,7 @@ class Unit:
     reads: tuple[Read, ...]
     flattened: Shape | None = None
     is_shortcut: bool = False
+    is_pooled: bool = False
 
     @property
     def name(self) -> str:
@@ -110,7 +113,8 @@ def units_of(graph: Graph, folded: Mapping[str, Node]) -> Target:
             places[node.name] = len(units)
             order = tuple(sorted(read, key=lambda each: (each.layer, each.place)))
             norm = folded.get(node.name)
-            units.append(Unit(node, norm, _forms(graph, node), order, _flattened(graph, node), node.name in shorter))
+            flat, pooled = _flattened(graph, node), _is_pooled(graph, node)
+            units.append(Unit(node, norm, _forms(graph, node), order, flat, node.name in shorter, pooled))
         owner = folded_into(folded, node.name) or node.owner
         values[node.name] = (
             frozenset({Read(places[owner])}) if owner in places and node.op.weights(*graph.input_shapes(node)) else read
@@ -171,6 +175,11 @@ def _flattened(graph: Graph, node: Node) -> Shape | None:
         return None
     shape = graph[before.inputs[0]].shape
     return shape if prod(shape[:-1]) > 1 else None
+
+
+def _is_pooled(graph: Graph, node: Node) -> bool:
+    before = graph[node.inputs[0]]
+    return isinstance(before.op, _POOLS) and before.shape == graph[before.inputs[0]].shape
 
 
 def _shortcuts(graph: Graph) -> frozenset[str]:
