@@ -47,8 +47,8 @@ def answer(peer: Peer, net: Net, pictures: Pictures) -> tuple[NDArray[np.float32
         weights=None, input_shape=pictures.shape[1:], classifier_activation=None, **peer.options
     )
     randomize(model, seed=0)
+    calm(model)
     if peer.walked:
-        calm(model)
         layers = walk(model.output._keras_history.operation, lambda layer: [i.operation for i in _sources(layer)])
         graph = net.graph
         nodes = walk(graph[graph.outputs[0][1]], lambda node: [graph[name] for name in node.inputs])
@@ -71,9 +71,9 @@ def randomize(model: Any, seed: int) -> None:
 
 
 def calm(model: Any) -> None:
-    """Make the branches of ResNet v1 small, whose sums grow with every block until the pictures make no difference."""
-    for layer in model.layers:
-        if layer.name.endswith("_3_bn"):
+    """Make residual branches small: sums would grow with every block, until it is rounding errors that are compared."""
+    for layer in _with_weights(model.layers):
+        if layer.name.lower().endswith(("_3_bn", "project_bn")):
             layer.gamma.assign(layer.gamma / 4)
 
 

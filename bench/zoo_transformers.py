@@ -24,6 +24,10 @@ from cnnc.ops.preprocessing import PRESETS
 from cnnc.weights.importing.combine import Options, combine
 from cnnc.weights.importing.read import read_source
 
+_LAST_NORMS = ("projection.project_bn", "reduce_1x1.normalization")
+_RESNET_LAYERS = ("ResNetBasicLayer", "ResNetBottleNeckLayer")
+"""Where residual branches end."""
+
 
 def answer(
     peer: Peer, net: Net, pictures: Pictures, suffix: Literal[".safetensors", ".pt"] = ".safetensors"
@@ -63,12 +67,15 @@ def randomize(model: nn.Module) -> None:
         else:
             nn.init.normal_(parameter, 0, 0.2, generator=generator)
     with torch.no_grad():
-        for module in model.modules():
-            if type(module).__name__ in ("ResNetBasicLayer", "ResNetBottleNeckLayer"):
-                # Sums would grow with every block until the pictures make no difference.
-                module.get_parameter(
-                    f"layer.{len(module.get_submodule('layer')._modules) - 1}.normalization.weight"
-                ).mul_(0.25)
+        for name, module in model.named_modules():
+            if name.endswith(_LAST_NORMS) or type(module).__name__ in _RESNET_LAYERS:
+                # Sums would grow with every block, until rounding errors or nothing of the pictures is seen.
+                norm = (
+                    module
+                    if name.endswith(_LAST_NORMS)
+                    else list(module.get_submodule("layer").children())[-1].get_submodule("normalization")
+                )
+                norm.get_parameter("weight").mul_(0.25)
 
 
 def write(path: Path, state: Mapping[str, torch.Tensor]) -> None:
