@@ -110,7 +110,8 @@ def combine(graph: Graph, source: Source, options: Options) -> Imported:
 
 def _assembled(graph: Graph, source: Source, target: Target, found: Alignment, options: Options) -> Imported:
     chosen = _chosen(source, target, found, options.axes)
-    needs_swap = source.bgr is True and not any(isinstance(node.op, Bgr) for node in graph)
+    # A spec that turns pictures round is fed as a file that wants blue first; two turns are none.
+    needs_swap = source.bgr is not None and source.bgr != any(isinstance(node.op, Bgr) for node in graph)
     filled: list[Filled] = []
     missing: list[str] = []
     lines = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,9 @@ def fill(
         if short == "kernel":
             assert chosen is not None, unit.name
             if drop is not None:
-                array = np.delete(array, drop, axis=chosen.layout.index("O"))
+                axis = chosen.layout.index("O")
+                _require_class(layer, drop, array.shape[axis])
+                array = np.delete(array, drop, axis=axis)
             kind, first = KINDS[type(unit.node.op)], source.channels_first or False
             where = {"flattened": unit.flattened, "channels_first": first}
             array = arranged(array, chosen.layout, kind, weight.shape, **where)  # type: ignore[arg-type]
@@ -112,6 +114,15 @@ def fill(
             )
         parts.append(Filled(norm.name, "-bias", bias.array, bias.name, bias.array.shape, "into the norm's mean"))
     return [_rescaled(unit.node, layer, part) for part in parts]
+
+
+def _require_class(layer: SourceLayer, drop: int, classes: int) -> None:
+    if drop >= classes:
+        raise CnnError.of(
+            "weights",
+            f"there is no class {drop} to drop: `{layer.name}` has {classes}, from 0 to {classes - 1}",
+            help="--drop-class 0 drops the first, which often is a background",
+        )
 
 
 def merged(parts: list[Filled]) -> dict[str, dict[str, Array]]:
@@ -171,16 +182,20 @@ def _folded(graph: Graph, norm: Node, layer: SourceLayer) -> list[Part]:
 
 
 def _rescaled(node: Node, layer: SourceLayer, part: Part) -> Part:
-    """A norm's factor for our epsilon, where the file's was another."""
+    """A norm's factor for our epsilon, where the file's was another; of one without factor the variance."""
     if not (isinstance(part, Filled) and isinstance(node.op, BatchNorm) and part.node == node.name):
         return part
-    if part.short != "gamma" or layer.epsilon is None or layer.epsilon == node.op.epsilon:
+    if layer.epsilon is None or layer.epsilon == node.op.epsilon:
+        return part
+    moved = f"epsilon {layer.epsilon:g} -> {node.op.epsilon:g}"
+    if part.short == "variance" and not node.op.scale:
+        return replace(part, array=part.array + np.float32(layer.epsilon - node.op.epsilon), change=moved)
+    if part.short != "gamma":
         return part
     found = layer.tensors.get("variance")
     variance = np.float64(1.0) if found is None else found.array.astype(np.float64)
     factor = np.sqrt((variance + node.op.epsilon) / (variance + layer.epsilon)).astype(np.float32)
-    moved = f"epsilon {layer.epsilon:g} -> {node.op.epsilon:g}"
-    return Filled(part.node, part.short, part.array * factor, part.source, part.source_shape, moved)
+    return replace(part, array=part.array * factor, change=moved)
 
 
 def _norm_after(graph: Graph, node: Node) -> Node | None:

@@ -45,13 +45,15 @@ class Names:
         for place, unit in enumerate(target.units):
             for read in unit.reads:
                 self.readers[read.layer].append(place)
+        self.later = [[told.is_before(own, other) for other in self.tokens] for own in self.tokens]
+        self.ways: dict[Group, list[tuple[int, ...]]] = {}
         self.beside = Beside(source, target, self.tokens)
         self.knows_shortcuts = any(map(told.is_shortcut, self.tokens))
         self.knows_pools = any(map(told.is_pooled, self.tokens))
 
     def precedes(self, first: int, second: int) -> bool:
         """Whether the file says that a layer runs before another: by its graph, or by numbers in names."""
-        return told.is_before(self.tokens[first], self.tokens[second])
+        return self.later[first][second]
 
     def around(self, unit: int, taken: Mapping[int, int]) -> Around:
         """The names of the nearest layers that are matched, before and behind a unit."""
@@ -165,7 +167,9 @@ def _nearest(names: Names, groups: Sequence[Group], known: Mapping[int, int]) ->
     """The group whose best way to be matched is nearest by most, if by enough."""
     best: tuple[float, Group, dict[int, int]] | None = None
     for group in groups:
-        ways = list(islice(_ways(names, group), _MOST_TRIED + 1))
+        if group not in names.ways:
+            names.ways[group] = list(islice(_ways(names, group), _MOST_TRIED + 1))
+        ways = names.ways[group]
         if not 0 < len(ways) <= _MOST_TRIED:
             continue
         around = {unit: names.around(unit, known) for unit in group.units}
