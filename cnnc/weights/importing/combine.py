@@ -97,6 +97,10 @@ def combine(graph: Graph, source: Source, options: Options) -> Imported:
         dropped=options.drop_class is not None,
         trust_order=options.trust_order,
     )
+    for pair in found.pairs:
+        own = found.readings[pair.layer]
+        if pair.evidence == "map" and own and not fitting(own, target, pair.unit):
+            raise refusals.misfit(source.layers[pair.layer], target, target.units[pair.unit])
     if found.open:
         raise refusals.ambiguous(source, target, found.open)
     if options.drop_class is not None and not found.shortened:

@@ -37,6 +37,13 @@ def ambiguous(source: Source, target: Target, groups: Sequence[Group]) -> CnnErr
     )
 
 
+def misfit(layer: SourceLayer, target: Target, unit: Unit) -> CnnError:
+    """A pair of the user's whose shapes are different ones."""
+    return CnnError.of(
+        "weights", f"--map pairs `{_layer(layer)}` with `{_described(target, unit)}`, which it does not fit"
+    )
+
+
 def mismatched(source: Source, target: Target, found: Alignment) -> CnnError:
     """Operators without a layer, and layers without an operator."""
     lacking = [target.units[unit] for unit in found.lacking]
