@@ -48,7 +48,7 @@ def cfg(graph: Graph) -> Cfg:
     first, *others = graph.inputs
     for is_missing, what in (
         (bool(others), "several inputs"),
-        (len(first.shape) != 3, f"an input of {len(first.shape)} axes"),
+        (len(first.shape) != 3, f"an input of rank {len(first.shape)}"),
         (len(graph.outputs) > 1, "several outputs"),
     ):
         if is_missing:
@@ -134,9 +134,9 @@ class _Writer:
     def _single(self, node: Node) -> list[str]:
         match node.op:
             case ops.MaxPool() as op:
-                return ["maxpool", *self._window(op.kernel, op.stride or op.kernel, op.padding)]
+                return self._pool("maxpool", op)
             case ops.AvgPool() as op:
-                return ["local_avgpool", *self._window(op.kernel, op.stride or op.kernel, op.padding)]
+                return self._pool("local_avgpool", op)
             case ops.GlobalPool(mode="average"):
                 return ["avgpool"]
             case ops.Softmax():
@@ -159,17 +159,30 @@ class _Writer:
     def _window(
         self, kernel: tuple[int, ...], stride: tuple[int, ...], padding: str | tuple[tuple[int, int], ...]
     ) -> list[str]:
+        lines, zeros = self._strided(kernel, stride, padding)
+        if zeros is not None:
+            return [*lines, f"padding={zeros[0]}"] if zeros != (0, 0) else lines
+        return [*lines, "pad=1"]
+
+    def _pool(self, kind: str, op: ops.MaxPool | ops.AvgPool) -> list[str]:
+        """A pool's padding is that of both sides together, and gives SAME's sizes unless told."""
+        lines, zeros = self._strided(op.kernel, op.stride or op.kernel, op.padding)
+        return [kind, *lines, f"padding={sum(zeros)}"] if zeros is not None else [kind, *lines]
+
+    def _strided(
+        self, kernel: tuple[int, ...], stride: tuple[int, ...], padding: str | tuple[tuple[int, int], ...]
+    ) -> tuple[list[str], tuple[int, int] | None]:
+        """The lines of size and stride, and the zeros on both sides of an axis, None for SAME."""
         if len(kernel) != 2:
             self.miss("windows of one axis" if len(kernel) == 1 else f"windows of {len(kernel)} axes")
         if len(set(kernel)) > 1:
             self.miss("kernels that are not square")
         lines = [f"size={kernel[0]}", f"stride={stride[0]}"]
         if isinstance(padding, str):
-            return [*lines, "pad=1"] if padding == "same" else lines
-        before, after = padding[0]
-        if before != after:
+            return lines, None if padding == "same" else (0, 0)
+        if padding[0][0] != padding[0][1]:
             self.miss("padding on one side")
-        return [*lines, f"padding={before}"]
+        return lines, padding[0]
 
     def _activation(self, names: list[str]) -> str:
         found = self._next(names, lambda op: type(op) in _ACTIVATIONS)

@@ -73,8 +73,17 @@ def randomize(model: Any, seed: int) -> None:
 def calm(model: Any) -> None:
     """Make residual branches small: sums would grow with every block, until it is rounding errors that are compared."""
     for layer in _with_weights(model.layers):
-        if layer.name.lower().endswith(("_3_bn", "project_bn")):
+        if isinstance(layer, keras.layers.BatchNormalization) and _is_added(layer):
             layer.gamma.assign(layer.gamma / 4)
+
+
+def _is_added(layer: Any) -> bool:
+    """Whether a sum reads it, but for dropout between them."""
+    readers = [node.operation for node in layer._outbound_nodes]
+    return any(
+        isinstance(each, keras.layers.Add) or (isinstance(each, keras.layers.Dropout) and _is_added(each))
+        for each in readers
+    )
 
 
 def moved(layers: Iterable[Any], nodes: Iterable[Node], graph: Graph) -> dict[str, Arrays]:

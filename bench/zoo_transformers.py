@@ -24,10 +24,6 @@ from cnnc.ops.preprocessing import PRESETS
 from cnnc.weights.importing.combine import Options, combine
 from cnnc.weights.importing.read import read_source
 
-_LAST_NORMS = ("projection.project_bn", "reduce_1x1.normalization")
-_RESNET_LAYERS = ("ResNetBasicLayer", "ResNetBottleNeckLayer")
-"""Where residual branches end."""
-
 
 def answer(
     peer: Peer, net: Net, pictures: Pictures, suffix: Literal[".safetensors", ".pt"] = ".safetensors"
@@ -67,15 +63,22 @@ def randomize(model: nn.Module) -> None:
         else:
             nn.init.normal_(parameter, 0, 0.2, generator=generator)
     with torch.no_grad():
-        for name, module in model.named_modules():
-            if name.endswith(_LAST_NORMS) or type(module).__name__ in _RESNET_LAYERS:
-                # Sums would grow with every block, until rounding errors or nothing of the pictures is seen.
-                norm = (
-                    module
-                    if name.endswith(_LAST_NORMS)
-                    else list(module.get_submodule("layer").children())[-1].get_submodule("normalization")
-                )
-                norm.get_parameter("weight").mul_(0.25)
+        for module in model.modules():
+            if (norm := _last_norm(module)) is not None:
+                # Sums would grow with every block, until it is rounding errors that are compared.
+                module.get_parameter(f"{norm}.weight").mul_(0.25)
+
+
+def _last_norm(module: nn.Module) -> str | None:
+    """The norm at the end of a residual branch, of modules that have one."""
+    match type(module).__name__:
+        case "ResNetBasicLayer" | "ResNetBottleNeckLayer":
+            return f"layer.{len(list(module.get_submodule('layer').children())) - 1}.normalization"
+        case "MobileNetV2InvertedResidual" if module.use_residual:
+            return "reduce_1x1.normalization"
+        case "EfficientNetFinalBlockLayer" if module.apply_dropout:
+            return "project_bn"
+    return None
 
 
 def write(path: Path, state: Mapping[str, torch.Tensor]) -> None:
