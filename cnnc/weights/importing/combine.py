@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Literal
 
 import numpy as np
@@ -148,7 +147,7 @@ def _assembled(graph: Graph, source: Source, target: Target, found: Alignment, o
     unused = tuple(tensor.name for tensor in tensors if tensor.name not in taken)
     if unused and not options.partial:
         raise refusals.superfluous_arrays(source, unused)
-    values = sum(prod(part.source_shape) for part in filled if part.source)
+    values = sum(part.array.size for part in filled if part.source)
     ordered = {node.name: weights[node.name] for node in graph if graph.weights(node)}
     return Imported(ordered, tuple(lines), values, tuple(dict.fromkeys(missing)), unused)
 
