@@ -97,7 +97,7 @@ def import_weights(
     if not pictures:
         refuse("--verify", [("--verify-with", program), ("--verify-input", preparation)])
     net = load_spec(find(spec), overrides)
-    _require_place(out)
+    _require_place(out, file)
     source = read_source(file)
     given = () if mapping is None else read_mapping(mapping)
     imported = combine(net.graph, source, Options(given, partial, drop_class, layout, trust_order, seed))
@@ -116,13 +116,17 @@ def import_weights(
     click.echo(f"wrote {out}")
 
 
-def _require_place(out: Path) -> None:
+def _require_place(out: Path, file: Path) -> None:
     if out.suffix != ".safetensors":
         raise CnnError.of(
             "weights", f"`{out}` is to be a safetensors file", help=f"-o {out.with_suffix('.safetensors')}"
         )
     if not out.absolute().parent.is_dir():
         raise CnnError.of("weights", f"there is no folder `{out.parent}`")
+    if out.is_dir():
+        raise CnnError.of("weights", f"cannot write `{out}`: it is a folder")
+    if out.exists() and file.exists() and out.samefile(file):
+        raise CnnError.of("weights", f"`{out}` is the file to import, which stays as it is", help="-o another name")
 
 
 def _write(out: Path, net: Net, source: Source, imported: Imported) -> None:

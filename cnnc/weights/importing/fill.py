@@ -94,11 +94,7 @@ def fill(
                 array, moved = _swapped(array), f"{moved}, RGB <-> BGR".removeprefix(", ")
         elif short == "bias" and drop is not None:
             array = np.delete(array, drop)
-        if array.size != np.prod(weight.shape, dtype=int):
-            raise CnnError.of(
-                "weights",
-                f"`{tensor.name}` has {array.size} values, and `{unit.name}.{short}` is {format_shape(weight.shape)}",
-            )
+        _require_size(tensor.name, array, f"{unit.name}.{short}", weight.shape)
         if drop is not None and short in ("kernel", "bias"):
             moved = f"{moved}, class {drop} dropped".removeprefix(", ")
         parts.append(Filled(unit.name, short, array.reshape(weight.shape), tensor.name, tensor.array.shape, moved))
@@ -112,8 +108,16 @@ def fill(
                 f"the file has the bias `{bias.name}`, and `{unit.name}` has none",
                 help=f"give the layer a bias in the spec: {type(unit.node.op).names[0]}(..., bias=true)",
             )
-        parts.append(Filled(norm.name, "-bias", bias.array, bias.name, bias.array.shape, "into the norm's mean"))
+        _require_size(bias.name, bias.array, f"{norm.name}.mean", graph.weights(norm)["mean"].shape)
+        parts.append(
+            Filled(norm.name, "-bias", bias.array.reshape(-1), bias.name, bias.array.shape, "into the norm's mean")
+        )
     return [_rescaled(unit.node, layer, part) for part in parts]
+
+
+def _require_size(name: str, array: Array, ours: str, shape: Shape) -> None:
+    if array.size != np.prod(shape, dtype=int):
+        raise CnnError.of("weights", f"`{name}` has {array.size} values, and `{ours}` is {format_shape(shape)}")
 
 
 def _require_class(layer: SourceLayer, drop: int, classes: int) -> None:
@@ -157,6 +161,8 @@ def _folded(graph: Graph, norm: Node, layer: SourceLayer) -> list[Part]:
     weights = graph.weights(norm)
     (channels,) = weights["mean"].shape
     bias = layer.tensors.get("bias")
+    if bias is not None:
+        _require_size(bias.name, bias.array, f"{norm.name}.beta", (channels,))
     if "beta" not in weights and bias is not None and np.any(bias.array):
         raise CnnError.of(
             "weights", f"`{bias.name}` is of a folded batch norm with an offset, and `{norm.name}` has center=false"

@@ -124,7 +124,7 @@ def _advice(lacking: Sequence[Unit], unused: Sequence[SourceLayer]) -> str:
             outputs, theirs = unit.forms[0][3], layer.tensors["kernel"].array
             if outputs + 1 in theirs.shape and theirs.size * outputs == _size(unit) * (outputs + 1):
                 return "the file has one class more: --drop-class 0 leaves its first out, a background"
-    if len(lacking) == len(unused) == 1:
+    if len(lacking) == len(unused) == 1 and lacking[0].forms[0][0] == "linear" and not lacking[0].forms[0][1]:
         return f"--partial leaves `{lacking[0].name}` at its first values; or give its size: --set classes=N"
     return "--partial leaves what is lacking at its first values, and what is too many out"
 
