@@ -90,6 +90,7 @@ def resolve(
     found: Found = {}
     known = dict(taken)
     waiting = list(groups)
+    ordered: list[Group] = []
 
     def take(pairs: Mapping[int, int], why: Why) -> None:
         known.update(pairs)
@@ -118,7 +119,29 @@ def resolve(
             break
         take(chosen[1], why)
         waiting.remove(chosen[0])
+        if why == "order":
+            ordered.append(chosen[0])
+    for group in ordered:
+        if _is_contradicted(names, group, known):
+            waiting.append(group)
+            for unit in group.units:
+                del found[unit]
     return found, tuple(waiting)
+
+
+def _is_contradicted(names: Names, group: Group, known: Mapping[int, int]) -> bool:
+    """Whether names, now that those around are known, would have two layers of a group change places."""
+    for place, unit in enumerate(group.units):
+        for other in group.units[place + 1 :]:
+            if not (names.fits(unit, known[other]) and names.fits(other, known[unit])):
+                continue
+            rest = {each: layer for each, layer in known.items() if each not in (unit, other)}
+            around, around_other = names.around(unit, rest), names.around(other, rest)
+            as_is = names.cost(unit, known[unit], around) + names.cost(other, known[other], around_other)
+            changed = names.cost(unit, known[other], around) + names.cost(other, known[unit], around_other)
+            if changed <= as_is - _MARGIN:
+                return True
+    return False
 
 
 def _without(group: Group, pairs: Mapping[int, int]) -> Group:
