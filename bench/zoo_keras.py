@@ -46,8 +46,10 @@ def answer(peer: Peer, net: Net, pictures: Pictures) -> tuple[NDArray[np.float32
     model = getattr(keras.applications, peer.name)(
         weights=None, input_shape=pictures.shape[1:], classifier_activation=None, **peer.options
     )
+    module = getattr(keras.applications, peer.pixels) if peer.pixels else None
+    given = module.preprocess_input(pictures.copy()) if module else pictures
     randomize(model, seed=0)
-    calm(model)
+    settle(model, given, seed=1)
     if peer.walked:
         layers = walk(model.output._keras_history.operation, lambda layer: [i.operation for i in _sources(layer)])
         graph = net.graph
@@ -55,13 +57,11 @@ def answer(peer: Peer, net: Net, pictures: Pictures) -> tuple[NDArray[np.float32
     else:
         layers, nodes = model.layers, list(net.graph)
     weights = moved(layers, nodes, net.graph)
-    module = getattr(keras.applications, peer.pixels) if peer.pixels else None
-    given = module.preprocess_input(pictures.copy()) if module else pictures
     return np.asarray(model(given, training=False)), weights
 
 
 def randomize(model: Any, seed: int) -> None:
-    """New values for all weights, statistics included: none is neutral, and activations keep their size."""
+    """New values for all weights, none of them neutral."""
     rng = np.random.default_rng(seed)
     for layer in _with_weights(model.layers):
         if isinstance(layer, keras.layers.Normalization):
@@ -70,15 +70,38 @@ def randomize(model: Any, seed: int) -> None:
             layer.set_weights([_drawn(rng, layer, weight) for weight in layer.weights])
 
 
-def calm(model: Any) -> None:
-    """Make residual branches small: sums would grow with every block, until it is rounding errors that are compared."""
-    for layer in _with_weights(model.layers):
-        if isinstance(layer, keras.layers.BatchNormalization) and _is_added(layer):
-            layer.gamma.assign(layer.gamma / 4)
+def settle(model: Any, given: Any, seed: int) -> None:
+    """Give batch norms statistics near those that these pictures have there, as training does, but not those.
+
+    Those that end residual branches become small. With any others activations grow or fade from layer to layer, until
+    it is rounding errors that are compared, or the pictures make no difference.
+    """
+    rng = np.random.default_rng(seed)
+    norms = [layer for layer in _with_weights(model.layers) if isinstance(layer, keras.layers.BatchNormalization)]
+    calls = [layer.call for layer in norms]
+
+    def settled(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        def first(inputs: Any, **_: Any) -> Any:
+            values = np.asarray(inputs).reshape(-1, inputs.shape[-1])
+            mean, variance = values.mean(0), values.var(0)
+            variance += variance.mean()  # no channel of a small one is made large, and its rounding errors with it
+            layer.moving_mean.assign(mean + rng.normal(0, 0.2, mean.shape) * np.sqrt(variance))
+            layer.moving_variance.assign(variance * rng.uniform(0.5, 1.5, variance.shape))
+            return call(inputs, training=False)
+
+        return first
+
+    for layer, call in zip(norms, calls, strict=True):
+        if _is_added(layer):
+            layer.gamma.assign(layer.gamma / 8)
+        layer.call = settled(layer, call)
+    model(given, training=False)
+    for layer, call in zip(norms, calls, strict=True):
+        layer.call = call
 
 
 def _is_added(layer: Any) -> bool:
-    """Whether a sum reads it, but for dropout between them."""
+    """Whether it ends a residual branch: a sum reads it, but for dropout between them."""
     readers = [node.operation for node in layer._outbound_nodes]
     return any(
         isinstance(each, keras.layers.Add) or (isinstance(each, keras.layers.Dropout) and _is_added(each))

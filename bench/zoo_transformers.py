@@ -33,6 +33,7 @@ def answer(
     mean, std = (np.array(values, np.float32) for values in PRESETS[peer.pixels])
     prepared = torch.from_numpy(((pictures - mean) / std).transpose(0, 3, 1, 2).astype(np.float32))
     with torch.no_grad():
+        settle(model, prepared)
         logits = model(prepared).logits.numpy()
     with TemporaryDirectory() as folder:
         path = Path(folder, f"model{suffix}")
@@ -51,7 +52,7 @@ def build(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def randomize(model: nn.Module) -> None:
-    """New values for all weights, statistics included: none is neutral, and activations keep their size."""
+    """New values for all weights, none of them neutral."""
     generator = torch.Generator().manual_seed(0)
     for name, parameter in [*model.named_parameters(), *model.named_buffers()]:
         if name.endswith("num_batches_tracked"):
@@ -62,11 +63,34 @@ def randomize(model: nn.Module) -> None:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
         else:
             nn.init.normal_(parameter, 0, 0.2, generator=generator)
-    with torch.no_grad():
-        for module in model.modules():
-            if (norm := _last_norm(module)) is not None:
-                # Sums would grow with every block, until it is rounding errors that are compared.
-                module.get_parameter(f"{norm}.weight").mul_(0.25)
+
+
+def settle(model: nn.Module, pictures: torch.Tensor) -> None:
+    """Give batch norms statistics near those that these pictures have there, as training does, but not those.
+
+    Those that end residual branches become small. With any others activations grow or fade from layer to layer, until
+    it is rounding errors that are compared, or the pictures make no difference.
+    """
+    generator = torch.Generator().manual_seed(1)
+
+    def first(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        values = inputs[0].transpose(0, 1).flatten(1)
+        mean, variance = values.mean(1), values.var(1, unbiased=False)
+        variance = (
+            variance + variance.mean()
+        )  # no channel of a small one is made large, and its rounding errors with it
+        shift, factor = torch.randn(mean.shape, generator=generator), torch.rand(mean.shape, generator=generator)
+        norm.get_buffer("running_mean").copy_(mean + 0.2 * shift * variance.sqrt())
+        norm.get_buffer("running_var").copy_(variance * (0.5 + factor))
+
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in model.modules():
+        if (last := _last_norm(module)) is not None:
+            module.get_parameter(f"{last}.weight").mul_(1 / 8)
+    hooks = [norm.register_forward_pre_hook(first) for norm in norms]
+    model(pictures)
+    for hook in hooks:
+        hook.remove()
 
 
 def _last_norm(module: nn.Module) -> str | None:
