@@ -12,7 +12,7 @@ import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import refuse, say
-from cnnc.cli.options import format_option, override_options
+from cnnc.cli.options import format_option, override_options, split_patterns
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -99,7 +99,7 @@ def activations(
     if compare is not None:
         own = compare_weights if len(specs) == 2 else weights
         other = _watched(compare, overrides, own, random_weights, last, labels if _is_spec(compare) else None)
-    found = look(watched, image, patterns=layers, other=other, wanted=wanted, cam_layer=cam_layer)
+    found = look(watched, image, patterns=split_patterns(layers), other=other, wanted=wanted, cam_layer=cam_layer)
     written = write(found, out)
     if format == "json":
         click.echo(json.dumps(_in_words(found, written), indent=2))

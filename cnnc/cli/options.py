@@ -95,3 +95,8 @@ def format_option(*choices: Literal["text", "table", "json"]) -> Callable[[F], F
         callback=remember_format,
         help="How to print.",
     )
+
+
+def split_patterns(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Patterns, of which several may be in one text with commas between."""
+    return tuple(name.strip() for text in given for name in text.split(",") if name.strip())

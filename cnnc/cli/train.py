@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from cnnc.cli.extras import extra
-from cnnc.cli.options import finite, spec_options
+from cnnc.cli.options import finite, spec_options, split_patterns
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -38,11 +38,6 @@ def thaw(text: str) -> tuple[int, str]:
     if not (epoch.isascii() and epoch.isdigit() and len(epoch) < 10 and pattern.strip()):
         raise click.BadParameter(f"`{text}` is not EPOCH:PATTERN: write 5:features")
     return int(epoch), pattern.strip()
-
-
-def patterns(given: tuple[str, ...]) -> tuple[str, ...]:
-    """Patterns, of which several may be in one text with commas between."""
-    return tuple(name.strip() for text in given for name in text.split(",") if name.strip())
 
 
 def data_options(command: F) -> F:
@@ -161,7 +156,7 @@ def train(
                 seed=seed,
                 precision=precision,
                 weights=weights,
-                freeze=patterns(freeze) or None,
+                freeze=split_patterns(freeze) or None,
                 unfreeze=unfreeze or None,
                 rates={pattern: peak for pattern, peak in lrs if pattern is not None} or None,
                 out=out,
