@@ -50,6 +50,14 @@ def data_options(command: F) -> F:
     return command
 
 
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1, max=1024),
+    metavar="N",
+    help="Threads that read pictures; what comes out is the same.  [default: one a core]",
+)
+
+
 @click.command("train")
 @spec_options
 @data_options
@@ -58,6 +66,7 @@ def data_options(command: F) -> F:
 @click.option("--lr", type=positive, metavar="X", help="The learning rate's peak.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), metavar="N", help="Of all that is random.")
 @click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in.")
+@workers_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -76,6 +85,7 @@ def train(
     lr: float | None,
     seed: int | None,
     precision: Literal["f32", "bf16"] | None,
+    workers: int | None,
     out: Path | None,
 ) -> None:
     """Train the network of SPEC and leave weights, curves and numbers in a folder.
@@ -116,6 +126,7 @@ def train(
                 precision=precision,
                 out=out,
                 skip_corrupt=skip_corrupt,
+                workers=workers,
                 origin=Origin(name, data_dir, options.held_out),
                 report=report,
             )

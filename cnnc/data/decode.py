@@ -65,9 +65,7 @@ def decode(path: Path, size: tuple[int, int], channels: int, box_of: BoxOf | Non
     return decode_bytes(raw, str(path), size, channels, box_of)
 
 
-def decode_bytes(
-    raw: bytes, name: str, size: tuple[int, int], channels: int, box_of: BoxOf | None = None
-) -> Picture:
+def decode_bytes(raw: bytes, name: str, size: tuple[int, int], channels: int, box_of: BoxOf | None = None) -> Picture:
     """A picture file's content as `decode` has it; `name` is what errors call it."""
     wanted = box_of or centred(size)
     fast = _fast(raw, size, channels, wanted)

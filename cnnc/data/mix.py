@@ -39,7 +39,7 @@ def mix(
         draw: the random numbers of the batch.
         first: the place of the first entry in the spec's line.
     """
-    soft = tuple(shares(target, width) for target, width in zip(targets, widths, strict=True))
+    soft: Targets = tuple(shares(target, width) for target, width in zip(targets, widths, strict=True))
     partner = partners(len(pictures))
     for place, entry in enumerate(entries, start=first):
         own = _beta(entry.alpha, draw.uniform(stream(place, 0)))
@@ -82,14 +82,13 @@ def _beta(alpha: float, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-def _weighted(own: NDArray[Any], other: NDArray[Any], share: NDArray[np.float64]) -> NDArray[np.float32]:
+def _weighted(own: NDArray[Any], other: NDArray[Any], share: NDArray[np.float64]) -> NDArray[Any]:
     weight = share.reshape(-1, *[1] * (own.ndim - 1)).astype(np.float32)
-    out: NDArray[np.float32] = own * weight + other * (1 - weight)
-    return out
+    return own * weight + other * (1 - weight)
 
 
 def _blended(own: Pictures, other: Pictures, share: NDArray[np.float64]) -> Pictures:
-    mixed: Pictures = _weighted(own, other, share)
+    mixed = _weighted(own, other, share)
     return np.rint(mixed).astype(own.dtype) if own.dtype.kind in "iu" else mixed.astype(own.dtype)
 
 
