@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
@@ -39,7 +39,7 @@ def step_count(feed: Feed, batch: int) -> int:
     return ceil(len(feed) / batch)
 
 
-def training_batches(feed: Feed, batch: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+def training_batches(feed: Feed, batch: int, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
     """Every example once in the epoch's own order; the last batch is filled up from the start of that order.
 
     Args:

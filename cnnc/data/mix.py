@@ -1,7 +1,7 @@
 """Pictures mixed in pairs, and their labels alike: mixup and CutMix.
 
-A batch's pairs are neighbours: the first with the second, the third with the fourth, each mixed into the other with a
-share of its own. As the order of an epoch is random, so are the pairs; and as a shard holds neighbours, a batch comes
+A batch's pairs are neighbours: the first with the second, the third with the fourth. Both of a pair keep the same share
+of themselves, so that no picture is lost where the share is near 0, as it often is. As the order of an epoch is random, so are the pairs; and as a shard holds neighbours, a batch comes
 out the same however many processes make it, wherever each has an even number of it.
 """
 
@@ -41,13 +41,14 @@ def mix(
     """
     soft: Targets = tuple(shares(target, width) for target, width in zip(targets, widths, strict=True))
     partner = partners(len(pictures))
+    leader = np.minimum(np.arange(len(pictures)), partner)
     for place, entry in enumerate(entries, start=first):
-        own = _beta(entry.alpha, draw.uniform(stream(place, 0)))
+        own = _beta(entry.alpha, draw.uniform(stream(place, 0)))[leader]
         match entry:
             case Mixup():
                 pictures = _blended(pictures, pictures[partner], own)
             case Cutmix():
-                centres = np.stack([draw.uniform(stream(place, 1)), draw.uniform(stream(place, 2))], axis=-1)
+                centres = np.stack([draw.uniform(stream(place, 1)), draw.uniform(stream(place, 2))], axis=-1)[leader]
                 pictures, own = _pasted(pictures, pictures[partner], own, centres)
             case _:
                 raise AssertionError(entry)
