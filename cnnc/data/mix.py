@@ -1,8 +1,9 @@
 """Pictures mixed in pairs, and their labels alike: mixup and CutMix.
 
 A batch's pairs are neighbours: the first with the second, the third with the fourth. Both of a pair keep the same share
-of themselves, so that no picture is lost where the share is near 0, as it often is. As the order of an epoch is random, so are the pairs; and as a shard holds neighbours, a batch comes
-out the same however many processes make it, wherever each has an even number of it.
+of themselves, so that no picture is lost where the share is near 0, as it often is. As the order of an epoch is random,
+so are the pairs; and as a shard holds neighbours, a batch comes out the same however many processes make it, wherever
+each has an even number of it.
 """
 
 from __future__ import annotations

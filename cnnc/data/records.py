@@ -80,8 +80,17 @@ def _array_record(path: Path, number: int) -> bytes:
     return bytes(raw)
 
 
-@lru_cache(maxsize=_MOST_OPEN)
 def _opened(path: Path) -> Any:
+    """The reader of a file as it is now."""
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError as error:
+        raise CnnError.of("data", f"cannot read `{path}`: {(error.strerror or str(error)).lower()}") from error
+    return _reader(path, changed)
+
+
+@lru_cache(maxsize=_MOST_OPEN)
+def _reader(path: Path, changed: int) -> Any:
     try:
         from array_record.python import array_record_module  # type: ignore[import-not-found,import-untyped,unused-ignore]  # optional, ships no types
     except ModuleNotFoundError as error:
@@ -90,8 +99,6 @@ def _opened(path: Path) -> Any:
             f"reading ArrayRecord files needs the package `{error.name}`, which is not installed",
             help="pip install array_record",
         ) from error
-    if not path.is_file():
-        raise CnnError.of("data", f"there is no file `{path}`")
     try:
         return array_record_module.ArrayRecordReader(str(path))
     except (OSError, RuntimeError, ValueError) as error:
