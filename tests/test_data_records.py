@@ -180,11 +180,14 @@ def test_array_records_are_a_data_set(tmp_path: Path) -> None:
     assert isinstance(data.train, Records)
     feed = prepare(data.train, [(20, 24, 3)])
     assert len(pictures_of(feed)) == len(data.train)
-    raw = (root / "pets-train.array_record-00001-of-00002").read_bytes()
-    (root / "pets-train.array_record-00001-of-00002").write_bytes(raw[: len(raw) // 2])
-    assert "pets-train.array_record-00001-of-00002" in error_of(
-        lambda: [*listed(root / "pets-train.array_record-00001-of-00002", "array_record")]
-    )
+    path = root / "pets-train.array_record-00001-of-00002"
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2])
+    assert f"cannot read `{path}`: Corrupted" in error_of(lambda: [*listed(path, "array_record")])
+    damaged = bytearray(raw)
+    damaged[len(raw) // 2] ^= 1
+    path.write_bytes(damaged)
+    assert f"of `{path}`: Corrupted" in error_of(lambda: [*listed(path, "array_record")])
 
 
 def test_shards_of_different_sizes_give_every_process_as_much(tmp_path: Path) -> None:

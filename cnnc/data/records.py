@@ -76,7 +76,11 @@ def _array_record(path: Path, number: int) -> bytes:
         (raw,) = _opened(path).read([number])
     except (OSError, RuntimeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CnnError.of("data", f"cannot read record {number} of `{path}`: {reason}") from error
+        raise CnnError.of(
+            "picture",
+            f"cannot read record {number} of `{path}`: {reason}",
+            help="copy the file again, or pass `--skip-corrupt` to leave out what is damaged",
+        ) from error
     return bytes(raw)
 
 
@@ -100,7 +104,11 @@ def _reader(path: Path, changed: int) -> Any:
             help="pip install array_record",
         ) from error
     try:
-        return array_record_module.ArrayRecordReader(str(path))
-    except (OSError, RuntimeError, ValueError) as error:
+        reader = array_record_module.ArrayRecordReader(str(path))
+        if not reader.ok():
+            # Only a read says what is the matter.
+            reader.read([0])
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CnnError.of("data", f"cannot read `{path}`: {reason}") from error
+        raise CnnError.of("data", f"cannot read `{path}`: {reason}", help="copy the file again") from error
+    return reader
