@@ -106,8 +106,9 @@ def _reader(path: Path, changed: int) -> Any:
     try:
         reader = array_record_module.ArrayRecordReader(str(path))
         if not reader.ok():
-            # Only a read says what is the matter.
+            # Only a read says what is the matter, and of some files cut short not even that.
             reader.read([0])
+            raise ValueError("it is cut short or no ArrayRecord file")
     except (OSError, RuntimeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CnnError.of("data", f"cannot read `{path}`: {reason}", help="copy the file again") from error
