@@ -5,8 +5,9 @@
 `--cifar` holds CIFAR-10 as JPEG files, `train/<class>/*.jpg`: padded by 4, cut to 32x32, flipped. `--photos` holds
 JPEG files, of which parts of 8 % to 100 % are cut out, resized to 224x224 and flipped. Every contender has a process of
 its own and as many workers as the others (PyTorch's are processes, the rest's are threads). They take turns, a round
-each; what is printed is the median over the rounds. Nothing but reading, decoding and augmenting is measured. `cnnc
-processes` and `grain` do our decoding by other means: in processes, and on the threads of Grain, if it is installed.
+each; what is printed are medians over the rounds: pictures a second, and what a picture costs of a core, which a busy
+machine changes less. Nothing but reading, decoding and augmenting is measured. `cnnc processes` and `grain` do our
+decoding by other means: in processes, and on the threads of Grain, if it is installed.
 
     decoding    every picture is read and decoded in every round
     cached      what was decoded is kept: here in the cache's file, by tf.data's `cache()` in memory
@@ -233,14 +234,26 @@ def serve(name: str, case: str, folder: Path, workers: int) -> None:
     os.dup2(2, 1)
     epochs = SOURCES[name](paths, what, kind == "cached", workers)
     for _ in sys.stdin:
-        began, count = time.perf_counter(), 0
+        began, used, count = time.perf_counter(), cpu_seconds(), 0
         for batch in next(epochs):
             count += len(batch.indices) if hasattr(batch, "indices") else len(batch[0])
-        print(json.dumps(count / (time.perf_counter() - began)), file=out, flush=True)
+        cost = (cpu_seconds() - used) / count
+        print(json.dumps([count / (time.perf_counter() - began), 1e6 * cost]), file=out, flush=True)
 
 
-def measure(case: str, folder: Path, workers: int, rounds: int) -> dict[str, list[float]]:
-    """Pictures a second of every contender in every round; the first round, which warms up, is left out."""
+def cpu_seconds() -> float:
+    """Time on a core of this process and its children, as Linux counts it."""
+    processes, ticks = [os.getpid()], 0
+    for process in processes:
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
+            processes += map(int, children.read_text().split())
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def measure(case: str, folder: Path, workers: int, rounds: int) -> dict[str, list[list[float]]]:
+    """Pictures a second and microseconds a picture of every contender in every round but the first, a warm-up."""
     command = [sys.executable, __file__, "--workers", str(workers), "--folder", str(folder), "--case", case]
     with tempfile.TemporaryDirectory() as cache, open(os.devnull, "w") as quiet:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "CNNC_DATA": cache, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -256,7 +269,7 @@ def measure(case: str, folder: Path, workers: int, rounds: int) -> dict[str, lis
             for name in CONTENDERS[case]
             if name != "grain" or find_spec("grain")
         }
-        found: dict[str, list[float]] = {name: [] for name in processes}
+        found: dict[str, list[list[float]]] = {name: [] for name in processes}
         for _ in range(rounds + 1):
             for name, process in processes.items():
                 assert process.stdin is not None
@@ -266,7 +279,7 @@ def measure(case: str, folder: Path, workers: int, rounds: int) -> dict[str, lis
                 found[name].append(json.loads(process.stdout.readline()))
         for process in processes.values():
             process.communicate()
-    return {name: speeds[1:] for name, speeds in found.items()}
+    return {name: rows[1:] for name, rows in found.items()}
 
 
 def main() -> None:
@@ -290,11 +303,13 @@ def main() -> None:
             continue
         found = measure(case, folder, given.workers, given.rounds)
         print(f"{case}, {given.workers} workers, median of {given.rounds} rounds")
-        own = median(found["cnnc"])
-        for name, speeds in found.items():
-            spread = f"{min(speeds):,.0f} to {max(speeds):,.0f}"
+        own, own_cost = (median(column) for column in zip(*found["cnnc"], strict=True))
+        for name, rows in found.items():
+            speeds, costs = zip(*rows, strict=True)
+            middle, cost, spread = median(speeds), median(costs), f"{min(speeds):,.0f} to {max(speeds):,.0f}"
             print(
-                f"  {name:<16} {median(speeds):>9,.0f} pictures/s ({spread:>18})  cnnc / it {own / median(speeds):.2f}"
+                f"  {name:<16} {middle:>9,.0f} pictures/s ({spread:>18}), cnnc's {own / middle:.2f} times that;"
+                f" {cost:>6,.0f} us of a core each, {cost / own_cost:.2f} times cnnc's"
             )
 
 
