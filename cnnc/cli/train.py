@@ -28,7 +28,9 @@ def data_options(command: F) -> F:
     """Give a command `--data`, `--data-dir`, `--split` and `--skip-corrupt`."""
     options = [
         click.option(
-            "--data", metavar="D", help="digits, mnist, fashion_mnist, cifar10, or a folder {train,val}/<class>/*.jpg."
+            "--data",
+            metavar="D",
+            help="digits, mnist, fashion_mnist, cifar10, a folder {train,val}/<class>/*.jpg, or one of record files.",
         ),
         click.option(
             "--data-dir",
