@@ -37,7 +37,7 @@ def run(graph: Graph, weights: Weights, inputs: Arrays, *, train: bool = False) 
     values: dict[str, Array] = {}
     for node in graph.nodes:
         arrays = [inputs[node.name]] if isinstance(node.op, ops.Input) else [values[name] for name in node.inputs]
-        own = weights.get(node.name, {})
+        own = weights.get(node.owner, {})
         if train and isinstance(node.op, ops.BatchNorm):
             own = {**own, **batch_statistics(arrays[0])}
         values[node.name] = evaluate(node.op, own, *arrays)
@@ -184,7 +184,7 @@ def _(op: ops.GlobalPool, weights: Arrays, x: Array) -> Array:
 
 
 @evaluate.register
-def _(op: ops.Flatten | ops.Reshape, weights: Arrays, x: Array) -> Array:
+def _(op: ops.Flatten | ops.Reshape | ops.Squeeze, weights: Arrays, x: Array) -> Array:
     return x.reshape(len(x), *op.infer(x.shape[1:]))
 
 
@@ -196,6 +196,27 @@ def _(op: ops.Dropout | ops.DropPath, weights: Arrays, x: Array) -> Array:
 @evaluate.register
 def _(op: ops.Add, weights: Arrays, *inputs: Array) -> Array:
     return _sum(inputs)
+
+
+@evaluate.register
+def _(op: ops.Sub, weights: Arrays, first: Array, second: Array) -> Array:
+    return first - second
+
+
+@evaluate.register
+def _(op: ops.Matmul, weights: Arrays, first: Array, second: Array) -> Array:
+    product: Array = first @ second
+    return product
+
+
+@evaluate.register
+def _(op: ops.Transpose, weights: Arrays, x: Array) -> Array:
+    return x.swapaxes(-1, -2)
+
+
+@evaluate.register
+def _(op: ops.Positions, weights: Arrays, x: Array) -> Array:
+    return x + op.table(x.shape[1:]).astype(x.dtype)
 
 
 @evaluate.register

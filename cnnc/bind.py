@@ -8,7 +8,7 @@ from typing import Any
 from cnnc import syntax
 from cnnc.arithmetic import is_number, show_value, type_name
 from cnnc.diagnostics import CnnError, Label, Span, did_you_mean
-from cnnc.signature import REQUIRED, Parameter, Type
+from cnnc.signature import PADDINGS, REQUIRED, Parameter, Type
 from cnnc.values import Count, Tensor
 
 
@@ -82,7 +82,7 @@ _WANTED: Mapping[str, str] = {
     "repeats": "a number of repeats",
     "layer": "a layer",
     "tensor": "a tensor",
-    "padding": "`same`, `valid`, a number, dims, or [before, after] for each axis",
+    "padding": "`same`, `valid`, `half`, a number, dims, or [before, after] for each axis",
     "floats": "a number or a list of numbers",
 }
 
@@ -148,7 +148,7 @@ def convert(value: Any, type: Type, name: str, span: Span) -> Any:
 
 
 def _padding(value: Any, type: Type, name: str, span: Span) -> Any:
-    if value in ("same", "valid"):
+    if isinstance(value, str) and value in PADDINGS:
         return value
     if _is_int(value) or isinstance(value, tuple):
         sizes = value if isinstance(value, tuple) else (int(value),)

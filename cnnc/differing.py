@@ -121,12 +121,13 @@ def diff(
     watching = open_tflite(path, threads=threads, all_tensors=True)
     graph = run.net.graph
     folded = passes.run(_model(run), passes.INFERENCE_INT8)
-    matched = _matched(watching.runner.program, folded.graph, path)
+    tensors = matched(watching.runner.program, folded.graph, path)
+    _require_8_bits(watching.runner.program, path)
     tested = tested_on(run, data, folder, held_out, skip_corrupt, report)
     part = by_name(tested.part, tested.classes, run.data.classes or tested.classes)
     feed = _feed(_drawn(part, samples), graph, skip_corrupt)
     few = _feed(_drawn(part, min(samples or LAYER_SAMPLES, LAYER_SAMPLES)), graph, skip_corrupt)
-    layers = _layers(folded, watching, matched, few)
+    layers = _layers(folded, watching, tensors, few)
     what = tested.what if samples is None else f"{len(feed):,} of {tested.what}"
     counted = _top1(run, open_tflite(path, threads=threads), feed)
     return Difference(layers, len(few), what, *counted)
@@ -137,20 +138,18 @@ def _model(run: Run) -> passes_model.Model:
     return passes_model.Model(run.net.graph, weights)
 
 
-def _matched(program: Program, graph: Graph, path: Path) -> list[Tensor]:
-    """The tensors that hold a node's value, in the order of the operators that write them."""
+def matched(program: Program, graph: Graph, path: Path) -> list[Tensor]:
+    """The tensors that hold a node's value, in the order of the operators that write them.
+
+    Raises:
+        CnnError: the file is of another network than the graph.
+    """
     ports = [program[name] for name in program.inputs]
     inputs = [node.shape for node in graph.inputs]
     if [_sizes(port.shape) for port in ports] != [_sizes(shape) for shape in inputs]:
         wanted = ", ".join(map(format_shape, inputs))
         raise _another(path, graph, f"it takes {', '.join(str(list(p.shape)) for p in ports)}, and the run {wanted}")
     written = [program[name] for operator in program for name in operator.outputs]
-    if not any(tensor.type in ("INT8", "UINT8") for tensor in written):
-        raise CnnError.of(
-            "tflite",
-            f"`{path}` computes in {written[0].type.lower() if written else 'nothing'}, and an int8 file is wanted",
-            help="cnnc compile RUN --target tflite-int8 -o model.tflite",
-        )
     found = [
         tensor for tensor in written if tensor.name in graph.by_name and not isinstance(graph[tensor.name].op, Input)
     ]
@@ -163,6 +162,16 @@ def _matched(program: Program, graph: Graph, path: Path) -> list[Tensor]:
                 path, graph, f"its `{tensor.name}` is {list(tensor.shape)}, and the run's {format_shape(shape)}"
             )
     return found
+
+
+def _require_8_bits(program: Program, path: Path) -> None:
+    written = [program[name] for operator in program for name in operator.outputs]
+    if not any(tensor.type in ("INT8", "UINT8") for tensor in written):
+        raise CnnError.of(
+            "tflite",
+            f"`{path}` computes in {written[0].type.lower() if written else 'nothing'}, and an int8 file is wanted",
+            help="cnnc compile RUN --target tflite-int8 -o model.tflite",
+        )
 
 
 def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -199,8 +208,8 @@ def _batches(feed: Feed, most: int) -> Iterator[Batch]:
 # Layers
 
 
-class _Gathered:
-    """Sums over a tensor's values by channel, in float64."""
+class Gathered:
+    """Sums over a tensor's values by channel, in float64, and what they tell of it."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -224,10 +233,16 @@ class _Gathered:
             self.cut += int((codes == limits.max).sum())
             self.low, self.high = min(self.low, float(codes.min())), max(self.high, float(codes.max()))
 
+    @property
+    def factors(self) -> NDArray[np.float64]:
+        """By how much each channel's values are larger in the file: what comes nearest, 0 where the run has zeros."""
+        rr, rq = self.sums["rr"], self.sums["rq"]
+        return np.divide(rq, rr, out=np.zeros_like(rr), where=rr > 0)
+
     def layer(self, kind: str, shape: tuple[int, ...], *, equalizable: bool) -> Layer:
         rr, qq, rq, ee = (self.sums[key] for key in ("rr", "qq", "rq", "ee"))
         sqnr, cosine = _decibels(rr.sum(), ee.sum()), _cosine(rr.sum(), qq.sum(), rq.sum())
-        factors = np.divide(rq, rr, out=np.zeros_like(rr), where=rr > 0)
+        factors = self.factors
         scaled = _decibels(float((factors**2 * rr).sum()), float((qq - factors * rq).sum()))
         # Rounding leaves a channel's size alone; a whole layer of other sizes is the equaliser's doing.
         nearer = sqnr is not None and scaled is not None and scaled > sqnr + _GAIN
@@ -251,27 +266,27 @@ def _cosine(rr: float, qq: float, rq: float) -> float | None:
 def _layers(folded: passes_model.Model, model: Model, matched: list[Tensor], feed: Feed) -> tuple[Layer, ...]:
     graph = folded.graph
     names = [tensor.name for tensor in matched]
-    values = _float_values(folded, names)
-    gathered = {tensor.name: _Gathered(tensor) for tensor in matched}
+    values = float_values(folded, names)
+    gathered = {tensor.name: Gathered(tensor) for tensor in matched}
     most = max(1, min(32, _HELD // sum(prod(node.shape) for node in graph)))
     for item in _batches(feed, most):
-        codes = model.runner.tensors(_file_inputs(model, item.inputs), names)
+        codes = model.runner.tensors(file_inputs(model, item.inputs), names)
         real = values(_padded(item.inputs, most))
         for name in names:
             gathered[name].see(real[name][: len(item.valid)], codes[name])
     kinds = {name: operator.name for operator in model.runner.program for name in operator.outputs}
     return tuple(
-        gathered[name].layer(kinds[name], graph[name].shape, equalizable=_is_equalizable(graph, name)) for name in names
+        gathered[name].layer(kinds[name], graph[name].shape, equalizable=is_equalizable(graph, name)) for name in names
     )
 
 
-def _is_equalizable(graph: Graph, name: str) -> bool:
+def is_equalizable(graph: Graph, name: str) -> bool:
     """Whether a node's channels may have been given factors: all that reads it comes to weights, which take them."""
     readers = graph.consumers[name]
     if not readers or any(node == name for _, node in graph.outputs):
         return False
     return all(
-        isinstance(reader.op, Linear) or (isinstance(reader.op, _PASSES) and _is_equalizable(graph, reader.name))
+        isinstance(reader.op, Linear) or (isinstance(reader.op, _PASSES) and is_equalizable(graph, reader.name))
         for reader in readers
     )
 
@@ -281,7 +296,7 @@ def _padded(inputs: tuple[NDArray[Any], ...], size: int) -> tuple[NDArray[Any], 
     return tuple(np.concatenate([a, np.repeat(a[:1], max(0, size - len(a)), axis=0)]) for a in inputs)
 
 
-def _float_values(
+def float_values(
     folded: passes_model.Model, names: list[str]
 ) -> Callable[[tuple[NDArray[Any], ...]], Mapping[str, NDArray[Any]]]:
     apply, compiler = backends.load("jax", "apply"), backends.load("jax", "compile")
@@ -300,7 +315,7 @@ def _float_values(
     return values
 
 
-def _file_inputs(model: Model, inputs: tuple[NDArray[Any], ...]) -> dict[str, NDArray[Any]]:
+def file_inputs(model: Model, inputs: tuple[NDArray[Any], ...]) -> dict[str, NDArray[Any]]:
     """Arrays as the file takes them: pictures as its one input does, others as real numbers."""
     runner: Runner = model.runner
     if len(inputs) == 1 and inputs[0].dtype == np.uint8:
@@ -327,7 +342,7 @@ def _top1(run: Run, model: Model, feed: Feed) -> tuple[int, float | None, float 
         named = {node.name: array for node, array in zip(graph.inputs, _padded(item.inputs, most), strict=True)}
         outputs, _ = forward(run.weights, named, key=None, train=False, precision="f32", logits=False)
         real = _decided(np.asarray(outputs[label])[: len(item.valid)])
-        file = _decided(model.runner(_file_inputs(model, item.inputs))[ports[0].name])
+        file = _decided(model.runner(file_inputs(model, item.inputs))[ports[0].name])
         truth = item.targets[0]
         hits += [(real == truth).sum(), (file == order[truth]).sum(), (file == order[real]).sum()]
         size += len(truth)

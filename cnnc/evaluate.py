@@ -10,13 +10,16 @@ from cnnc import arithmetic, bind, syntax
 from cnnc.arithmetic import show_value, type_name
 from cnnc.diagnostics import CnnError, Label, Span, did_you_mean
 from cnnc.ops import OPS, format_shape
-from cnnc.signature import Parameter, Type
-from cnnc.values import POISON, Count, Layer, Poisoned, Scope, Tensor, Turn
+from cnnc.signature import PADDINGS, REQUIRED, Parameter, Type
+from cnnc.values import POISON, Count, Layer, Poisoned, Scope, Shared, Tensor, Turn
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 SIZES = ("channels", "length", "height", "width", "depth", "shape", "rank")
 ATTRIBUTES = (*SIZES, "before")
 IDENTITY = "identity"
+SHARED = "shared"
+"""`shared(layer)`: one layer, wherever the name for it is used."""
+SHARED_PARAMETERS = (Parameter("layer", Type("layer"), REQUIRED),)
 TURN = ("stage", "repeat", "progress")
 
 
@@ -177,16 +180,15 @@ def argument(
 def words_of(type: Type) -> tuple[str, ...]:
     """The words that a type knows, which stand for themselves."""
     words = (*type.choices, *(("auto",) if type.optional else ()))
-    return (*words, "same", "valid") if type.kind == "padding" else words
+    return (*words, *PADDINGS) if type.kind == "padding" else words
 
 
 def _padding_list(expression: syntax.Expression, scope: Scope) -> Any:
-    """Padding as a list may name `same` and `valid` for its turns."""
+    """Padding as a list may name words for its turns."""
     if not isinstance(expression, syntax.ListOf):
         return evaluate(expression, scope)
-    words = ("same", "valid")
     return [
-        item.text if isinstance(item, syntax.Name) and item.text in words else evaluate(item, scope)
+        item.text if isinstance(item, syntax.Name) and item.text in PADDINGS else evaluate(item, scope)
         for item in expression.items
     ]
 
@@ -255,10 +257,21 @@ def _conditional(expression: syntax.Conditional, scope: Scope) -> Any:
 
 def _call(expression: syntax.Call, scope: Scope) -> Any:
     name = expression.function.text
+    if name == SHARED:
+        return _shared(expression, scope)
     if name not in arithmetic.FUNCTIONS:
         return Layer(expression, scope)
     arithmetic.check_count(name, expression.arguments, expression.span)
     return arithmetic.call(name, [evaluate(a.value, scope) for a in expression.arguments], expression.span)
+
+
+def _shared(expression: syntax.Call, scope: Scope) -> Layer:
+    bind.match(SHARED, SHARED_PARAMETERS, expression.arguments, expression.span)
+    (argument,) = expression.arguments
+    value = evaluate(argument.value, scope)
+    if not isinstance(value, Layer):
+        raise bind.mismatch(value, Type("layer"), "layer", argument.value.span)
+    return Layer(value.expression, value.scope, Shared())
 
 
 _EVALUATORS: Mapping[type, Callable[[Any, Scope], Any]] = {

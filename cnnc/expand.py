@@ -15,7 +15,7 @@ from cnnc.arithmetic import show_value, type_name
 from cnnc.build import Builder, LimitReached
 from cnnc.call_chain import DEEPEST_CALLS, located, too_deep
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Span
-from cnnc.evaluate import IDENTITY, evaluate, truth, unknown
+from cnnc.evaluate import IDENTITY, SHARED, evaluate, truth, unknown
 from cnnc.ir import Repeat
 from cnnc.meter import Meter
 from cnnc.namespace import BlockIn
@@ -25,9 +25,12 @@ from cnnc.repeats import turns_of
 from cnnc.scaling import Scale
 from cnnc.signature import Parameter
 from cnnc.timm_blocks import TIMM
-from cnnc.values import POISON, Layer, Poison, Poisoned, Scope, Tensor
+from cnnc.values import POISON, Layer, Poison, Poisoned, Scope, Shared, Tensor
 
-MERGES = ("add", "concat", "mul")
+MERGES = tuple(name for name, op in OPS.items() if op.arity[1] != 1)
+"""The operators that join results."""
+_BRACED = ("add", "concat", "mul")
+"""Those of them whose branches may stand in braces: of any number, in any order or in that of channels."""
 Flowing = Tensor | Poison | None
 """What a pipeline carries; None where several inputs leave open which one it is."""
 
@@ -178,7 +181,10 @@ class Expander:
             return x
         if name.text == TIMM:
             return self._timm(given, span, x, use)
-        raise unknown(name, scope, (TIMM,))
+        if name.text == SHARED:
+            message = "`shared` is one layer for several places, but this is a single one"
+            raise CnnError.of("type", message, span, help="name it, and use the name: layers = shared(...)")
+        raise unknown(name, scope, (SHARED, TIMM))
 
     def _apply_value(
         self, name: syntax.Name, given: tuple[Given, ...], scope: Scope, span: Span, x: Flowing, use: Use
@@ -197,6 +203,10 @@ class Expander:
         home = value.scope.within(value.scope.turn or scope.turn)
         if use.path is None and branch_labels(value.expression):
             use = replace(use, path=use.place.fresh(name.text))
+        if value.shared is not None:
+            if given:
+                raise CnnError.of("type", f"`{name.text}` is shared and takes no arguments where it is used", span)
+            return self._use_shared(value.shared, value.expression, x, home, use, span)
         if not given:
             return self.flow(value.expression, x, home, use)
         match value.expression:
@@ -211,6 +221,21 @@ class Expander:
         by_position = [g for g in kept if g.argument.name is None]
         by_name = [g for g in kept if g.argument.name is not None]
         return self._apply(function, (*by_position, *given, *by_name), home, span, x, use)
+
+    def _use_shared(
+        self, shared: Shared, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use, span: Span
+    ) -> Flowing:
+        """A shared layer in one of its places; at every use after the first its nodes use the first one's weights."""
+        if isinstance(x, Poison):
+            raise Poisoned
+        try:
+            with self.builder.use(shared):
+                result = self.flow(layer, x, scope, use)
+                if isinstance(result, Poison):
+                    raise Poisoned
+                return result
+        except OpError as error:
+            raise CnnError.of(error.code, error.message, span, help=error.help) from None
 
     # Repeats
 
@@ -259,7 +284,7 @@ class Expander:
             help = "a branch is a layer, or `identity`, on a line of its own"
             raise CnnError.of("arity", f"`{keyword.text}` has no branches to join", keyword.span, help=help)
         tensors = [self._tensor(result, span, scope) for result, span in results]
-        if len(tensors) == 1:
+        if len(tensors) == 1 and keyword.text in _BRACED:
             return tensors[0]
         name = use.path or place.fresh(keyword.text)
         try:
@@ -332,7 +357,8 @@ class Expander:
         name = kind.names[0]
         if name in MERGES:
             message = f"`{name}` joins branches, or results at the start of a line or branch"
-            raise CnnError.of("arity", message, span, help=f"{name} {{ ... }} with a branch a line, or {name}(a, b)")
+            braces = f"{name} {{ ... }} with a branch a line, or " if name in _BRACED else ""
+            raise CnnError.of("arity", message, span, help=f"{braces}{name}(a, b)")
         attributes, spans = of_operator(kind, given, site, span, self._scale, turn=use.turn)
         op = kind(**attributes)
         tensor: Tensor | None = None

@@ -68,18 +68,27 @@ def _turns(graph: Graph, nodes: Sequence[Node], depth: int) -> Iterator[Turns]:
         yield Turns(first, others[-1][0] if others else first, tuple(_items(graph, members, depth + 1)), nodes)
 
 
-_Structure = tuple[tuple[Op, tuple[int | Shape, ...], tuple[int, ...]], ...]
+_Structure = tuple[tuple[Op, bool, tuple[int | Shape, ...], tuple[int, ...]], ...]
 
 
 def _structure(graph: Graph, nodes: Sequence[Node], depth: int) -> _Structure:
-    """What has to be equal: operators, inner repeats, and inputs by place, or by shape where they come from outside."""
+    """What has to be equal: operators, whether weights are shared, inner repeats, and inputs.
+
+    These by place, or by shape where they come from outside.
+    """
     places = {node.name: place for place, node in enumerate(nodes)}
 
     def source(name: str) -> int | Shape:
         return places[name] if name in places else graph[name].shape
 
     return tuple(
-        (node.op, tuple(map(source, node.inputs)), tuple(r.index for r in node.repeats[depth + 1 :])) for node in nodes
+        (
+            node.op,
+            node.weights_of is None,
+            tuple(map(source, node.inputs)),
+            tuple(r.index for r in node.repeats[depth + 1 :]),
+        )
+        for node in nodes
     )
 
 

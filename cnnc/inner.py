@@ -9,7 +9,7 @@ from typing import Any
 from cnnc import syntax
 from cnnc.diagnostics import CnnError
 from cnnc.evaluate import SIZES, evaluate
-from cnnc.ir import Graph
+from cnnc.ir import Graph, Node
 from cnnc.values import POISON, Poison, Scope, Tensor
 
 
@@ -78,7 +78,20 @@ def without_unread(graph: Graph, values: Mapping[str, Any]) -> Graph:
             readers = graph.consumers[node.name]
             if node.name.startswith(within) and node.name not in outputs and readers:
                 gone.update({node.name} if all(reader.name in gone for reader in readers) else ())
-    return replace(graph, nodes=tuple(n for n in graph.nodes if n.name not in gone)) if gone else graph
+    return replace(graph, nodes=tuple(_kept(graph, gone))) if gone else graph
+
+
+def _kept(graph: Graph, gone: set[str]) -> Iterator[Node]:
+    """The nodes that stay. Weights whose owner goes are those of the first node that stays and uses them."""
+    heirs: dict[str, str] = {}
+    for node in graph:
+        if node.name in gone:
+            continue
+        if node.weights_of in gone:
+            heir = heirs.setdefault(node.owner, node.name)
+            yield replace(node, weights_of=None if heir == node.name else heir)
+        else:
+            yield node
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Tensor]:

@@ -66,7 +66,7 @@ def _shortened(text: str, length: int) -> str:
 
 @dataclass(frozen=True)
 class Node:
-    """An operator applied to the results of earlier nodes. Weights are named `<name>.<weight>`."""
+    """An operator applied to the results of earlier nodes. Weights are named `<owner>.<weight>`."""
 
     name: str
     op: Op
@@ -75,6 +75,13 @@ class Node:
     repeats: tuple[Repeat, ...] = ()
     """Outermost first."""
     origin: Origin | None = field(default=None, compare=False, repr=False)
+    weights_of: str | None = None
+    """The node before this one whose weights it uses; None where it has its own, or none."""
+
+    @property
+    def owner(self) -> str:
+        """The node whose weights this one uses: itself, unless they are shared."""
+        return self.weights_of or self.name
 
 
 @dataclass(frozen=True)
@@ -117,8 +124,8 @@ class Graph:
         return tuple(self.by_name[name].shape for name in node.inputs)
 
     def weights(self, node: Node) -> Mapping[str, Weight]:
-        """The arrays a node owns, by their short names."""
-        return node.op.weights(*self.input_shapes(node))
+        """The arrays a node owns, by their short names: none where it uses those of another."""
+        return {} if node.weights_of else node.op.weights(*self.input_shapes(node))
 
     def macs(self, node: Node) -> int:
         """Multiply-accumulates of a node for one sample."""
@@ -135,6 +142,8 @@ class Graph:
         return sum(map(self._trainable_of, self.nodes))
 
     def _trainable_of(self, node: Node) -> int:
+        if node.weights_of:
+            return 0
         key = (node.op, self.input_shapes(node))
         if key not in self._known_counts:
             self._known_counts[key] = sum(prod(w.shape) for w in node.op.weights(*key[1]).values() if w.trainable)
@@ -151,8 +160,16 @@ class Graph:
         return sum(self.macs(node) for node in self.nodes)
 
 
+def is_same(some: Mapping[str, Weight], others: Mapping[str, Weight]) -> bool:
+    """Whether two operators' weights have the same names and shapes, so that one set serves both."""
+    return {short: w.shape for short, w in some.items()} == {short: w.shape for short, w in others.items()}
+
+
 def verify(graph: Graph) -> None:
-    """Assert what every pass must keep: unique names, topological order, shapes as inferred, known outputs."""
+    """Assert what every pass must keep: unique names, topological order, shapes as inferred, known outputs.
+
+    A node that uses another's weights declares the same, and that other, which is before it, has its own.
+    """
     seen: dict[str, Shape] = {}
     for node in graph.nodes:
         assert node.name not in seen, f"{node.name} is defined twice"
@@ -166,6 +183,11 @@ def verify(graph: Graph) -> None:
         inferred = node.op.infer(*shapes)
         assert inferred == node.shape, f"{node.name}: shape {node.shape}, inferred {inferred}"
         assert all(size > 0 for size in node.shape), f"{node.name}: empty shape {node.shape}"
+        if node.weights_of:
+            assert node.weights_of in seen, f"{node.name} uses weights of {node.weights_of}, which is not before it"
+            owner = graph[node.weights_of]
+            assert owner.weights_of is None, f"{node.name} uses weights of {owner.name}, which has none of its own"
+            assert is_same(node.op.weights(*shapes), graph.weights(owner)), f"{node.name}: other weights than its owner"
         seen[node.name] = node.shape
     assert graph.outputs, "a graph without outputs"
     for label, name in graph.outputs:

@@ -3,21 +3,22 @@
     graph lenet
     pixels = input(shape=(28, 28, 1), dtype="float") -> 28x28x1
     body.0.conv = conv(pixels, kernel=(5, 5), filters=6, ...) -> 28x28x6 in body[0] of 2
+    body.1.conv = conv(...) -> 28x28x6 in body[1] of 2 sharing body.0.conv
     output body = body.1.relu
 
-A name that is no plain word is written in quotes. What `print_graph` writes, `read_graph` reads back equal; only
+The last of these uses the weights of the first. A name that is no plain word is written in quotes. What `print_graph` writes, `read_graph` reads back equal; only
 origins are lost. The text is data: nothing in it is evaluated.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
 from cnnc.diagnostics import CnnError, Source, Span, did_you_mean
-from cnnc.ir import Graph, Node, Repeat
+from cnnc.ir import Graph, Node, Repeat, is_same
 from cnnc.ir_tokens import PLAIN, Line, read_lines
 from cnnc.ops import OPS, Input, Op, OpError, Shape, format_shape
 from cnnc.signature import REQUIRED, Type, signature_of
@@ -65,7 +66,8 @@ def _print_node(node: Node) -> str:
     arguments = ", ".join([*map(_name, node.inputs), *attributes])
     repeats = ", ".join(f"{_name(r.group)}[{r.index}] of {r.count}" for r in node.repeats)
     place = f" in {repeats}" if repeats else ""
-    return f"{_name(node.name)} = {node.op.name}({arguments}) -> {format_shape(node.shape)}{place}"
+    owner = f" sharing {_name(node.weights_of)}" if node.weights_of else ""
+    return f"{_name(node.name)} = {node.op.name}({arguments}) -> {format_shape(node.shape)}{place}{owner}"
 
 
 def _name(name: str) -> str:
@@ -117,11 +119,28 @@ def _read_node(line: Line, nodes: Mapping[str, Node]) -> Node:
     shape = _read_shape(line)
     repeats = _read_repeats(line)
     op = _make(cls, attributes, span)
-    found = _inferred(op, [nodes[each].shape for each in inputs], span)
+    shapes = [nodes[each].shape for each in inputs]
+    found = _inferred(op, shapes, span)
     if found != shape:
         message = f"`{name}` has the shape {format_shape(found)}, not {format_shape(shape)}"
         raise CnnError.of("shape", message, shape_span)
-    return Node(name, op, inputs, shape, repeats)
+    return Node(name, op, inputs, shape, repeats, weights_of=_read_owner(line, op, shapes, nodes))
+
+
+def _read_owner(line: Line, op: Op, shapes: Sequence[Shape], nodes: Mapping[str, Node]) -> str | None:
+    """The node whose weights this one uses, if it says so."""
+    if not line.has("sharing"):
+        return None
+    line.mark("sharing")
+    span = line.token.span
+    owner = nodes[_read_reference(line, nodes)]
+    if owner.weights_of:
+        message = f"`{owner.name}` has no weights of its own: it shares those of `{owner.weights_of}`"
+        raise CnnError.of("weights", message, span)
+    own = op.resolve(*shapes).weights(*shapes)
+    if not is_same(own, owner.op.weights(*(nodes[each].shape for each in owner.inputs))):
+        raise CnnError.of("weights", f"`{owner.name}` has other weights than these", span)
+    return owner.name
 
 
 def _read_op(line: Line) -> type[Op]:

@@ -370,6 +370,9 @@ class Recipe:
     """The whole `train` section, defaults filled in. Every field can be overridden by a flag of `cnnc train`.
 
     `losses` pairs an output's name with its loss; the name is None where the section gives one loss for all.
+    `weights` is the file or run that the first weights come from. `freeze`, `unfreeze` and `rates` name layers by their
+    labels and by globs: what does not learn, from which epoch on (counted from 1) it does after all, and the peak of a
+    learning rate of its own.
     """
 
     data: str | None = None
@@ -381,3 +384,7 @@ class Recipe:
     epochs: int = 10
     seed: int = 0
     precision: Literal["f32", "bf16"] = "f32"
+    weights: str | None = None
+    freeze: tuple[str, ...] = ()
+    unfreeze: tuple[tuple[int, str], ...] = ()
+    rates: tuple[tuple[str, float], ...] = ()

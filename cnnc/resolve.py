@@ -10,12 +10,22 @@ from functools import partial
 
 from cnnc import arithmetic, bind, syntax
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, did_you_mean
-from cnnc.evaluate import ATTRIBUTES, IDENTITY, TURN, TYPES, declared_type, no_attribute, unknown_among
+from cnnc.evaluate import (
+    ATTRIBUTES,
+    IDENTITY,
+    SHARED,
+    SHARED_PARAMETERS,
+    TURN,
+    TYPES,
+    declared_type,
+    no_attribute,
+    unknown_among,
+)
 from cnnc.expand import MERGES
 from cnnc.namespace import Namespace
 from cnnc.ops import OPS
 from cnnc.place import labels
-from cnnc.signature import REQUIRED, Parameter, Type, signature_of
+from cnnc.signature import PADDINGS, REQUIRED, Parameter, Type, signature_of
 from cnnc.timm_blocks import TIMM
 
 _RESERVED = {"width", "depth", "resolution", "input", "phi"}
@@ -26,7 +36,7 @@ def resolve(file: syntax.File, namespace: Namespace) -> list[Diagnostic]:
     """The diagnostics of all names and arguments of a file, in the order they are written."""
     found: list[Diagnostic] = []
     for block in file.blocks:
-        if block.name.text in OPS or block.name.text in (IDENTITY, TIMM, *arithmetic.FUNCTIONS):
+        if block.name.text in OPS or block.name.text in (IDENTITY, SHARED, TIMM, *arithmetic.FUNCTIONS):
             message = f"`{block.name.text}` is a layer of the language; a block needs another name"
             found.extend(CnnError.of("duplicate", message, block.name.span).diagnostics)
         found.extend(_Resolver(namespace, file).definition(block.parameters, block.body, is_model=False))
@@ -210,6 +220,8 @@ class _Resolver:
                 Parameter(p.name.text, _lenient_type(p), REQUIRED if p.default is None else p.default)
                 for p in block.definition.parameters
             ]
+        if name == SHARED:
+            return SHARED_PARAMETERS
         return () if name == IDENTITY else None
 
     # Expressions that are values
@@ -263,7 +275,7 @@ class _Resolver:
         if name.text in self._outside:
             help = f"a block sees nothing of its caller: give it a parameter `{name.text}`"
             return CnnError.of("name", f"nothing is named `{name.text}` in a block", name.span, help=help)
-        return unknown_among(name, {TIMM, *self._namespace.names(), *self._known, *words})
+        return unknown_among(name, {SHARED, TIMM, *self._namespace.names(), *self._known, *words})
 
 
 def _defined(body: Sequence[syntax.Statement]) -> Iterator[syntax.Name]:
@@ -303,7 +315,7 @@ def _lenient_type(parameter: syntax.ParameterDef) -> Type:
 
 def _words(type: Type) -> tuple[str, ...]:
     words = (*type.choices, *(("auto",) if type.optional else ()))
-    return (*words, "same", "valid") if type.kind == "padding" else words
+    return (*words, *PADDINGS) if type.kind == "padding" else words
 
 
 def _parts(expression: syntax.Expression) -> Iterator[syntax.Expression]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +12,17 @@ from numpy.typing import NDArray
 
 from cnnc.backends.tflite.runtime import Delegate, Port, Runner, is_compiled, open_model
 from cnnc.data.batches import evaluation_batches, prefetch
-from cnnc.data.decode import MODES, decode
+from cnnc.data.decode import MODES, centred, decode
 from cnnc.data.feed import Feed, prepare
 from cnnc.data.folder import Options
-from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.diagnostics import CnnError
 from cnnc.ops import format_shape
-from cnnc.tflite.metadata import Description, InputNote, read_description, read_labels
+from cnnc.tflite.metadata import Description, InputNote, read_description
 from cnnc.tflite.program import DTYPES, Program
 from cnnc.tflite.read import open_file
 from cnnc.training.events import Report, ignore
+from cnnc.training.labels import labels_of as labels_of
+from cnnc.training.labels import places_in_order, places_of, without_background
 from cnnc.training.metrics import Outcome, gather, score
 from cnnc.training.tested import Guess, Measured, best, part_to_test, relabelled
 
@@ -69,7 +70,8 @@ def open_tflite(
         notes.append(f"left out: {error.diagnostics[0].message}")
     names: tuple[str, ...] = ()
     if labels is not None:
-        names = _list_of(labels)
+        names, told = without_background(labels_of(labels), _count(runner), str(labels))
+        notes += told
     elif description is not None and description.outputs:
         names = description.outputs[0].labels
     if delegate == "edgetpu" and not is_compiled(runner.program):
@@ -114,8 +116,8 @@ def normalization(model: Model) -> InputNote | None:
     return None
 
 
-def predict(model: Model, pictures: Sequence[Path], top: int = 5) -> list[list[Guess]]:
-    """For every picture the likeliest labels, best first.
+def predict(model: Model, pictures: Sequence[Path], top: int = 5, *, crop: float = 1.0) -> list[list[Guess]]:
+    """For every picture the likeliest labels, best first; `crop` is the share of its shorter side that is looked at.
 
     Raises:
         CnnError: a picture cannot be decoded, or the file is no classifier of pictures.
@@ -125,7 +127,7 @@ def predict(model: Model, pictures: Sequence[Path], top: int = 5) -> list[list[G
     _require_labels(model, count)
     guesses = []
     for path in pictures:
-        batch = decode(path, (height, width), channels)[None]
+        batch = decode(path, (height, width), channels, centred((height, width), crop))[None]
         guesses.append(best(probabilities(_values(model, batch), end)[0], model.labels, top))
     return guesses
 
@@ -138,23 +140,31 @@ def measure(
     held_out: float | None = None,
     skip_corrupt: bool = False,
     batch: int = 128,
+    classes: Path | None = None,
+    crop: float = 1.0,
     report: Report = ignore,
 ) -> Measured:
     """The scores of a file on the test part of a data set; a folder of class folders counts as a whole.
 
+    `classes` lists the classes of a folder's pictures by their place (`read_class_list`); `crop` is the share of the
+    shorter side of every picture that is looked at.
+
     The loss is the cross-entropy of the probabilities that come out, which in 8 bits are coarse.
     """
     options = Options(0.2 if held_out is None else held_out, 0, skip_corrupt)
-    tested = part_to_test(data, folder, options, whole=held_out is None, report=report)
+    tested = part_to_test(data, folder, options, whole=held_out is None, classes=classes, report=report)
     count, end = _classes(model)
     _require_labels(model, count)
-    classes = model.labels or tested.classes
+    names = model.labels or tested.classes
     part = tested.part
-    if tested.classes:
+    if tested.is_listed:
+        order, names = places_in_order(model.labels, tested.classes, count, f"`{model.path}`")
+        part = relabelled(part, order)
+    elif tested.classes:
         part = relabelled(part, places(model, tested.classes, count))
-    feed = prepare(part, [_input(model).shape], skip_corrupt=skip_corrupt)
+    feed = prepare(part, [_input(model).shape], skip_corrupt=skip_corrupt, crop=crop)
     outcome = _outcome(model, feed, end, batch, count)
-    return Measured(score(outcome, count), classes, tested.what, tuple(sorted(feed.broken)))
+    return Measured(score(outcome, count), names, tested.what, tuple(sorted(feed.broken)))
 
 
 def probabilities(values: NDArray[np.float64], end: End) -> NDArray[np.float64]:
@@ -172,12 +182,9 @@ def _is_foreign(model: Model) -> bool:
     return normalization(model) is None and (model.description is None or not model.description.spec_sha256)
 
 
-def _list_of(path: Path) -> tuple[str, ...]:
-    try:
-        return read_labels(path.read_bytes(), numbered=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise CnnError.of("labels", f"the list of labels `{path}` cannot be read: {reason}") from error
+def _count(runner: Runner) -> int:
+    """How many values the file's last axis of outputs has."""
+    return (runner.outputs[0].shape or (1,))[-1] if runner.outputs else 1
 
 
 def _input(model: Model) -> Port:
@@ -207,13 +214,14 @@ def _classes(model: Model) -> tuple[int, End]:
     if len(ports) != 1 or not ports[0].shape or any(size != 1 for size in ports[0].shape[:-1]):
         found = ", ".join(f"`{port.name}` of {format_shape(port.shape)}" for port in ports)
         raise CnnError.of("data", f"`{model.path}` gives {found}, and one output of classes is wanted")
-    count, end = ports[0].shape[-1], _end(model.runner.program, ports[0].tensor.name)
+    count, end = ports[0].shape[-1], end_of(model.runner.program, ports[0].tensor.name)
     if count == 1 and end != "sigmoid":
         raise CnnError.of("data", f"`{model.path}` gives a single number, which says nothing of classes")
     return max(count, 2), end
 
 
-def _end(program: Program, name: str) -> End:
+def end_of(program: Program, name: str) -> End:
+    """What the values of a tensor of classes are, by what computes it."""
     while name in program.producers:
         operator = program.operators[program.producers[name]]
         if operator.kind in ("SOFTMAX", "LOGISTIC"):
@@ -237,61 +245,8 @@ def _require_labels(model: Model, count: int) -> None:
 
 
 def places(model: Model, classes: tuple[str, ...], count: int) -> list[int]:
-    """At which output the file has each class of the data: by name where it brings labels, else in order.
-
-    A label may list names, `tench, Tinca tinca`; a class is found by one of them, if no other label has it as well.
-    """
-    if not model.labels:
-        if len(classes) != count:
-            raise CnnError.of(
-                "labels",
-                f"the data has {len(classes)} classes, and `{model.path}` has {count} and no labels",
-                help="give their names with `--labels FILE`, a label a line in the order of the file's classes",
-            )
-        return list(range(count))
-    found = _named(model.labels)
-    missing = [name for name in classes if _plain(name) not in found]
-    known = {_plain(name) for label in model.labels for name in label.split(",")}
-    if missing and all(_plain(name) in known for name in missing):
-        raise CnnError.of(
-            "labels",
-            f"several labels of `{model.path}` have the name of a class of the data: {_listed(missing)}",
-            help="give a list that tells them apart with `--labels`, or leave the class out",
-        )
-    if missing:
-        which = "a class of the data is" if len(missing) == 1 else f"{len(missing)} classes of the data are"
-        raise CnnError.of(
-            "labels",
-            f"{which} not among the labels of `{model.path}`: {_listed(missing)}",
-            help=did_you_mean(missing[0], model.labels) or f"its labels are {_listed(model.labels)}",
-        )
-    return [found[_plain(name)] for name in classes]
-
-
-def _named(labels: tuple[str, ...]) -> dict[str, int]:
-    """The place of every label: by the whole of it, by the first of its names, by each of them, if it is the only one.
-
-    The whole goes before the first, and that before the others.
-    """
-    names = [[_plain(label), *dict.fromkeys(map(_plain, label.split(",")))] for label in labels]
-    found: dict[str, int] = {}
-    for level_of in (slice(2, None), slice(1, 2), slice(0, 1)):
-        level = [(name, i) for i, each in enumerate(names) for name in each[level_of]]
-        counts = Counter(name for name, _ in level)
-        found |= {name: i for name, i in level if counts[name] == 1}
-        for name in counts:
-            if counts[name] > 1:
-                found.pop(name, None)
-    return found
-
-
-def _plain(name: str) -> str:
-    """A name without what folders and lists write differently: `Egyptian_cat` is `Egyptian cat`."""
-    return " ".join(name.replace("_", " ").lower().split())
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names[:10]) + (", ..." if len(names) > 10 else "")
+    """At which output the file has each class of the data: by name where it brings labels, else in order."""
+    return places_of(model.labels, classes, count, f"`{model.path}`")
 
 
 def _values(model: Model, pictures: NDArray[Any]) -> NDArray[np.float64]:

@@ -56,8 +56,10 @@ Channels = Annotated[int, Type("channels")]
 """A count of channels: scaled by `width` where a model's body states it."""
 Floats = Annotated[tuple[float, ...], Type("floats")]
 """A list of numbers; a plain number is a list of one."""
+PADDINGS = ("same", "valid", "half")
+"""What padding may be in a word."""
 Padding = Annotated[str | tuple[tuple[int, int], ...], Type("padding")]
-"""`same` (Keras's), `valid`, or explicit (before, after) an axis; `1` and `1x2` are symmetric."""
+"""`same` (Keras's), `valid`, `half`, or explicit (before, after) an axis; `1` and `1x2` are symmetric."""
 Auto = Annotated[bool | None, Type("bool", optional=True)]
 """A bool that the compiler decides when it is None (`auto`)."""
 

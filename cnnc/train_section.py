@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, TypeVar
 
 from cnnc import bind, recipe, syntax
@@ -12,7 +13,10 @@ from cnnc.recipe import Augment, Entry, Loss, Optimizer, OutOfRange, Recipe, Sch
 from cnnc.signature import Parameter, Type, signature_of
 from cnnc.values import Layer, Poisoned, Scope
 
-KEYS = ("data", "augment", "loss", "optimizer", "schedule", "batch", "epochs", "seed", "precision")
+KEYS = (
+    *("data", "augment", "loss", "optimizer", "schedule", "batch", "epochs", "seed", "precision"),
+    *("weights", "freeze", "unfreeze", "rates"),
+)
 MOST = 2**31
 E = TypeVar("E", bound=Entry)
 
@@ -49,12 +53,20 @@ def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping
         raise CnnError.of("train", f"the train section has no entry `{key}`", entry.key.span, help=help)
     if key == "loss":
         return {"losses": _losses(entry, scope, outputs)}
+    if key == "freeze":
+        return {"freeze": tuple(_pattern(arm, scope) for arm in entry.arms)}
+    if key == "unfreeze":
+        named = _by_label(entry, "unfreeze features: 5")
+        return {"unfreeze": tuple((_whole(value, scope, key, 2), label) for label, value in named)}
+    if key == "rates":
+        named = _by_label(entry, "rates head: 0.01")
+        return {"rates": tuple((label, _rate(value, scope)) for label, value in named)}
     if len(entry.arms) > 1 or entry.arms[0].label is not None:
         raise CnnError.of("train", f"`{key}` takes one value", entry.span)
     value = entry.arms[0].value
     match key:
-        case "data":
-            return {"data": _word(value, scope)}
+        case "data" | "weights":
+            return {key: _word(value, scope)}
         case "augment":
             items = value.items if isinstance(value, syntax.Pipeline) else (value,)
             if isinstance(value, syntax.Name) and value.text == "none":
@@ -67,12 +79,46 @@ def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping
         case "precision":
             return {"precision": bind.convert(_word(value, scope), Type("choice", ("f32", "bf16")), key, value.span)}
         case _:
-            number = bind.check(evaluate(value, scope), Type("int"), key, value.span)
-            least = 0 if key == "seed" else 1
-            if not least <= number < MOST:
-                message = f"`{key}` is {number}, but must be from {least} to {MOST - 1}"
-                raise CnnError.of("value", message, value.span)
-            return {key: int(number)}
+            return {key: _whole(value, scope, key, 0 if key == "seed" else 1)}
+
+
+def _whole(value: syntax.Expression, scope: Scope, key: str, least: int) -> int:
+    number = bind.check(evaluate(value, scope), Type("int"), key, value.span)
+    if not least <= number < MOST:
+        message = f"`{key}` is {number}, but must be from {least} to {MOST - 1}"
+        raise CnnError.of("value", message, value.span)
+    return int(number)
+
+
+def _rate(value: syntax.Expression, scope: Scope) -> float:
+    number = float(bind.check(evaluate(value, scope), Type("float"), "rates", value.span))
+    if not 0 < number < inf:
+        raise CnnError.of("value", f"a rate is {number:g}, but must be above 0", value.span)
+    return number
+
+
+def _pattern(arm: syntax.Arm, scope: Scope) -> str:
+    """What `freeze` names: a label, or a pattern in quotes."""
+    if arm.label is not None:
+        help = f"from an epoch on it learns with a line of its own: unfreeze {arm.label.text}: 5"
+        raise CnnError.of("train", "`freeze` takes labels and patterns alone", arm.span, help=help)
+    return _word(arm.value, scope)
+
+
+def _by_label(entry: syntax.Entry, example: str) -> list[tuple[str, syntax.Expression]]:
+    """The values of an entry that has one for each of several labels of layers."""
+    seen: dict[str, syntax.Name] = {}
+    found = []
+    for arm in entry.arms:
+        if arm.label is None:
+            message = f"`{entry.key.text}` takes a label and a number for each"
+            raise CnnError.of("train", message, arm.span, help=f"write {example}")
+        first = seen.setdefault(arm.label.text, arm.label)
+        if first is not arm.label:
+            message = f"`{arm.label.text}` is given twice"
+            raise CnnError.of("duplicate", message, arm.label.span, secondary=[Label(first.span, "first here")])
+        found.append((arm.label.text, arm.value))
+    return found
 
 
 def _losses(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> tuple[tuple[str | None, Loss], ...]:

@@ -36,12 +36,20 @@ class Tensor:
     inner: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
+@dataclasses.dataclass(eq=False)
+class Shared:
+    """What `shared(...)` stands for: the nodes of its first use, whose weights all others use; None before that."""
+
+    nodes: list[str] | None = None
+
+
 @dataclass(frozen=True)
 class Layer:
-    """A layer as a value: an expression and the scope that it was written in."""
+    """A layer as a value: an expression and the scope that it was written in, and what its uses share, if anything."""
 
     expression: syntax.Expression
     scope: Scope = field(repr=False)
+    shared: Shared | None = field(default=None, repr=False)
 
 
 class Poisoned(Exception):

@@ -195,6 +195,8 @@ def _call(entry: Entry) -> str:
 
 def _axes(kind: type[Op]) -> str:
     found = ranks(kind)
+    if len(found) == 1:
+        return f"{found[0]}"
     return "any" if 0 in found else f"{found[0]} to {found[-1]}"
 
 

@@ -40,7 +40,10 @@ RANKS: Mapping[type[Op], tuple[int, ...]] = {
     ops.Resize: SPATIAL,
     ops.SpaceToDepth: SPATIAL,
     ops.Attention: SPATIAL,
+    ops.Matmul: SPATIAL,
+    ops.Transpose: SPATIAL,
     ops.Embedding: (0, 1),
+    ops.Positions: (1,),
 }
 """The numbers of spatial axes an operator works with; those not named work with any."""
 
@@ -233,13 +236,31 @@ def _drop_path(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
 
 
 def _add(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
-    return ops.Add(), (draw(_shapes(rank)),) * draw(st.integers(2, 4))
+    return ops.Add(), _broadcast(draw, rank, draw(st.integers(2, 4)))
+
+
+def _sub(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
+    return ops.Sub(), _broadcast(draw, rank, 2)
 
 
 def _mul(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
+    return ops.Mul(), _broadcast(draw, rank, draw(st.integers(2, 4)))
+
+
+def _broadcast(draw: Draw, rank: int, count: int) -> tuple[Shape, ...]:
+    """Shapes of which one is full, and the others have an axis of 1 here and there."""
     shape = draw(_shapes(rank))
-    others = [tuple(draw(st.sampled_from([1, size])) for size in shape) for _ in range(draw(st.integers(1, 3)))]
-    return ops.Mul(), tuple(draw(st.permutations([shape, *others])))
+    others = [tuple(draw(st.sampled_from([1, size])) for size in shape) for _ in range(count - 1)]
+    return tuple(draw(st.permutations([shape, *others])))
+
+
+def _matmul(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
+    *before, rows, inner, columns = (draw(st.integers(1, 5)) for _ in range(rank + 2))
+    return ops.Matmul(), ((*before, rows, inner), (*before, inner, columns))
+
+
+def _positions(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
+    return ops.Positions(draw(st.floats(2, 1e5))), (draw(_shapes(rank)),)
 
 
 def _concat(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
@@ -342,13 +363,16 @@ _MAKERS: Mapping[type[Op], Callable[[Draw, int], tuple[Op, tuple[Shape, ...]]]] 
     ops.LayerScale: _layer_scale,
     ops.LeakyRelu: _leaky_relu,
     ops.LocalResponseNorm: _local_response_norm,
+    ops.Matmul: _matmul,
     ops.MaxPool: _max_pool,
     ops.Mul: _mul,
     ops.Normalize: _normalize,
     ops.Pad: _pad,
+    ops.Positions: _positions,
     ops.Reshape: _reshape,
     ops.Resize: _resize,
     ops.Slice: _slice,
     ops.SpaceToDepth: _space_to_depth,
+    ops.Sub: _sub,
 }
 """Every class with attributes, several inputs or a condition on its input; the others take any shape."""

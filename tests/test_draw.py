@@ -60,7 +60,7 @@ def test_a_residual_shows_its_skip_and_what_its_first_turn_has(resnet: Graph) ->
     assert [line.sources for line in stage.lines] == [(-1,), (0,), (1,), (2, -1)]
     assert stage.notes == (
         "turn 0 has",
-        "conv(3x3, 128, stride=2) | bn | relu",
+        "conv(3x3, 128, stride=2, padding=1) | bn | relu",
         "branch conv(1x1, 512, stride=2) | bn",
     )
     assert stage.shape == "28x28x512"

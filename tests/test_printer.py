@@ -29,7 +29,7 @@ def test_the_text_describes_the_same_network_and_recipe(name: str) -> None:
 def test_scaling_is_written_out() -> None:
     text = print_spec(load("resnet18", width=0.5, input=(64, 64, 3)).graph)
     assert "input 64x64x3" in text
-    assert "conv(7x7, 32, stride=2)" in text
+    assert "conv(7x7, 32, stride=2, padding=3)" in text
     assert "# resnet.3.1" in text
 
 

@@ -139,7 +139,7 @@ MACS = {
     "inception_v3": 5.71e9,
     "resnet3d18": 40.70e9,
 }
-NO_CLASSIFIERS = ("alphafold", "alphazero", "astronet", "resnet3d", "unet", "voxnet", "wavenet")
+NO_CLASSIFIERS = ("alphafold", "alphazero", "astronet", "qanet", "resnet3d", "unet", "voxnet", "wavenet")
 """Of pictures: of other things, or of every part of them."""
 
 
@@ -170,7 +170,7 @@ def test_the_bundled_specs_are_those_promised() -> None:
         *("alphazero", "astronet", "voxnet", "alexnet", "resnet_v1", "resnet_v2", "resnext", "wide_resnet"),
         *("inception_v1", "inception_v3", "nasnet", "unet", "alphafold", "resnet3d", "wavenet"),
         *("mobilenet_v1", "mobilenet_v3", "mnasnet", "efficientnet_lite", "efficientnet_edgetpu", "efficientnet_v2"),
-        *("squeezenet", "shufflenet_v2", "convnext", "xception"),
+        *("squeezenet", "shufflenet_v2", "convnext", "xception", "qanet"),
     }
 
 

@@ -15,6 +15,18 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "alexnet": {"input": (67, 67, 3)},
     "alphafold": {"input": (8, 8, 675), "depth": 1 / 28},
     "inception_v3": {"input": (75, 75, 3)},
+    "qanet": {
+        "input": {
+            "context": (12,),
+            "context_characters": (12, 16),
+            "question": (6,),
+            "question_characters": (6, 16),
+        },
+        "width": 1 / 4,
+        "depth": 2 / 7,
+        "words": 50,
+        "characters": 30,
+    },
     "resnet3d": {"input": (4, 28, 28, 3)},
     "unet": {"input": (188, 188, 1), "width": 1 / 8},
     "wavenet": {"input": (64,)},

@@ -16,8 +16,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from cnnc.backends.jax import compile, randomness
+from cnnc.backends.jax.choice import PLAIN, Table
 from cnnc.backends.jax.lower import FLOAT32, lower
-from cnnc.backends.jax.normalization import batch_norm_of_batch, widened
+from cnnc.backends.jax.normalization import widened
+from cnnc.backends.jax.tuned import batch_norm_tuned, lower_tuned
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.ops import BatchNorm, Dropout, DropPath, Input, Op, Sigmoid, Softmax
@@ -38,6 +40,8 @@ def apply(
     key: Array | None = None,
     precision: Precision = "f32",
     logits: bool = False,
+    frozen: frozenset[str] = frozenset(),
+    table: Table = PLAIN,
 ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
     """The outputs by their names, and batch norm's new running statistics (empty unless `train`).
 
@@ -49,10 +53,21 @@ def apply(
         key: a `jax.random.key`, wanted when `train` and the graph drops anything.
         precision: what to compute in. Outputs are float32 under `bf16` too.
         logits: whether an output that ends in softmax or sigmoid returns what enters it.
+        frozen: nodes whose weights do not learn; batch norm of theirs uses its running statistics and keeps them.
+        table: in training, the forms that layers are computed in: `choice.chosen()` where the step is compiled for this
+            machine. They have no forward-mode derivative.
     """
     ends = {label: _logits_of(graph, name) if logits else name for label, name in graph.outputs}
     values, statistics = _evaluate(
-        graph, weights, inputs, set(ends.values()), train=train, key=key, precision=precision
+        graph,
+        weights,
+        inputs,
+        set(ends.values()),
+        train=train,
+        key=key,
+        precision=precision,
+        frozen=frozen,
+        table=table,
     )
     return {label: widened(values[name]) for label, name in ends.items()}, statistics
 
@@ -61,7 +76,8 @@ def activations(
     graph: Graph, weights: Weights, inputs: Mapping[str, Array], *, precision: Precision = "f32"
 ) -> dict[str, Array]:
     """The value of every node at inference, by its name."""
-    return _evaluate(graph, weights, inputs, set(graph.by_name), train=False, key=None, precision=precision)[0]
+    wanted = set(graph.by_name)
+    return _evaluate(graph, weights, inputs, wanted, train=False, key=None, precision=precision, table=PLAIN)[0]
 
 
 def forward(graph: Graph) -> Callable[..., tuple[dict[str, Array], dict[str, dict[str, Array]]]]:
@@ -101,6 +117,8 @@ def _evaluate(
     train: bool,
     key: Array | None,
     precision: Precision,
+    frozen: frozenset[str] = frozenset(),
+    table: Table,
 ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
     dtype = jnp.dtype(_DTYPES[precision])
     wide = jnp.promote_types(dtype, jnp.float32)
@@ -112,23 +130,25 @@ def _evaluate(
             values[node.name] = inputs[node.name].astype(jnp.int32 if node.op.dtype == "int" else wide)
             continue
         operands = [values[name] for name in node.inputs]
-        arrays = weights.get(node.name, {})
+        arrays = weights.get(node.owner, {})
         if not isinstance(node.op, FLOAT32):
             operands = [_cast(operand, dtype) for operand in operands]
             arrays = {short: _cast(array, dtype) for short, array in arrays.items()}
         match node.op:
-            case BatchNorm() if train:
-                values[node.name], statistics[node.name] = batch_norm_of_batch(node.op, arrays, operands[0])
+            case BatchNorm() if train and node.owner not in frozen:
+                # One that is used again goes on from what its last use made of the statistics.
+                arrays = {**arrays, **statistics.get(node.owner, {})}
+                values[node.name], statistics[node.owner] = batch_norm_tuned(node.op, table, arrays, operands[0])
             case Dropout() if train and _drops(node.op):
                 values[node.name] = randomness.dropout(node.op.rate, _key_of(node, key), operands[0])
             case DropPath() if train and _drops(node.op):
                 values[node.name] = randomness.drop_path(node.op.rate, _key_of(node, key), operands[0])
             case _:
-                values[node.name] = _lowered(node, arrays, operands)
+                values[node.name] = _lowered(node, arrays, operands, table if train else PLAIN)
     return values, statistics
 
 
-def _lowered(node: Node, arrays: Mapping[str, Array], operands: list[Array]) -> Array:
+def _lowered(node: Node, arrays: Mapping[str, Array], operands: list[Array], table: Table) -> Array:
     if lower.dispatch(type(node.op)) is lower.dispatch(Op):
         raise CnnError.of(
             "backend",
@@ -138,7 +158,7 @@ def _lowered(node: Node, arrays: Mapping[str, Array], operands: list[Array]) -> 
         )
     # The name shows in profiles and in jax's own error messages.
     with jax.named_scope(node.name):
-        return lower(node.op, arrays, *operands)
+        return lower_tuned(node.op, table, arrays, *operands)
 
 
 def _ancestors(graph: Graph, wanted: set[str]) -> list[Node]:

@@ -38,24 +38,24 @@ def lower(op: ops.Op, weights: Weights, *inputs: Array) -> Array:
 @lower.register
 def _(op: ops.Conv, weights: Weights, x: Array) -> Array:
     found = windows(x.shape[1:], op.kernel, op.stride, op.dilation, op.padding)
-    return _biased(weights, convolution.convolve(x, weights["kernel"], found, op.stride, op.dilation, op.groups))
+    return biased(weights, convolution.convolve(x, weights["kernel"], found, op.stride, op.dilation, op.groups))
 
 
 @lower.register
 def _(op: ops.Depthwise, weights: Weights, x: Array) -> Array:
     found = windows(x.shape[1:], op.kernel, op.stride, op.dilation, op.padding)
-    return _biased(weights, convolution.convolve_depthwise(x, weights["kernel"], found, op.stride, op.dilation))
+    return biased(weights, convolution.convolve_depthwise(x, weights["kernel"], found, op.stride, op.dilation))
 
 
 @lower.register
 def _(op: ops.ConvTranspose, weights: Weights, x: Array) -> Array:
     found = op.windows(x.shape[1:])
-    return _biased(weights, convolution.convolve_transposed(x, weights["kernel"], found, op.stride, op.dilation))
+    return biased(weights, convolution.convolve_transposed(x, weights["kernel"], found, op.stride, op.dilation))
 
 
 @lower.register
 def _(op: ops.Dense, weights: Weights, x: Array) -> Array:
-    return _biased(weights, jnp.matmul(x, weights["kernel"]))
+    return biased(weights, jnp.matmul(x, weights["kernel"]))
 
 
 @lower.register
@@ -186,6 +186,16 @@ def _(op: ops.Reshape, weights: Weights, x: Array) -> Array:
 
 
 @lower.register
+def _(op: ops.Squeeze, weights: Weights, x: Array) -> Array:
+    return x.reshape(x.shape[0], *op.infer(x.shape[1:]))
+
+
+@lower.register
+def _(op: ops.Transpose, weights: Weights, x: Array) -> Array:
+    return x.swapaxes(-1, -2)
+
+
+@lower.register
 def _(op: ops.Dropout, weights: Weights, x: Array) -> Array:
     return x
 
@@ -198,6 +208,21 @@ def _(op: ops.DropPath, weights: Weights, x: Array) -> Array:
 @lower.register
 def _(op: ops.Add, weights: Weights, *inputs: Array) -> Array:
     return reduce(jnp.add, inputs)
+
+
+@lower.register
+def _(op: ops.Sub, weights: Weights, first: Array, second: Array) -> Array:
+    return first - second
+
+
+@lower.register
+def _(op: ops.Matmul, weights: Weights, first: Array, second: Array) -> Array:
+    return jnp.matmul(first, second)
+
+
+@lower.register
+def _(op: ops.Positions, weights: Weights, x: Array) -> Array:
+    return x + jnp.asarray(op.table(x.shape[1:]), x.dtype)
 
 
 @lower.register
@@ -265,7 +290,8 @@ def _(op: ops.Bgr, weights: Weights, x: Array) -> Array:
     return x[..., ::-1]
 
 
-def _biased(weights: Weights, y: Array) -> Array:
+def biased(weights: Weights, y: Array) -> Array:
+    """`y` and its layer's bias, if that has one."""
     return y + weights["bias"] if "bias" in weights else y
 
 

@@ -21,12 +21,15 @@ def batch_norm(op: BatchNorm, weights: Weights, x: Array) -> Array:
 def batch_norm_of_batch(op: BatchNorm, weights: Weights, x: Array) -> tuple[Array, dict[str, Array]]:
     """By the statistics of the batch, and the running statistics that follow: equations 1 to 4 of the paper."""
     normal, mean, variance = _standardize(widened(x), tuple(range(x.ndim - 1)), op.epsilon)
-    running = {"mean": mean.reshape(-1), "variance": variance.reshape(-1)}
-    statistics = {
-        short: lax.stop_gradient(op.momentum * weights[short] + (1 - op.momentum) * value)
-        for short, value in running.items()
+    return _affine(weights, normal).astype(x.dtype), updated_statistics(op, weights, mean, variance)
+
+
+def updated_statistics(op: BatchNorm, weights: Weights, mean: Array, variance: Array) -> dict[str, Array]:
+    """The running statistics after a batch of these; they get no gradient."""
+    return {
+        short: lax.stop_gradient(op.momentum * weights[short] + (1 - op.momentum) * value.reshape(-1))
+        for short, value in (("mean", mean), ("variance", variance))
     }
-    return _affine(weights, normal).astype(x.dtype), statistics
 
 
 def layer_norm(op: LayerNorm, weights: Weights, x: Array) -> Array:

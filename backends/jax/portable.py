@@ -94,6 +94,15 @@ def attention(p: dict[str, Array], x: Array) -> Array:
     return y.reshape(x.shape)
 
 
+def positions(x: Array, base: float) -> Array:
+    """Sines and cosines of the positions added (Vaswani et al. 2017)."""
+    length, channels = x.shape[-2:]
+    pair = jnp.arange(channels) // 2
+    angles = jnp.arange(length)[:, None] / base ** (2 * pair / channels)
+    is_even = jnp.arange(channels) % 2 == 0
+    return x + jnp.where(is_even, jnp.sin(angles), jnp.cos(angles))
+
+
 def batch_norm(p: dict[str, Array], x: Array, epsilon: float) -> Array:
     """Batch norm by the running statistics."""
     scale = lax.rsqrt(p["variance"] + epsilon) * p.get("gamma", 1)

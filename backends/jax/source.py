@@ -65,7 +65,7 @@ def _description(graph: Graph, arguments: dict[str, str], weights_file: str | No
         f"{graph.name} in plain jax, written by cnnc.",
         "",
         "    params = init(jax.random.key(0))",
-        f"    output = apply(params, {call})",
+        *lay_out(f"output = apply(params, {call})", 1),
         "",
         *_shapes(graph, arguments),
         "",

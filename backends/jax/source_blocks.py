@@ -45,6 +45,14 @@ class Line:
     shapes: list[Shape] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Scope:
+    """The scope of names that a function is of, and the one that its weights lie in, which may be another's."""
+
+    prefix: str
+    home: str
+
+
 @dataclass
 class Block:
     """A function that turns call: with the parameters and its own path where it `owns` weights."""
@@ -82,7 +90,7 @@ class Writer:
         blocks = self._blocks_of(items)
         names = Names([*arguments.values(), *(block.name for block in blocks if block)])
         results = list(dict.fromkeys(name for _, name in self._graph.outputs))
-        return self._lines(items, blocks, "", dict(arguments), results, names)
+        return self._lines(items, blocks, _Scope("", ""), dict(arguments), results, names)
 
     def _blocks_of(self, items: Sequence[Item]) -> list[Block | None]:
         return [self._block(item) if isinstance(item, Turn) else None for item in items]
@@ -97,9 +105,9 @@ class Writer:
         names = Names([*arguments, *(block.name for block in inner if block)])
         values = dict(zip(outside, arguments, strict=True))
         made = self._makes(turn)
-        lines, results = self._lines(turn.items, inner, turn.prefix, values, made, names)
+        lines, results = self._lines(turn.items, inner, _Scope(turn.prefix, self._home(turn)), values, made, names)
         lines.append(Line(f"return {', '.join(results)}"))
-        owns = any(self._graph.weights(node) for node in turn.nodes)
+        owns = any(map(self._has_arrays, turn.nodes))
         key = (arguments, owns, *((line.code, line.depth) for line in lines))
         if key in self._blocks:
             block = self._blocks[key]
@@ -115,12 +123,13 @@ class Writer:
         self,
         items: Sequence[Item],
         blocks: Sequence[Block | None],
-        prefix: str,
+        within: _Scope,
         values: dict[str, str],
         results: Sequence[str],
         names: Names,
     ) -> tuple[list[Line], list[str]]:
         """The statements of a function, and the variables that hold its results."""
+        prefix = within.prefix
         users = _users(items, [self._reads(item) for item in items])
         # A value that the next statement alone reads needs no name of its own.
         passing = [name for name, variable in values.items() if variable == "x"]
@@ -141,20 +150,32 @@ class Writer:
                 variables.append(self._variable(made, prefix, names, chain if alone else None))
                 values[made] = variables[-1]
             if isinstance(item, Node):
-                lines.append(self._node(item, prefix, values))
+                lines.append(self._node(item, within.home, values))
             elif block is not None and stop > place + 1:
-                lines.extend(self._loop(items[place:stop], block, prefix, values, chain, variables[0]))
+                lines.extend(self._loop(items[place:stop], block, within.home, values, chain, variables[0]))
             elif block is not None:
-                path = f'"{_path(item.prefix, prefix)}"'
-                lines.append(self._call(item, block, prefix, path, values, variables))
+                path = f'"{_path(self._home(item), within.home)}"'
+                lines.append(self._call(item, block, path, values, variables))
             place = stop
         return lines, [values[name] for name in results]
 
-    def _node(self, node: Node, prefix: str, values: Mapping[str, str]) -> Line:
+    def _has_arrays(self, node: Node) -> bool:
+        """Whether a node uses weights, its own or another's."""
+        return bool(self._graph.weights(self._graph[node.owner]))
+
+    def _home(self, turn: Turn) -> str:
+        """The scope that a turn's weights lie in: its own, or that of a turn whose weights all of it uses."""
+        homes = set()
+        for node in filter(self._has_arrays, turn.nodes):
+            inner = node.name.removeprefix(turn.prefix)
+            homes.add(node.owner.removesuffix(inner) if node.owner.endswith(inner) else turn.prefix)
+        return homes.pop() if len(homes) == 1 else turn.prefix
+
+    def _node(self, node: Node, home: str, values: Mapping[str, str]) -> Line:
         written = self._term(node)
         if written.function.isidentifier():
             self.functions.add(written.function)
-        arrays = f"params[{_quoted(node.name, prefix)}]" if self._graph.weights(node) else "{}"
+        arrays = f"params[{_quoted(node.owner, home)}]" if self._has_arrays(node) else "{}"
         operands = [values[name] for name in node.inputs]
         return Line(f"{values[node.name]} = {written.write(operands, arrays)}", 1, [node.shape])
 
@@ -169,16 +190,14 @@ class Writer:
             )
         return written
 
-    def _call(
-        self, turn: Turn, block: Block, prefix: str, path: str, values: Mapping[str, str], variables: Sequence[str]
-    ) -> Line:
+    def _call(self, turn: Turn, block: Block, path: str, values: Mapping[str, str], variables: Sequence[str]) -> Line:
         place = ["params", f"f{path}" if "{" in path else path] if block.owns else []
         given = ", ".join([*place, *(values[name] for name in self._reads(turn))])
         shapes = [self._graph[self._makes(turn)[0]].shape] if len(variables) == 1 else []
         return Line(f"{', '.join(variables)} = {block.name}({given})", 1, shapes)
 
     def _loop(
-        self, items: Sequence[Item], block: Block, prefix: str, values: dict[str, str], chain: str, result: str
+        self, items: Sequence[Item], block: Block, home: str, values: dict[str, str], chain: str, result: str
     ) -> Iterator[Line]:
         """The turns as a loop that carries a variable on: what each makes, and the next one reads."""
         turns = [item for item in items if isinstance(item, Turn)]
@@ -190,9 +209,9 @@ class Writer:
         start, stop = first.index, turns[-1].index + 1
         yield Line(f"for i in range({f'{start}, ' if start else ''}{stop}):")
         inner = {**values, carried: chain}
-        path = f'"{_path(first.group, prefix)}.{{i}}"'
+        path = f'"{_path(self._home(first).rpartition(".")[0], home)}.{{i}}"'
         shapes = [self._graph[self._makes(turn)[0]].shape for turn in turns]
-        yield replace(self._call(first, block, prefix, path, inner, [chain]), depth=2, shapes=shapes)
+        yield replace(self._call(first, block, path, inner, [chain]), depth=2, shapes=shapes)
         if result != chain:
             yield Line(f"{result} = {chain}")
 
@@ -204,9 +223,14 @@ class Writer:
         assert isinstance(first, Turn), first
         inputs = self._reads(first)
         before, count, carried = first, 1, -1
+        home, _, number = self._home(first).rpartition(".")
+        if number != str(first.index):
+            return 1
         for turn, block in zip(items[1:], blocks[1:], strict=True):
             made = self._makes(before)
             if not isinstance(turn, Turn) or block is not blocks[0] or turn.group != first.group:
+                break
+            if self._home(turn) != f"{home}.{turn.index}":
                 break
             reads = self._reads(turn)
             inside = {node.name for node in turn.nodes}
@@ -307,15 +331,15 @@ def _users(items: Sequence[Item], reads: Sequence[Sequence[str]]) -> dict[str, l
     return found
 
 
-def _quoted(name: str, prefix: str) -> str:
-    """The path of a node as an expression; within a function by its own path, `name`."""
-    if name == prefix:
+def _quoted(name: str, home: str) -> str:
+    """The path of a node as an expression; within a function by its own path, `name`, where it lies in its home."""
+    if name == home:
         return "name"
-    path = _path(name, prefix)
-    return f'f"{path}"' if prefix else f'"{path}"'
+    path = _path(name, home)
+    return f'f"{path}"' if path.startswith("{name}") else f'"{path}"'
 
 
-def _path(name: str, prefix: str) -> str:
-    if not prefix:
+def _path(name: str, home: str) -> str:
+    if not home or not name.startswith(f"{home}."):
         return name.replace("\\", "\\\\").replace('"', '\\"')
-    return f"{{name}}.{relative(name, prefix)}"
+    return f"{{name}}.{relative(name, home)}"

@@ -43,7 +43,7 @@ def _split_sum(code: str, indent: str) -> list[str]:
     if not equals:
         return [indent + code]
     inner = indent + _INDENT
-    for operator in "+*":
+    for operator in "+-*@":
         first, *rest = value.split(f" {operator} ")
         if rest:
             lines = [inner + value] if len(inner + value) <= WIDTH else [inner + first]

@@ -14,7 +14,7 @@ from cnnc.ops import Op, Shape
 class Term:
     """`function(operands, arguments)`, with the layer's arrays before the operands where it `owns` some.
 
-    A function of `+` or `*` stands between the operands instead.
+    A function of one of `+-*@` stands between the operands instead.
     """
 
     function: str
@@ -23,7 +23,7 @@ class Term:
 
     def write(self, operands: Sequence[str], arrays: str) -> str:
         """The expression. `arrays` is how the layer's arrays are reached: `params["stem.conv"]`."""
-        if self.function in "+*":
+        if self.function in "+-*@":
             return f" {self.function} ".join(operands)
         given = (*([arrays] if self.owns else ()), *operands, *self.arguments)
         return f"{self.function}({', '.join(given)})"
@@ -190,6 +190,31 @@ def _(op: ops.Dropout | ops.DropPath, *shapes: Shape) -> Term:
 @term.register
 def _(op: ops.Add, *shapes: Shape) -> Term:
     return Term("+")
+
+
+@term.register
+def _(op: ops.Sub, *shapes: Shape) -> Term:
+    return Term("-")
+
+
+@term.register
+def _(op: ops.Matmul, *shapes: Shape) -> Term:
+    return Term("@")
+
+
+@term.register
+def _(op: ops.Transpose, *shapes: Shape) -> Term:
+    return Term("jnp.matrix_transpose")
+
+
+@term.register
+def _(op: ops.Squeeze, *shapes: Shape) -> Term:
+    return Term("reshape", (f"shape={op.infer(*shapes)}",))
+
+
+@term.register
+def _(op: ops.Positions, *shapes: Shape) -> Term:
+    return Term("positions", (f"base={op.base}",))
 
 
 @term.register

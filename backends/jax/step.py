@@ -6,7 +6,7 @@ host; the losses that it returns may be read whenever they are wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +15,10 @@ import optax
 from jax import Array
 
 from cnnc.backends.jax.apply import Weights, apply
+from cnnc.backends.jax.choice import Table, chosen
 from cnnc.backends.jax.compile import jit
 from cnnc.backends.jax.loss import classes, losses, predictions, ranks
-from cnnc.backends.jax.optimizer import Mask, decay_mask, transformation
+from cnnc.backends.jax.optimizer import Group, decay_mask, scaled, transformation, whole
 from cnnc.ir import Graph
 from cnnc.recipe import Loss, Recipe
 
@@ -30,11 +31,11 @@ class Aim(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that a step changes."""
+    """All that a step changes. `statistics` holds what is frozen too, `optimizer` what it remembers of every group."""
 
     trainable: dict[str, dict[str, Array]]
     statistics: dict[str, dict[str, Array]]
-    optimizer: Any
+    optimizer: tuple[Any, ...]
     step: Array
 
 
@@ -62,15 +63,37 @@ Step = Callable[[State, Mapping[str, Any], tuple[Any, ...], float], tuple[State,
 Evaluate = Callable[[Weights, Mapping[str, Any], tuple[Any, ...]], tuple[Scored, ...]]
 
 
-def first_state(graph: Graph, recipe: Recipe, weights: Weights) -> State:
-    """The state before the first step. The weights are copied, as the first step gives the state's arrays away."""
-    mask = decay_mask(graph)
+def first_state(graph: Graph, recipe: Recipe, weights: Weights, groups: Sequence[Group] | None = None) -> State:
+    """The state before the first step. The weights are copied, as the first step gives the state's arrays away.
+
+    Args:
+        graph: the network.
+        recipe: how it trains.
+        weights: its first weights.
+        groups: what learns, all if None; what is in none of them is frozen.
+    """
     copied = jax.tree.map(jnp.array, {node: dict(arrays) for node, arrays in weights.items()})
-    trainable = {node: {short: copied[node][short] for short in shorts} for node, shorts in mask.items()}
-    rest = {node: {s: a for s, a in arrays.items() if s not in mask[node]} for node, arrays in copied.items()}
+    state = State({node: {} for node in copied}, copied, (), jnp.zeros((), jnp.int32))
+    for group in whole(graph) if groups is None else groups:
+        state = thawed(state, graph, recipe, group)
+    return state
+
+
+def thawed(state: State, graph: Graph, recipe: Recipe, group: Group) -> State:
+    """The state with a group more that learns. The optimizer starts on it anew, and keeps what it knows of the others.
+
+    So a group that joins late takes its first steps as at the start of a training: Adam's correction counts from there.
+    """
+    mask = decay_mask(graph, group)
+    moved = {node: {short: state.statistics[node][short] for short in shorts} for node, shorts in mask.items()}
+    trainable = {node: moved.get(node, arrays) for node, arrays in state.trainable.items()}
+    rest = {
+        node: {short: array for short, array in arrays.items() if short not in mask.get(node, {})}
+        for node, arrays in state.statistics.items()
+    }
     statistics = {node: arrays for node, arrays in rest.items() if arrays}
-    optimizer = transformation(recipe.optimizer, 0.0, mask).init(trainable)
-    return State(trainable, statistics, optimizer, jnp.zeros((), jnp.int32))
+    optimizer = transformation(recipe.optimizer, 0.0, mask).init(moved)
+    return State(trainable, statistics, (*state.optimizer, optimizer), state.step)
 
 
 def weights_of(state: State) -> dict[str, dict[str, Array]]:
@@ -78,9 +101,22 @@ def weights_of(state: State) -> dict[str, dict[str, Array]]:
     return _merged(state.trainable, state.statistics)
 
 
-def training_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...]) -> Step:
-    """A compiled step `(state, inputs, targets, rate) -> (state, measured)`; the state is donated."""
-    mask: Mask = decay_mask(graph)
+def training_step(
+    graph: Graph,
+    recipe: Recipe,
+    aims: tuple[Aim, ...],
+    groups: Sequence[Group] | None = None,
+    table: Table | None = None,
+) -> Step:
+    """A compiled step `(state, inputs, targets, rate) -> (state, measured)`; the state is donated.
+
+    `groups` are those of the state. What is in none of them is not differentiated and stays as it is. `table` says in
+    which forms the layers are computed: this machine's, unless one is given.
+    """
+    forms = chosen() if table is None else table
+    learning = whole(graph) if groups is None else tuple(groups)
+    masks = [decay_mask(graph, group) for group in learning]
+    frozen = frozenset(node.name for node in graph if graph.weights(node)).difference(*learning)
     seed = recipe.seed
 
     def step(
@@ -97,16 +133,22 @@ def training_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...]) -> Step:
                 key=key,
                 precision=recipe.precision,
                 logits=True,
+                frozen=frozen,
+                table=forms,
             )
             measured = _measure(graph, aims, outputs, targets)
             return measured.total, (statistics, measured)
 
         gradients, (statistics, measured) = jax.grad(objective, has_aux=True)(state.trainable)
-        updates, optimizer = transformation(recipe.optimizer, rate, mask).update(
-            gradients, state.optimizer, state.trainable
-        )
-        trainable = optax.apply_updates(state.trainable, updates)
-        return State(trainable, {**state.statistics, **statistics}, optimizer, state.step + 1), measured
+        trainable, remembered = dict(state.trainable), []
+        for group, mask, known in zip(learning, masks, state.optimizer, strict=True):
+            own = {node: state.trainable[node] for node in mask}
+            slopes = {node: gradients[node] for node in mask}
+            updates, optimizer = transformation(recipe.optimizer, rate, mask).update(slopes, known, own)
+            trainable.update(optax.apply_updates(own, scaled(updates, group)))
+            remembered.append(optimizer)
+        changed = State(trainable, {**state.statistics, **statistics}, tuple(remembered), state.step + 1)
+        return changed, measured
 
     compiled: Step = jit(step, donate_argnums=(0,))
     return compiled

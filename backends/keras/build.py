@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from keyword import iskeyword
 from typing import Any
 
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.backends.keras.lower import lower
+from cnnc.backends.keras.lower import Arrays, lower
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.net import Weights
@@ -28,12 +27,15 @@ def build(graph: Graph, weights: Weights) -> Any:
         CnnError: weights that do not fit, or an operator that Keras has no layer for.
     """
     values: dict[str, Any] = {}
+    arrays: dict[str, Arrays] = {}
     for node in graph:
         if isinstance(node.op, Input):
             dtype = "int32" if node.op.dtype == "int" else "float32"
             values[node.name] = keras.Input(node.shape, dtype=dtype, name=input_name(node))
         else:
-            values[node.name] = _layer(node, _arrays(graph, node, weights), [values[name] for name in node.inputs])
+            if node.owner == node.name:
+                arrays[node.name] = Arrays(_arrays(graph, node, weights))
+            values[node.name] = _layer(node, arrays[node.owner], [values[name] for name in node.inputs])
     inputs = {input_name(node): values[node.name] for node in graph.inputs}
     outputs = {label: _own(graph[name], label, values[name]) for label, name in graph.outputs}
     return keras.Model(_single(inputs), _single(outputs), name=re.sub(r"[^\w.-]", "_", graph.name, flags=re.ASCII))
@@ -49,7 +51,7 @@ def layer_name(name: str) -> str:
     return name.replace("/", ".")
 
 
-def _layer(node: Node, weights: Mapping[str, NDArray[Any]], inputs: list[Any]) -> Any:
+def _layer(node: Node, weights: Arrays, inputs: list[Any]) -> Any:
     if lower.dispatch(type(node.op)) is lower.dispatch(Op):
         raise CnnError.of(
             "backend",

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from cnnc.ops import Positions as Encoding
+
 
 @keras.saving.register_keras_serializable(package="cnnc")
 class LocalResponseNorm(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
@@ -161,6 +163,30 @@ class LayerScale(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no ty
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "value": self.value}
+
+
+@keras.saving.register_keras_serializable(package="cnnc")
+class Positions(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """The input with the sines and cosines of its positions added, whose wavelengths end at `base`."""
+
+    def __init__(self, base: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.base = base
+
+    def call(self, x: Any) -> Any:
+        return x + Encoding(self.base).table(x.shape[1:])[None].astype("float32")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "base": self.base}
+
+
+@keras.saving.register_keras_serializable(package="cnnc")
+class Matmul(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
+    """The matrix product of two inputs along their last axes."""
+
+    def call(self, inputs: Any) -> Any:
+        first, second = inputs
+        return ops.matmul(first, second)
 
 
 @keras.saving.register_keras_serializable(package="cnnc")

@@ -6,7 +6,7 @@ function, with more weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import singledispatch
 from typing import Any
 
@@ -18,7 +18,27 @@ from cnnc import ops
 from cnnc.backends.keras import layers
 from cnnc.ops.window import windows
 
-Arrays = Mapping[str, NDArray[Any]]
+
+class Arrays(Mapping[str, NDArray[Any]]):
+    """A node's weights by their short names, and the layer that holds them, once there is one.
+
+    Nodes that share weights share this, and so the layer.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._arrays = arrays
+        self.layer: Any = None
+
+    def __getitem__(self, short: str) -> NDArray[Any]:
+        return self._arrays[short]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
 Pairs = Sequence[tuple[int, int]]
 
 _ACTIVATIONS: Mapping[type[ops.Op], str] = {
@@ -46,7 +66,7 @@ def lower(op: ops.Op, weights: Arrays, name: str, *inputs: Any) -> Any:
 @lower.register
 def _(op: ops.Conv, weights: Arrays, name: str, x: Any) -> Any:
     kernel, dilation = _dilated(weights["kernel"], op.dilation, max(op.stride) > 1)
-    return _convolve(op, {**weights, "kernel": kernel}, name, x, dilation, op.groups)
+    return _convolve(op, weights, kernel, name, x, dilation, op.groups)
 
 
 @lower.register
@@ -54,8 +74,8 @@ def _(op: ops.Depthwise, weights: Arrays, name: str, x: Any) -> Any:
     kernel, dilation = _dilated(weights["kernel"], op.dilation, max(op.stride) > 1)
     *sizes, channels, multiplier = kernel.shape
     if len(sizes) == 3 or len(set(op.stride)) > 1:
-        grouped = {**weights, "kernel": kernel.reshape(*sizes, 1, channels * multiplier)}
-        return _convolve(op, grouped, name, x, dilation, channels)
+        grouped = kernel.reshape(*sizes, 1, channels * multiplier)
+        return _convolve(op, weights, grouped, name, x, dilation, channels)
     x, padding = _padded(x, op.padding, name)
     layer = _ranked(
         "DepthwiseConv{}D",
@@ -69,7 +89,7 @@ def _(op: ops.Depthwise, weights: Arrays, name: str, x: Any) -> Any:
         depthwise_initializer="zeros",
         name=name,
     )
-    return _weighted(layer, {**weights, "kernel": kernel}, x)
+    return _weighted(layer, weights, x, kernel=kernel)
 
 
 @lower.register
@@ -89,7 +109,7 @@ def _(op: ops.ConvTranspose, weights: Arrays, name: str, x: Any) -> Any:
         name=f"{name}.full" if is_cut else name,
         **_UNDRAWN,
     )
-    full = _weighted(layer, {**weights, "kernel": kernel}, x)
+    full = _weighted(layer, weights, x, kernel=kernel)
     if not is_cut:
         return full
     axes = zip(full.shape[1:-1], op.windows(x.shape[1:]), strict=True)
@@ -215,6 +235,22 @@ def _(op: ops.Reshape, weights: Arrays, name: str, x: Any) -> Any:
 
 
 @lower.register
+def _(op: ops.Squeeze, weights: Arrays, name: str, x: Any) -> Any:
+    return keras.layers.Reshape(op.infer(x.shape[1:]), name=name)(x)
+
+
+@lower.register
+def _(op: ops.Transpose, weights: Arrays, name: str, x: Any) -> Any:
+    *before, rows, columns = range(1, len(x.shape))
+    return keras.layers.Permute((*before, columns, rows), name=name)(x)
+
+
+@lower.register
+def _(op: ops.Positions, weights: Arrays, name: str, x: Any) -> Any:
+    return layers.Positions(op.base, name=name)(x)
+
+
+@lower.register
 def _(op: ops.Dropout, weights: Arrays, name: str, x: Any) -> Any:
     return keras.layers.Dropout(op.rate, name=name)(x)
 
@@ -227,6 +263,16 @@ def _(op: ops.DropPath, weights: Arrays, name: str, x: Any) -> Any:
 @lower.register
 def _(op: ops.Add, weights: Arrays, name: str, *inputs: Any) -> Any:
     return keras.layers.Add(name=name)(list(inputs))
+
+
+@lower.register
+def _(op: ops.Sub, weights: Arrays, name: str, first: Any, second: Any) -> Any:
+    return keras.layers.Subtract(name=name)([first, second])
+
+
+@lower.register
+def _(op: ops.Matmul, weights: Arrays, name: str, first: Any, second: Any) -> Any:
+    return layers.Matmul(name=name)([first, second])
 
 
 @lower.register
@@ -300,10 +346,16 @@ def _(op: ops.Bgr, weights: Arrays, name: str, x: Any) -> Any:
 
 
 def _convolve(
-    op: ops.Conv | ops.Depthwise, weights: Arrays, name: str, x: Any, dilation: tuple[int, ...], groups: int
+    op: ops.Conv | ops.Depthwise,
+    weights: Arrays,
+    kernel: NDArray[Any],
+    name: str,
+    x: Any,
+    dilation: tuple[int, ...],
+    groups: int,
 ) -> Any:
     x, padding = _padded(x, op.padding, name)
-    *sizes, _, filters = weights["kernel"].shape
+    *sizes, _, filters = kernel.shape
     layer = _ranked(
         "Conv{}D",
         x,
@@ -317,7 +369,7 @@ def _convolve(
         name=name,
         **_UNDRAWN,
     )
-    return _weighted(layer, weights, x)
+    return _weighted(layer, weights, x, kernel=kernel)
 
 
 def _ranked(kind: str, x: Any, *arguments: Any, **options: Any) -> Any:
@@ -325,10 +377,17 @@ def _ranked(kind: str, x: Any, *arguments: Any, **options: Any) -> Any:
     return getattr(keras.layers, kind.format(len(x.shape) - 2))(*arguments, **options)
 
 
-def _weighted(layer: Any, weights: Arrays, *inputs: Any) -> Any:
-    """The result of a layer whose weights are ours: in our order and layout, but for a PReLU's axes of one."""
+def _weighted(layer: Any, weights: Arrays, *inputs: Any, kernel: NDArray[Any] | None = None) -> Any:
+    """The result of a layer whose weights are ours: in our order and layout, but for a PReLU's axes of one.
+
+    Where a layer holds these weights already it is that one which is called; `kernel` is as Keras's layer wants it.
+    """
+    if weights.layer is not None:
+        return weights.layer(*inputs)
     result = layer(*inputs)
-    layer.set_weights([array.reshape(own.shape) for array, own in zip(weights.values(), layer.weights, strict=True)])
+    arrays = (array if kernel is None or short != "kernel" else kernel for short, array in weights.items())
+    layer.set_weights([array.reshape(own.shape) for array, own in zip(arrays, layer.weights, strict=True)])
+    weights.layer = layer
     return result
 
 

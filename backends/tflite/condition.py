@@ -21,6 +21,7 @@ from cnnc.initializers import draw
 from cnnc.ir import Graph
 from cnnc.passes.drop_identities import drop_identities
 from cnnc.passes.model import Model
+from cnnc.passes.unshare import unshare
 
 Array = NDArray[Any]
 _LEAST_VARIANCE: Final = 1e-3
@@ -35,7 +36,7 @@ def random_weights(graph: Graph, seed: int) -> dict[str, dict[str, Array]]:
         for node in graph
         if (own := graph.weights(node))
     }
-    norms = [node.name for node in graph if isinstance(node.op, ops.BatchNorm)]
+    norms = [node.name for node in graph if isinstance(node.op, ops.BatchNorm) and not node.weights_of]
     if norms:
         for name, statistics in _statistics(graph, weights, norms, seed).items():
             weights[name].update(statistics)
@@ -85,7 +86,7 @@ def _statistics(
     A batch norm over one sample is a group norm of as many groups as channels.
     """
     nodes = tuple(replace(node, op=_own_norm(node.op, node.shape[-1])) for node in graph)
-    model = drop_identities(Model(replace(graph, nodes=nodes), weights))
+    model = drop_identities(unshare(Model(replace(graph, nodes=nodes), weights)))
     program = lower(model).program
     wanted = {f"{name}:standard:{part}": (name, part) for name in norms for part in ("mean", "variance")}
     outputs = tuple(wanted)

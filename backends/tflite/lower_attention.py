@@ -1,12 +1,29 @@
-"""Self-attention: its projections are convolutions, what lies between them a float island of matrix products."""
+"""Attention and its parts: projections are convolutions, what lies between them a float island of matrix products."""
 
 from __future__ import annotations
 
 from math import prod, sqrt
 
 from cnnc import ops
-from cnnc.backends.tflite.moves import transpose
+from cnnc.backends.tflite.moves import rows, transpose
 from cnnc.backends.tflite.site import Array, Site, lower_op
+
+
+@lower_op.register
+def _(op: ops.Matmul, site: Site) -> str:
+    # A float island in int8, as attention's own products.
+    flat = [site.out.reshape(x, rows(site.out.shape(x)), site.part("rows")) for x in site.inputs]
+    name = site.name if len(site.shape) == 4 else site.part("product")
+    site.out.islands = True
+    y = site.out.emit("BATCH_MATMUL", flat, rows(site.shape), name, adjoint_x=False, adjoint_y=False)
+    site.out.islands = False
+    return site.out.reshape(y, site.shape, site.name)
+
+
+@lower_op.register
+def _(op: ops.Positions, site: Site) -> str:
+    table = site.out.constant(site.part("table"), op.table(site.shapes[0])[None, None])
+    return site.out.emit("ADD", (site.x, table), site.shape, site.name, activation="NONE")
 
 
 @lower_op.register

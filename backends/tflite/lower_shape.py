@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Final
 
 import numpy as np
 
@@ -11,9 +12,11 @@ from cnnc import ops
 from cnnc.backends.tflite.moves import crop, pad_with, rows, transpose
 from cnnc.backends.tflite.site import Site, lower_op
 
+_KINDS: Final = {ops.Add: "ADD", ops.Sub: "SUB", ops.Mul: "MUL"}
+
 
 @lower_op.register
-def _(op: ops.Flatten | ops.Reshape, site: Site) -> str:
+def _(op: ops.Flatten | ops.Reshape | ops.Squeeze, site: Site) -> str:
     return site.out.reshape(site.x, site.shape, site.name)
 
 
@@ -23,8 +26,8 @@ def _(op: ops.Dropout | ops.DropPath, site: Site) -> str:
 
 
 @lower_op.register
-def _(op: ops.Add | ops.Mul, site: Site) -> str:
-    kind = "ADD" if isinstance(op, ops.Add) else "MUL"
+def _(op: ops.Add | ops.Sub | ops.Mul, site: Site) -> str:
+    kind = _KINDS[type(op)]
     inputs = _flattened(site)
     total = inputs[0]
     for i, other in enumerate(inputs[1:], start=2):
@@ -133,6 +136,13 @@ def _(op: ops.Slice, site: Site) -> str:
     start = site.out.constant(site.part("begin"), [*[0] * (len(site.shape) - 1), op.start])
     size = site.out.constant(site.part("size"), list(site.shape))
     return site.out.emit("SLICE", (site.x, start, size), site.shape, site.name)
+
+
+@lower_op.register
+def _(op: ops.Transpose, site: Site) -> str:
+    x = site.out.reshape(site.x, rows(site.out.shape(site.x)), site.part("rows"))
+    name = site.name if len(site.shape) == 4 else site.part("turned")
+    return site.out.reshape(transpose(site, x, (0, 1, 3, 2), name), site.shape, site.name)
 
 
 @lower_op.register

@@ -21,14 +21,18 @@ COMMANDS: Final[Mapping[str, str]] = {
     "train": "Train a network on pictures.",
     "eval": "Measure a trained network: accuracy, classes, confusion.",
     "predict": "Say what a trained network sees in pictures.",
+    "import-weights": "Import weights that others trained.",
+    "embed": "Write what a network makes of pictures as vectors of features.",
     "compile": "Compile a network for TFLite, the Edge TPU or a framework.",
     "diff": "Show where a compiled network's accuracy goes, layer by layer.",
+    "activations": "Show what every layer makes of a picture.",
+    "tune": "Measure the fastest forms of layers on this machine.",
     "bench": "Time TFLite files beside each other.",
     "list": "List the bundled specs.",
     "fmt": "Lay a spec out in the one canonical form.",
     "demo": "Train on small digits and compile for the Edge TPU.",
 }
-"""Each command, the module `cnnc.cli.<name>` that has it, and what it does."""
+"""Each command, which the module `cnnc.cli.<name>` has, and what it does; a hyphen in a name is an underscore there."""
 
 _INTERRUPTED: Final = 130
 _BRIEF: Final = ("check", "show", "list", "fmt")
@@ -44,7 +48,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command = getattr(import_module(f"cnnc.cli.{name}"), name)
+        module = name.replace("-", "_")
+        command = getattr(import_module(f"cnnc.cli.{module}"), module)
         assert isinstance(command, click.Command), name
         return command
 

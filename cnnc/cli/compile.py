@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from cnnc.cli.extras import extra
-from cnnc.cli.model_options import refuse
+from cnnc.cli.model_options import crop_option, refuse
 from cnnc.cli.options import format_option, override_options
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
@@ -74,6 +74,7 @@ Targets:
 @click.option("--data", metavar="D", help="Set top-1 of float and of int8 side by side on this data set.")
 @click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where a data set by name lies.")
 @click.option("--skip-corrupt", is_flag=True, help="Leave out pictures that cannot be decoded.")
+@crop_option
 @click.option("--allow-cpu", is_flag=True, help="Let operators that the Edge TPU cannot take run on the CPU.")
 @click.option(
     "--edgetpu-compiler",
@@ -99,6 +100,7 @@ def compile(
     data: str | None,
     data_dir: Path | None,
     skip_corrupt: bool,
+    crop: float,
     allow_cpu: bool,
     edgetpu_compiler: Path | None,
     format: str,
@@ -114,7 +116,8 @@ def compile(
         ranges_given = ctx.get_parameter_source("ranges") is ParameterSource.COMMANDLINE
         samples_given = ctx.get_parameter_source("samples") is ParameterSource.COMMANDLINE
         options = [("--io", io), ("--calibrate", calibrate), ("--samples", samples_given), ("--ranges", ranges_given)]
-        refuse("the targets tflite-int8 and edgetpu", [*options, ("--data", data)])
+        options += [("--data", data), ("--crop", crop != 1)]
+        refuse("the targets tflite-int8 and edgetpu", options)
     if target != "edgetpu":
         refuse("the target edgetpu", [("--allow-cpu", allow_cpu), ("--edgetpu-compiler", edgetpu_compiler)])
     _require_source(what)
@@ -130,10 +133,10 @@ def compile(
         from cnnc.compiling.tflite import compile_tflite
     found = None
     if target in _INT8:
-        found = _samples(subject, calibrate, data_dir, samples, skip_corrupt)
+        found = _samples(subject, calibrate, data_dir, samples, skip_corrupt, crop)
     chosen = io or ("uint8" if target == "edgetpu" else "int8")
     compiled = compile_tflite(subject, target, found, Settings(chosen, ranges))
-    compiled = _with_accuracy(compiled, subject, data, data_dir, skip_corrupt)
+    compiled = _with_accuracy(compiled, subject, data, data_dir, skip_corrupt, crop)
     _finish(compiled, subject, place, format, allow_cpu=allow_cpu, compiler=compiler)
 
 
@@ -185,7 +188,9 @@ def _require_place(place: Path, target: Target) -> None:
         raise CnnError.of("run", f"cannot write `{place}`: no permission to write in `{place.parent}`")
 
 
-def _samples(subject: Subject, calibrate: str | None, data_dir: Path | None, count: int, skip_corrupt: bool) -> Samples:
+def _samples(
+    subject: Subject, calibrate: str | None, data_dir: Path | None, count: int, skip_corrupt: bool, crop: float
+) -> Samples:
     from cnnc.compiling.samples import data_samples, random_samples
 
     name = calibrate or subject.data
@@ -199,7 +204,8 @@ def _samples(subject: Subject, calibrate: str | None, data_dir: Path | None, cou
         )
     with extra("train", "reading data"):
         from cnnc import data  # noqa: F401  # what it imports is what may be missing
-    return data_samples(subject, name, folder=_folder(subject, name, data_dir), count=count, skip_corrupt=skip_corrupt)
+    folder = _folder(subject, name, data_dir)
+    return data_samples(subject, name, folder=folder, count=count, skip_corrupt=skip_corrupt, crop=crop)
 
 
 def _folder(subject: Subject, name: str, data_dir: Path | None) -> Path | None:
@@ -212,7 +218,7 @@ def _folder(subject: Subject, name: str, data_dir: Path | None) -> Path | None:
 
 
 def _with_accuracy(
-    compiled: Compiled, subject: Subject, data: str | None, data_dir: Path | None, skip_corrupt: bool
+    compiled: Compiled, subject: Subject, data: str | None, data_dir: Path | None, skip_corrupt: bool, crop: float
 ) -> Compiled:
     if data is None:
         return compiled
@@ -221,7 +227,8 @@ def _with_accuracy(
         from cnnc import data as _  # noqa: F401  # what it imports is what may be missing
     from cnnc.compiling.accuracy import compare
 
-    found = compare(subject, compiled.program, data, folder=_folder(subject, data, data_dir), skip_corrupt=skip_corrupt)
+    folder = _folder(subject, data, data_dir)
+    found = compare(subject, compiled.program, data, folder=folder, skip_corrupt=skip_corrupt, crop=crop)
     return replace(compiled, accuracy=found)
 
 

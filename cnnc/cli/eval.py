@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from cnnc.cli.extras import extra
-from cnnc.cli.model_options import delegate_options, is_model, labels_option, refuse, say, threads_of
-from cnnc.cli.options import format_option
+from cnnc.cli.model_options import (
+    crop_option,
+    delegate_options,
+    kind_of,
+    labels_option,
+    open_spec,
+    require_fitting,
+    say,
+    threads_of,
+    weights_option,
+)
+from cnnc.cli.options import format_option, override_options
 from cnnc.cli.train import data_options
 from cnnc.diagnostics import CnnError
+from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
     from cnnc.training.events import Event
@@ -24,11 +35,20 @@ _CONFUSED = 5
 
 
 @click.command("eval")
-@click.argument("run", metavar="RUN|MODEL.tflite", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN|SPEC|MODEL.tflite", type=click.Path(path_type=Path))
 @data_options
 @click.option("--batch", type=click.IntRange(min=1), default=128, metavar="N", help="Pictures a step.")
 @click.option("--last", is_flag=True, help="The last epoch's weights of a run, not the best's.")
+@weights_option
 @labels_option
+@click.option(
+    "--classes",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A table of the classes of a folder's pictures: index, name, and what files or folders are called by.",
+)
+@crop_option
+@override_options
 @delegate_options
 @format_option("text", "json")
 def eval(
@@ -39,25 +59,28 @@ def eval(
     skip_corrupt: bool,
     batch: int,
     last: bool,
+    weights: Path | None,
     labels: Path | None,
+    classes: Path | None,
+    crop: float,
+    overrides: Overrides,
     threads: int | None,
     delegate: Literal["edgetpu"] | None,
     format: str,
 ) -> None:
-    """Measure the network in a RUN or a TFLite file on test data, a run's by default on the set it was trained on."""
+    """Measure the network in a RUN, SPEC or TFLite file on test data, a run by default on its own."""
     head: dict[str, Any]
-    if is_model(run):
-        refuse("a run", [("--last", last)])
+    kind = kind_of(run, weights)
+    require_fitting(kind, last=last, labels=labels, threads=threads, delegate=delegate, spec=(overrides, weights))
+    if classes is not None and data is None:
+        raise click.UsageError("`--classes` lists those of `--data FOLDER`")
+    if kind == "model":
         with extra("tflite", "evaluation"):
             from cnnc import running
         model = running.open_tflite(run, labels=labels, threads=threads_of(threads), delegate=delegate)
         say(model.notes)
         if data is None:
-            raise CnnError.of(
-                "data",
-                "it is not said what to evaluate on",
-                help=f"cnnc eval {run} --data digits, or another set or folder",
-            )
+            raise _no_data(run)
         found = running.measure(
             model,
             data,
@@ -65,15 +88,22 @@ def eval(
             held_out=held_out,
             skip_corrupt=skip_corrupt,
             batch=batch,
+            classes=classes,
+            crop=crop,
             report=_report,
         )
         head, title = {"model": str(run)}, run.name
     else:
-        refuse("a .tflite file", [("--labels", labels), ("--threads", threads), ("--delegate", delegate)])
         with extra("train", "evaluation"):
             from cnnc.training.measure import measure
-            from cnnc.training.record import open_run
-        opened = open_run(run, "last" if last else "best")
+            from cnnc.training.record import Asked, Run, open_run
+        opened: Asked
+        if kind == "spec":
+            opened = open_spec(run, overrides, weights, labels)
+            if data is None and opened.net.recipe.data is None:
+                raise _no_data(run)
+        else:
+            opened = open_run(run, "last" if last else "best")
         found = measure(
             opened,
             data,
@@ -81,13 +111,23 @@ def eval(
             held_out=held_out,
             skip_corrupt=skip_corrupt,
             batch=batch,
+            classes=classes,
+            crop=crop,
             report=_report,
         )
-        head, title = {"run": str(run), "epoch": opened.epoch}, f"{opened.net.name}, epoch {opened.epoch},"
+        if isinstance(opened, Run):
+            head, title = {"run": str(run), "epoch": opened.epoch}, f"{opened.net.name}, epoch {opened.epoch},"
+        else:
+            head, title = {"spec": str(run), "weights": str(weights)}, f"{opened.net.name} with {weights}"
     if format == "json":
         click.echo(json.dumps({**head, **_in_words(found)}, indent=2))
     else:
         _show(title, found)
+
+
+def _no_data(what: Path) -> CnnError:
+    help = f"cnnc eval {what} --data digits, or another set or folder"
+    return CnnError.of("data", "it is not said what to evaluate on", help=help)
 
 
 def _report(event: Event) -> None:

@@ -1,20 +1,89 @@
-"""What the commands that run TFLite files share: how such a file is told from a run, and their options."""
+"""What the commands that run networks share: how a run, a spec and a TFLite file are told apart, their options."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
+
+from cnnc import specs
+from cnnc.diagnostics import CnnError
+from cnnc.overrides import Overrides
+
+if TYPE_CHECKING:
+    from cnnc.training.record import Asked
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def is_model(path: Path) -> bool:
-    """Whether a path means a TFLite file, there or not: by its name, or as it is a file, which a run is not."""
-    return path.suffix.lower() == ".tflite" or path.is_file()
+def kind_of(path: Path, weights: Path | None) -> Literal["run", "spec", "model"]:
+    """Whether a path means a TFLite file, there or not, a spec by its path or bundled name, or else a run's folder."""
+    if path.suffix.lower() == ".tflite" or (path.is_file() and path.suffix != ".cnn"):
+        return "model"
+    if path.is_dir():
+        return "run"
+    is_name = path.parent == Path() and any(str(path).startswith(name) for name in specs.names())
+    return "spec" if path.suffix == ".cnn" or is_name or weights is not None else "run"
+
+
+def weights_option(command: F) -> F:
+    """Give a command `--weights`."""
+    return click.option(
+        "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights for a SPEC: safetensors."
+    )(command)
+
+
+def crop_option(command: F) -> F:
+    """Give a command `--crop`."""
+    return click.option(
+        "--crop",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=1.0,
+        show_default=True,
+        metavar="SHARE",
+        help="Share of a picture's shorter side that the network looks at; 0.875 is 224 of 256.",
+    )(command)
+
+
+def spec_given(overrides: Overrides, weights: Path | None) -> list[tuple[str, object]]:
+    """The options that go with a SPEC, as they are written, and what is given for them."""
+    changes = [(f"--{f.name.replace('settings', 'set')}", getattr(overrides, f.name)) for f in fields(overrides)]
+    return [*changes, ("--weights", weights)]
+
+
+def open_spec(spec: Path, overrides: Overrides, weights: Path | None, labels: Path | None) -> Asked:
+    """A SPEC with its weights and labels, made ready to be asked.
+
+    Raises:
+        CnnError: there are no weights, or they or the labels do not fit.
+    """
+    from cnnc.loading import find, load_spec
+    from cnnc.training.labels import labels_of, without_background
+    from cnnc.training.record import open_weights
+
+    net = load_spec(find(spec), overrides)
+    if weights is None:
+        raise CnnError.of(
+            "weights",
+            f"`{spec}` is a spec, and it is not said which weights it has",
+            help="give --weights FILE, or name a run's folder instead",
+        )
+    names: tuple[str, ...] = ()
+    if labels is not None:
+        count = max(net.graph[net.graph.outputs[0][1]].shape[-1], 2)
+        names, notes = without_background(labels_of(labels), count, str(labels))
+        say(notes)
+        if len(names) != count:
+            raise CnnError.of(
+                "labels",
+                f"there are {len(names)} labels, and `{net.name}` has {count} classes",
+                help="a list has a label a line, in the order of the network's outputs",
+            )
+    return open_weights(net, weights, names)
 
 
 def delegate_options(command: F) -> F:
@@ -39,7 +108,7 @@ def labels_option(command: F) -> F:
         "--labels",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="The classes of a .tflite file, a label a line.  [default: those within it]",
+        help="The classes of a SPEC or a .tflite file, a label a line.  [default: those within the file]",
     )(command)
 
 
@@ -53,6 +122,26 @@ def refuse(what: str, given: Iterable[tuple[str, object]]) -> None:
     for option, value in given:
         if value:
             raise click.UsageError(f"`{option}` goes with {what}")
+
+
+def require_fitting(
+    kind: Literal["run", "spec", "model"],
+    *,
+    last: bool,
+    labels: Path | None,
+    threads: int | None,
+    delegate: str | None,
+    spec: tuple[Overrides, Path | None],
+) -> None:
+    """Raises UsageError for an option that does not go with what the command is called on."""
+    if kind != "run":
+        refuse("a run", [("--last", last)])
+    if kind == "run":
+        refuse("a SPEC or a .tflite file", [("--labels", labels)])
+    if kind != "model":
+        refuse("a .tflite file", [("--threads", threads), ("--delegate", delegate)])
+    if kind != "spec":
+        refuse("a SPEC", spec_given(*spec))
 
 
 def say(notes: Iterable[str]) -> None:

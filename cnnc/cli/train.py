@@ -24,6 +24,27 @@ def positive(text: str) -> float:
     return number
 
 
+def rate(text: str) -> tuple[str | None, float]:
+    """`0.01`, or `head=0.01` for the layers that a pattern names."""
+    pattern, equals, number = text.rpartition("=")
+    if equals and not pattern.strip():
+        raise click.BadParameter(f"`{text}` lacks a pattern: write head=0.01, or just a number")
+    return pattern.strip() or None, positive(number)
+
+
+def thaw(text: str) -> tuple[int, str]:
+    """`5:features`."""
+    epoch, _, pattern = text.partition(":")
+    if not (epoch.isascii() and epoch.isdigit() and len(epoch) < 10 and pattern.strip()):
+        raise click.BadParameter(f"`{text}` is not EPOCH:PATTERN: write 5:features")
+    return int(epoch), pattern.strip()
+
+
+def patterns(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Patterns, of which several may be in one text with commas between."""
+    return tuple(name.strip() for text in given for name in text.split(",") if name.strip())
+
+
 def data_options(command: F) -> F:
     """Give a command `--data`, `--data-dir`, `--split` and `--skip-corrupt`."""
     options = [
@@ -65,10 +86,29 @@ workers_option = click.option(
 @data_options
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the data.")
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures a step.")
-@click.option("--lr", type=positive, metavar="X", help="The learning rate's peak.")
+@click.option(
+    "--lr",
+    "lrs",
+    type=rate,
+    multiple=True,
+    metavar="X|PATTERN=X",
+    help="The learning rate's peak; head=0.01 of a part.",
+)
 @click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), metavar="N", help="Of all that is random.")
 @click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in.")
 @workers_option
+@click.option(
+    "--weights",
+    type=click.Path(),
+    metavar="FILE|RUN",
+    help="What to start from; layers that it does not fit start anew.",
+)
+@click.option(
+    "--freeze", multiple=True, metavar="PATTERN", help="Layers, labels or globs that do not learn; again for more."
+)
+@click.option(
+    "--unfreeze", type=thaw, multiple=True, metavar="EPOCH:PATTERN", help="What of it learns from an epoch on."
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -84,10 +124,13 @@ def train(
     skip_corrupt: bool,
     epochs: int | None,
     batch: int | None,
-    lr: float | None,
+    lrs: tuple[tuple[str | None, float], ...],
     seed: int | None,
     precision: Literal["f32", "bf16"] | None,
     workers: int | None,
+    weights: str | None,
+    freeze: tuple[str, ...],
+    unfreeze: tuple[tuple[int, str], ...],
     out: Path | None,
 ) -> None:
     """Train the network of SPEC and leave weights, curves and numbers in a folder.
@@ -96,6 +139,9 @@ def train(
     """
     from cnnc.loading import find, load_spec
 
+    peaks = [peak for pattern, peak in lrs if pattern is None]
+    if len(peaks) > 1:
+        raise click.UsageError("`--lr` gives the learning rate's peak twice: write PATTERN=X for that of some layers")
     net = load_spec(find(spec), overrides)
     name = data or net.recipe.data
     if name is None:
@@ -123,9 +169,13 @@ def train(
                 data_set,
                 epochs=epochs,
                 batch=batch,
-                lr=lr,
+                lr=peaks[0] if peaks else None,
                 seed=seed,
                 precision=precision,
+                weights=weights,
+                freeze=patterns(freeze) or None,
+                unfreeze=unfreeze or None,
+                rates={pattern: peak for pattern, peak in lrs if pattern is not None} or None,
                 out=out,
                 skip_corrupt=skip_corrupt,
                 workers=workers,

@@ -17,11 +17,12 @@ _BATCH = 64
 
 
 def compare(
-    subject: Subject, rounded: Program, data: str, *, folder: Path | None, skip_corrupt: bool = False
+    subject: Subject, rounded: Program, data: str, *, folder: Path | None, skip_corrupt: bool = False, crop: float = 1.0
 ) -> Accuracy:
     """Top-1 of a subject's int8 program, and of its float one, over the test part of a data set.
 
-    A folder of class folders that is not the run's own counts as a whole.
+    A folder of class folders that is not the run's own counts as a whole. `crop` is the share of the shorter side
+    of every picture that the network sees.
 
     Raises:
         CnnError: the data cannot be read or does not fit, or the network's output is none of classes.
@@ -42,7 +43,7 @@ def compare(
         raise CnnError.of(
             "labels", f"the data has {len(tested.classes)} classes, and `{subject.net.name}` has {ends[0][0]} outputs"
         )
-    feed = prepare(part, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt)
+    feed = prepare(part, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt, crop=crop)
     execute = backends.load("tflite", "execute").execute
     compiler = backends.load("tflite", "compile")
     stored, exact = compiler.stored, compiler.compile_float(subject.model)

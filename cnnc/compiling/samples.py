@@ -41,11 +41,12 @@ def random_samples(subject: Subject, count: int) -> Samples:
 
 
 def data_samples(
-    subject: Subject, data: str, *, folder: Path | None, count: int, skip_corrupt: bool = False
+    subject: Subject, data: str, *, folder: Path | None, count: int, skip_corrupt: bool = False, crop: float = 1.0
 ) -> Samples:
     """`count` training examples of a data set, drawn by the run's seed; all of them where there are fewer.
 
     Of a folder of pictures that is not the run's own, all serve, sorted by class or not: ranges need no labels.
+    `crop` is the share of the shorter side of every picture that the network sees.
 
     Raises:
         CnnError: the data cannot be read or does not fit the network, or its pictures are all of one colour.
@@ -58,7 +59,8 @@ def data_samples(
     graph = subject.net.graph
     wanted = min(count, len(part))
     drawn = np.sort(np.random.default_rng(subject.seed).permutation(len(part))[:wanted])
-    feed = prepare(take(part, drawn), [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt)
+    shapes = [node.shape for node in graph.inputs]
+    feed = prepare(take(part, drawn), shapes, skip_corrupt=skip_corrupt, crop=crop)
     with ThreadPoolExecutor() as pool:
         fetched = fetch(feed, np.arange(len(feed)), 0, pool)
     arrays = tuple(

@@ -69,7 +69,8 @@ class Feed:
 
     `size` is the height and width that pictures of another size are brought to as they are wanted, `held` where they
     stay then; None means that `part` is in memory and of the network's size. `widths` are the channels of the
-    network's outputs, for what mixes labels. `broken` gathers the pictures that were left out.
+    network's outputs, for what mixes labels. `crop` is the share of the shorter side that is kept, and `broken` gathers
+    the pictures that were left out.
     """
 
     part: Part
@@ -78,6 +79,7 @@ class Feed:
     seed: int = 0
     size: tuple[int, int] | None = None
     skip_corrupt: bool = False
+    crop: float = 1.0
     broken: set[Path] = field(default_factory=set)
     held: Held | None = None
     stamps: NDArray[np.int64] | None = None
@@ -110,6 +112,7 @@ def prepare(
     augment: Sequence[Augment] = (),
     seed: int = 0,
     skip_corrupt: bool = False,
+    crop: float = 1.0,
     widths: Sequence[int] = (),
     workers: int | None = None,
     shard: Shard = Shard(),  # a frozen value
@@ -122,6 +125,7 @@ def prepare(
         augment: the random changes, in order.
         seed: of the order and the changes.
         skip_corrupt: leave out pictures that cannot be decoded.
+        crop: the share of the shorter side that is kept of pictures.
         widths: the channels of the network's outputs; what mixes labels wants them.
         workers: threads that decode and change pictures, one a core by default. What comes out is the same.
         shard: which part of every batch is wanted.
@@ -133,16 +137,16 @@ def prepare(
     entries, inputs = tuple(augment), tuple(shapes)
     _require_pictures(part, inputs, entries)
     rest: dict[str, Any] = {"widths": tuple(widths), "workers": workers or WORKERS, "shard": shard}
-    if isinstance(part, Examples) and not _needs_resize(part, inputs):
+    if isinstance(part, Examples) and not _needs_resize(part, inputs, crop):
         return Feed(_fitted(part, inputs), inputs, entries, seed, **rest)
     size = _picture_size(part, inputs)
-    lazy = Feed(part, inputs, entries, seed, size, skip_corrupt, **rest)
+    lazy = Feed(part, inputs, entries, seed, size, skip_corrupt, crop, **rest)
     if entries and isinstance(entries[0], RandomResizedCrop):
         return lazy
     if len(part) * prod(inputs[0]) <= SMALL_BYTES:
         return _whole(lazy)
     stamps = _stamps(part)
-    held = open_held(len(part), inputs[0], None if stamps is None else _made_of(part, stamps))
+    held = open_held(len(part), inputs[0], None if stamps is None else _made_of(part, stamps, crop))
     if held is not None and not skip_corrupt:
         # What another run left out is to be told of in this one.
         held.state[held.state == BROKEN] = MISSING
@@ -229,9 +233,10 @@ def _read(feed: Feed, index: int, box_of: BoxOf | None) -> Picture | None:
     """One picture of the network's size; None if it cannot be decoded and the feed skips such."""
     assert feed.size is not None
     part, channels = feed.part, feed.shapes[0][-1]
+    box_of = box_of or centred(feed.size, feed.crop)
     if isinstance(part, Examples):
         array = part.inputs[0][index]
-        box = (box_of or centred(feed.size))(array.shape[1], array.shape[0])
+        box = box_of(array.shape[1], array.shape[0])
         return to_channels(resize(array, feed.size, box).astype(np.uint8, copy=False), channels)
     try:
         if isinstance(part, Records):
@@ -279,11 +284,11 @@ def _stamps(part: Part) -> NDArray[np.int64] | None:
     return np.array([_stamp(path) for path in part.paths], np.int64).reshape(-1, 2)
 
 
-def _made_of(part: Part, stamps: NDArray[np.int64]) -> Iterator[bytes]:
+def _made_of(part: Part, stamps: NDArray[np.int64], crop: float) -> Iterator[bytes]:
     """All that decides what the pictures of a part look like."""
     assert not isinstance(part, Examples)
     yield "\n".join(os.path.abspath(path) for path in part.paths).encode(errors="surrogateescape")
-    yield stamps.tobytes()
+    yield stamps.tobytes() + repr(crop).encode()
     if isinstance(part, Records):
         yield part.form.encode()
         yield from (part.file.tobytes(), part.offset.tobytes())
@@ -329,11 +334,13 @@ def _require_pictures(part: Part, shapes: tuple[Shape, ...], entries: tuple[Augm
         )
 
 
-def _needs_resize(part: Examples, shapes: Sequence[Shape]) -> bool:
-    if len(part.inputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 3:
-        return False
-    (array,) = part.inputs
-    return array.dtype == np.uint8 and array.ndim == 4 and array.shape[1:] != shapes[0]
+def _needs_resize(part: Examples, shapes: Sequence[Shape], crop: float) -> bool:
+    shape = shapes[0]
+    is_pictures = len(part.inputs) == len(shapes) == 1 and len(shape) == 3
+    is_pictures = is_pictures and part.inputs[0].dtype == np.uint8 and part.inputs[0].ndim == 4
+    if crop != 1 and not is_pictures:
+        raise CnnError.of("argument", "`--crop` cuts pictures, and the data or the network's input are none")
+    return is_pictures and (crop != 1 or part.inputs[0].shape[1:] != shape)
 
 
 def _fitted(part: Examples, shapes: Sequence[Shape]) -> Examples:

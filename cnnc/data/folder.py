@@ -14,6 +14,8 @@ from cnnc.diagnostics import CnnError, did_you_mean
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 _PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_TEXTS = (".txt", ".csv", ".tsv", ".md", ".json")
+"""What lies beside pictures that are of no class and says something of them."""
 _JUNK = ("thumbs.db", "desktop.ini")
 """What desktops leave in folders, beside hidden files."""
 
@@ -59,7 +61,7 @@ def load_all(root: Path, options: Options = Options()) -> Files:  # a frozen val
 def load_loose(root: Path, options: Options = Options()) -> Files:  # a frozen value
     """Every picture in a folder and in the folders in it, whatever it shows: all are of class 0."""
     _require_folder(root)
-    paths = tuple(_pictures(root, options))
+    paths = tuple(_pictures(root, options, _TEXTS))
     if not paths:
         raise CnnError.of("data", f"`{root}` holds no pictures ({', '.join(PICTURES)})")
     return Files(paths, np.zeros(len(paths), np.int32))
@@ -116,14 +118,19 @@ def _require_folder(root: Path) -> None:
         raise CnnError.of("data", f"`{root}` is a file, and a folder of pictures is wanted")
 
 
-def _pictures(folder: Path, options: Options) -> Iterator[Path]:
+def _pictures(folder: Path, options: Options, others: tuple[str, ...] = ()) -> Iterator[Path]:
     for place, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             path = Path(place, name)
             if path.suffix.lower() in PICTURES and not name.startswith("."):
                 yield path
-            elif not name.startswith(".") and name.lower() not in _JUNK and not options.skip_corrupt:
+            elif (
+                path.suffix.lower() not in others
+                and not name.startswith(".")
+                and name.lower() not in _JUNK
+                and not options.skip_corrupt
+            ):
                 raise CnnError.of(
                     "data",
                     f"`{path}` is no picture of a kind that is read ({', '.join(PICTURES)})",

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from cnnc.caption import caption
 from cnnc.folding import Group, Item, Turns
 from cnnc.ir import Graph, Node
-from cnnc.ops import Add, Concat, Dense, Mul
+from cnnc.ops import Add, Concat, Dense, Matmul, Mul, Sub
 
 Kind = Literal["window", "dense", "merge", "other"]
 
@@ -78,7 +78,7 @@ def _shares_line(graph: Graph, last: Node, node: Node) -> bool:
 
 def _keeps_shape(graph: Graph, node: Node) -> bool:
     """Whether a layer is one that follows others on their line: it keeps its input's shape and has no kernel."""
-    return graph.input_shapes(node) == (node.shape,) and "kernel" not in graph.weights(node)
+    return graph.input_shapes(node) == (node.shape,) and "kernel" not in graph.weights(graph[node.owner])
 
 
 def _short(node: Node) -> str:
@@ -134,11 +134,11 @@ def _lacking(shown: Sequence[Line], other: Sequence[Line]) -> Iterator[str]:
 
 
 def _kind(graph: Graph, node: Node) -> Kind:
-    if isinstance(node.op, Add | Concat | Mul):
+    if isinstance(node.op, Add | Concat | Matmul | Mul | Sub):
         return "merge"
     if isinstance(node.op, Dense):
         return "dense"
-    return "window" if "kernel" in graph.weights(node) else "other"
+    return "window" if "kernel" in graph.weights(graph[node.owner]) else "other"
 
 
 def _ranged(turns: Sequence[tuple[Line, ...]]) -> tuple[Line, ...]:

@@ -18,17 +18,28 @@ from cnnc.ops.activation import (
     Swish,
     Tanh,
 )
-from cnnc.ops.attention import Attention, Embedding
+from cnnc.ops.attention import Attention, Embedding, Positions
 from cnnc.ops.base import Initializer, Op, OpError, Shape, Weight, format_shape
 from cnnc.ops.convolution import Conv, ConvTranspose, Depthwise
 from cnnc.ops.dense import Dense
 from cnnc.ops.input import Input
-from cnnc.ops.merge import Add, Concat, Mul
+from cnnc.ops.merge import Add, Concat, Matmul, Mul, Sub
 from cnnc.ops.normalization import BatchNorm, GroupNorm, LayerNorm, LayerScale, LocalResponseNorm
 from cnnc.ops.pooling import AvgPool, GlobalPool, MaxPool
 from cnnc.ops.preprocessing import Bgr, Normalize
 from cnnc.ops.regularization import Dropout, DropPath
-from cnnc.ops.shape import ChannelShuffle, Crop, Flatten, Pad, Reshape, Resize, Slice, SpaceToDepth
+from cnnc.ops.shape import (
+    ChannelShuffle,
+    Crop,
+    Flatten,
+    Pad,
+    Reshape,
+    Resize,
+    Slice,
+    SpaceToDepth,
+    Squeeze,
+    Transpose,
+)
 
 OPS: Final[Mapping[str, type[Op]]] = {name: op for op in Op.__subclasses__() for name in op.names}
 """The operators by every name that a spec may write for them."""
@@ -63,6 +74,7 @@ __all__ = [
     "LayerScale",
     "LeakyRelu",
     "LocalResponseNorm",
+    "Matmul",
     "MaxPool",
     "Mish",
     "Mul",
@@ -70,6 +82,7 @@ __all__ = [
     "Op",
     "OpError",
     "Pad",
+    "Positions",
     "Prelu",
     "Relu",
     "Relu6",
@@ -80,8 +93,11 @@ __all__ = [
     "Slice",
     "Softmax",
     "SpaceToDepth",
+    "Squeeze",
+    "Sub",
     "Swish",
     "Tanh",
+    "Transpose",
     "Weight",
     "format_shape",
 ]

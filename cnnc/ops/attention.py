@@ -1,16 +1,20 @@
-"""Embedding of indices, and attention between positions."""
+"""Embedding of indices, encoding of positions, and attention between them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from cnnc.ops.base import Op, OpError, Shape, Weight, format_shape
-from cnnc.ops.bounds import require_at_least
+from cnnc.ops.bounds import require_at_least, require_positive
 from cnnc.record import dataclass
 from cnnc.signature import Channels, Type
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,36 @@ class Embedding(Op):
 
     def weights(self, *inputs: Shape) -> Mapping[str, Weight]:
         return {"table": Weight((self.vocabulary, self.features), "normal", self.vocabulary, self.features)}
+
+
+@dataclass(frozen=True)
+class Positions(Op):
+    """The input with sines of its positions added: Vaswani et al. 2017, section 3.5. Nothing of it is learnt.
+
+    Position p gets sin(p / base^(2 i / channels)) in channel 2 i, and the cosine of the same in channel 2 i + 1.
+    """
+
+    names = ("positions", "position_encoding")
+    base: float = 10_000.0
+
+    def validate(self) -> None:
+        super().validate()
+        require_positive(self, "base")
+
+    def infer(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if len(shape) != 2:
+            found = f"its input {format_shape(shape)} has {len(shape) - 1}"
+            raise OpError(f"`positions` counts along one spatial axis, but {found}")
+        return shape
+
+    def table(self, shape: Shape) -> NDArray[np.float64]:
+        """What is added to an input `(positions, channels)`, of that shape."""
+        import numpy as np
+
+        length, channels = shape
+        angles = np.arange(length)[:, None] / self.base ** (np.arange(channels) // 2 * 2 / channels)
+        return np.where(np.arange(channels) % 2 == 0, np.sin(angles), np.cos(angles))
 
 
 @dataclass(frozen=True)

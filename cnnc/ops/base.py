@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import isfinite
-from typing import ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from cnnc.record import dataclass
 from cnnc.signature import signature_of
@@ -101,12 +101,29 @@ class Op:
             return self
         rank = spatial_rank(self, inputs[0])
         values = {attribute: getattr(self, attribute) for attribute in spatial}
-        return replace(self, **{a: spread(v, rank, a, inputs[0]) for a, v in values.items() if isinstance(v, tuple)})
+        spread_out: dict[str, Any] = {
+            a: spread(v, rank, a, inputs[0]) for a, v in values.items() if isinstance(v, tuple)
+        }
+        if values.get("padding") == "half":
+            ones = (1,) * rank
+            kernel, dilation = spread_out["kernel"], spread_out.get("dilation", ones)
+            is_same = spread_out.get("stride", kernel) == ones and all(k % 2 for k in kernel)
+            spread_out["padding"] = "same" if is_same else half_padding(kernel, dilation)
+        return replace(self, **spread_out)
 
     @property
     def name(self) -> str:
         """The canonical name: the first of `names`."""
         return self.names[0]
+
+
+def half_padding(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Half the kernel on both sides of every axis, whatever the stride (Dumoulin & Visin 2016, section 2.3).
+
+    That is how the networks of PyTorch pad, and Caffe's before them. With stride 1 and an odd kernel it is `same`.
+    """
+    sides = ((k - 1) * d // 2 for k, d in zip(kernel, dilation, strict=True))
+    return tuple((side, side) for side in sides)
 
 
 def spread(value: tuple[T, ...], rank: int, attribute: str, shape: Shape) -> tuple[T, ...]:

@@ -47,6 +47,28 @@ class Reshape(Op):
         return self.shape
 
 
+class Squeeze(Op):
+    """The same values without the spatial axes of size 1."""
+
+    names = ("squeeze",)
+
+    def infer(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        return (*(size for size in shape[:-1] if size > 1), shape[-1])
+
+
+class Transpose(Op):
+    """The last two axes in each other's place: positions become channels, and channels positions."""
+
+    names = ("transpose",)
+
+    def infer(self, *inputs: Shape) -> Shape:
+        (shape,) = inputs
+        if len(shape) < 2:
+            raise OpError(f"`transpose` turns two axes, but its input {format_shape(shape)} has one")
+        return (*shape[:-2], shape[-1], shape[-2])
+
+
 @dataclass(frozen=True)
 class Pad(Op):
     """The input with `amount` of `value` around its spatial axes."""

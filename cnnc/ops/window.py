@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cnnc.ops.base import OpError, Shape, format_shape
+from cnnc.signature import PADDINGS
 
 AxisPadding = str | tuple[int, int]
 """`same`, `valid`, or the zeros before and after one axis."""
@@ -79,11 +80,11 @@ def axis_paddings(padding: str | tuple[tuple[int, int], ...], rank: int) -> tupl
 
 
 def require_padding(padding: str | tuple[tuple[int, int], ...], attribute: str = "padding") -> None:
-    """Raises OpError unless the padding is `same`, `valid`, or explicit and nowhere negative."""
+    """Raises OpError unless the padding is a word for it, or explicit and nowhere negative."""
     if isinstance(padding, str):
-        if padding not in ("same", "valid"):
+        if padding not in PADDINGS:
             raise OpError(
-                f"`{attribute}` must be `same`, `valid` or a number of zeros, but is `{padding}`",
+                f"`{attribute}` must be `same`, `valid`, `half` or a number of zeros, but is `{padding}`",
                 code="value",
                 attribute=attribute,
             )

@@ -21,6 +21,7 @@ from cnnc.passes.fold_normalize import (
 from cnnc.passes.merge_pad import merge_pad
 from cnnc.passes.model import Model, Pass
 from cnnc.passes.prefer_same import prefer_same
+from cnnc.passes.unshare import unshare
 from cnnc.passes.verify import verify_model
 
 INFERENCE: Final[tuple[Pass, ...]] = (
@@ -70,8 +71,12 @@ class Change:
 
 
 def run(model: Model, passes: Iterable[Pass], *, trace: Trace | None = None) -> Model:
-    """The model after all passes, in order. What each gives must hold: `verify_model` asserts it."""
+    """The model after all passes, in order. What each gives must hold: `verify_model` asserts it.
+
+    Passes see no shared weights: every node gets its own before the first.
+    """
     verify_model(model)
+    model = unshare(model)
     for each in passes:
         after = each(model)
         if after is not model:

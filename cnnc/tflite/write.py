@@ -13,15 +13,15 @@ from cnnc.tflite.program import ABSENT, File, Program, Quantization, Tensor
 from cnnc.tflite.schema import ENUMS, OPERATORS, OPTIONS_OF, TENSOR_TYPES, UNIONS
 
 IDENTIFIER = "TFL3"
-_LARGEST_SHARED = 1 << 16
-"""Constants of more bytes are not compared with others."""
+_COMPARED = 1 << 10
+"""Constants whose first bytes, so many, are the same are compared as a whole."""
 _OLD_CODES = 127
 """Codes above this one do not fit the first field for them, which old readers look at."""
 _NUMBERS = {name: number for number, name in UNIONS["Options"].items()}
 
 
 def write_file(file: File) -> bytes:
-    """The file's bytes. Small constants that are equal are stored once; buffer 0 is empty, as readers expect."""
+    """The file's bytes. Constants that are equal are stored once; buffer 0 is empty, as readers expect."""
     buffers = _Buffers()
     codes: dict[tuple[str, str, int], int] = {}
     subgraphs = [_subgraph(program, buffers, codes) for program in file.programs]
@@ -45,16 +45,16 @@ def write_file(file: File) -> bytes:
 class _Buffers:
     def __init__(self) -> None:
         self.held: list[NDArray[np.uint8]] = [np.zeros(0, np.uint8)]
-        self.known: dict[bytes, int] = {}
+        self.known: dict[tuple[int, bytes], list[int]] = {}
 
     def add(self, data: NDArray[np.uint8]) -> int:
-        key = data.tobytes() if data.nbytes <= _LARGEST_SHARED else b""
-        if key in self.known:
-            return self.known[key]
+        alike = self.known.setdefault((data.nbytes, data[:_COMPARED].tobytes()), [])
+        for index in alike:
+            if np.array_equal(self.held[index], data):
+                return index
         self.held.append(data)
-        if key:
-            self.known[key] = len(self.held) - 1
-        return len(self.held) - 1
+        alike.append(len(self.held) - 1)
+        return alike[-1]
 
 
 def _subgraph(program: Program, buffers: _Buffers, codes: dict[tuple[str, str, int], int]) -> dict[str, Any]:

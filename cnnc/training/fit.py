@@ -18,9 +18,10 @@ from cnnc.diagnostics import CnnError
 from cnnc.net import Net
 from cnnc.recipe import Loss, Recipe
 from cnnc.training.evaluation import Weights, evaluator, named_inputs
-from cnnc.training.events import EpochEnded, Progress, Report, Row, Started
+from cnnc.training.events import EpochEnded, Progress, Report, Row, Said, Started
 from cnnc.training.folder import RunFolder, write_rows
 from cnnc.training.interrupt import Interrupted, StopRequested, deferred_interrupt
+from cnnc.training.learning import Group, thaw_in_words
 from cnnc.training.metrics import Scores
 from cnnc.training.plots import draw_curves
 from cnnc.training.schedule import learning_rate
@@ -44,6 +45,7 @@ class Plan:
     val: Feed
     folder: RunFolder
     metadata: Mapping[str, str]
+    groups: tuple[Group, ...]
 
     @property
     def batch(self) -> int:
@@ -114,8 +116,9 @@ def fit(plan: Plan, weights: Weights, report: Report) -> Fitted:
         )
     )
     aims = tuple(backend.Aim(loss, known) for loss, known in zip(plan.losses, plan.classified, strict=True))
-    take_step = backend.training_step(graph, recipe, aims)
-    state = backend.first_state(graph, recipe, weights)
+    learning = [group for group in plan.groups if group.epoch <= 1]
+    take_step = backend.training_step(graph, recipe, aims, [group.factors for group in learning])
+    state = backend.first_state(graph, recipe, weights, [group.factors for group in learning])
     _save(plan, "last", weights, 0)
     rows: list[Row] = []
     best: Best | None = None
@@ -124,6 +127,12 @@ def fit(plan: Plan, weights: Weights, report: Report) -> Fitted:
         evaluate = evaluator(graph, recipe, plan.losses, plan.classified, plan.batch, should_stop=stopped)
         for epoch in range(1, recipe.epochs + 1):
             began = time.monotonic()
+            for group in plan.groups[len(learning) :]:
+                if group.epoch == epoch:
+                    report(Said(thaw_in_words(graph, group)))
+                    learning.append(group)
+                    state = backend.thawed(state, graph, recipe, group.factors)
+                    take_step = backend.training_step(graph, recipe, aims, [each.factors for each in learning])
             try:
                 state, means = _epoch(plan, take_step, state, epoch, stopped, report)
                 weights = backend.weights_of(state)

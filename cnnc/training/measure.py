@@ -1,4 +1,4 @@
-"""A run measured on data, and asked about pictures."""
+"""A network measured on data, and asked about pictures."""
 
 from __future__ import annotations
 
@@ -10,51 +10,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import backends
-from cnnc.data.decode import MODES, decode
+from cnnc.data.decode import MODES, centred, decode
 from cnnc.data.feed import prepare
 from cnnc.data.folder import Options
 from cnnc.data.load import NAMES
+from cnnc.data.sources import Part
 from cnnc.diagnostics import CnnError
 from cnnc.ops import format_shape
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy
 from cnnc.training.evaluation import evaluator
 from cnnc.training.events import Report, ignore
+from cnnc.training.labels import places_in_order, places_of
 from cnnc.training.objective import classified, output_losses, require_classes, require_targets
-from cnnc.training.record import Run
-from cnnc.training.tested import Guess, Measured, Tested, best, by_name, part_to_test
+from cnnc.training.record import Asked, Run
+from cnnc.training.tested import Guess, Measured, Tested, best, by_name, part_to_test, relabelled
 
 
 def measure(
-    run: Run,
+    run: Asked,
     data: str | None = None,
     *,
     folder: Path | None = None,
     held_out: float | None = None,
     skip_corrupt: bool = False,
     batch: int = 128,
+    classes: Path | None = None,
+    crop: float = 1.0,
     report: Report = ignore,
 ) -> Measured:
-    """The scores of a run on the test part of a data set, by default the one it was trained on.
+    """The scores of a run, or of a spec with weights, on the test part of a data set, by default its own.
 
     A folder without parts counts as a whole, unless it is the one that the run held a part out of, or `held_out` says
-    that a part of it is wanted.
+    that a part of it is wanted. `classes` lists the classes of a folder's pictures by their place (`read_class_list`);
+    `crop` is the share of the shorter side of every picture that is looked at.
     """
-    tested = tested_on(run, data, folder, held_out, skip_corrupt, report)
-    classes = run.data.classes or tested.classes
+    tested = tested_on(run, data, folder, held_out, skip_corrupt, report, classes)
     losses = output_losses(run.net, run.recipe)
-    require_classes(run.net, losses, classes)
-    part = by_name(tested.part, tested.classes, classes)
-    feed = prepare(part, [node.shape for node in run.net.graph.inputs], skip_corrupt=skip_corrupt)
+    part, names = _labelled(run, tested)
+    require_classes(run.net, losses, names)
+    shapes = [node.shape for node in run.net.graph.inputs]
+    feed = prepare(part, shapes, skip_corrupt=skip_corrupt, crop=crop)
     require_targets(run.net, losses, feed)
     known = classified(run.net, losses, feed)
     evaluate = evaluator(run.net.graph, run.recipe, losses, known, min(batch, len(feed)))
     scores = evaluate(run.weights, feed)
     chosen = scores[known.index(True) if True in known else 0]
-    return Measured(chosen, classes, tested.what, tuple(sorted(feed.broken)))
+    return Measured(chosen, names, tested.what, tuple(sorted(feed.broken)))
 
 
-def predict(run: Run, pictures: Sequence[Path], top: int = 5) -> list[list[Guess]]:
-    """For every picture the likeliest labels, best first.
+def predict(run: Asked, pictures: Sequence[Path], top: int = 5, *, crop: float = 1.0) -> list[list[Guess]]:
+    """For every picture the likeliest labels, best first; `crop` is the share of its shorter side that is looked at.
 
     Raises:
         CnnError: a picture cannot be decoded, or the network is none of pictures with one output of classes.
@@ -74,15 +79,33 @@ def predict(run: Run, pictures: Sequence[Path], top: int = 5) -> list[list[Guess
     forward = backends.load("jax", "apply").forward(graph)
     guesses = []
     for path in pictures:
-        batch = decode(path, (height, width), channels)[None]
+        batch = decode(path, (height, width), channels, centred((height, width), crop))[None]
         outputs, _ = forward(run.weights, {name: batch}, train=False, key=None, precision=recipe.precision, logits=True)
         logits = np.asarray(outputs[end], np.float64)[0]
         guesses.append(best(_probabilities(logits, loss), run.data.classes, top))
     return guesses
 
 
+def _labelled(run: Asked, tested: Tested) -> tuple[Part, tuple[str, ...]]:
+    """The part with its labels counted as the network counts its outputs, and what these are called."""
+    known, given = run.data.classes, tested.classes
+    count = run.net.graph[run.net.graph.outputs[0][1]].shape[-1]
+    if tested.is_listed:
+        order, names = places_in_order(known, given, max(count, 2), f"`{run.net.name}`")
+        return relabelled(tested.part, order), names
+    if known and given and not isinstance(run, Run):
+        return relabelled(tested.part, places_of(known, given, len(known), f"`{run.net.name}`")), known
+    return by_name(tested.part, given, known or given), known or given
+
+
 def tested_on(
-    run: Run, data: str | None, folder: Path | None, held_out: float | None, skip_corrupt: bool, report: Report
+    run: Asked,
+    data: str | None,
+    folder: Path | None,
+    held_out: float | None,
+    skip_corrupt: bool,
+    report: Report,
+    classes: Path | None = None,  # noqa: PT028  # no test
 ) -> Tested:
     """What a run is tested on: `measure` says of the arguments what they mean."""
     note = run.data
@@ -93,7 +116,7 @@ def tested_on(
         folder = folder or (Path(note.folder) if note.folder else None)
     same = data not in NAMES and os.path.realpath(data) == os.path.realpath(note.data)
     options = Options(note.held_out if held_out is None else held_out, note.seed, skip_corrupt)
-    return part_to_test(data, folder, options, whole=not same and held_out is None, report=report)
+    return part_to_test(data, folder, options, whole=not same and held_out is None, classes=classes, report=report)
 
 
 def _probabilities(logits: NDArray[np.float64], loss: object) -> NDArray[np.float64]:

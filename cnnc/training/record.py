@@ -25,6 +25,7 @@ from cnnc.net import Net
 from cnnc.overrides import Overrides
 from cnnc.recipe import Entry, Recipe
 from cnnc.training.evaluation import Weights
+from cnnc.training.first import require_finite
 from cnnc.training.folder import RunFolder
 from cnnc.weights.checkpoint import load_weights
 
@@ -45,15 +46,33 @@ class DataNote:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """A run read back from its folder."""
+class Asked:
+    """A network that can be asked: its weights, the classes and the data that are its own, how its loss reads it."""
 
-    folder: RunFolder
     net: Net
     recipe: Recipe
     data: DataNote
     weights: Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Run(Asked):
+    """A run read back from its folder."""
+
+    folder: RunFolder
     epoch: int
+
+
+def open_weights(net: Net, weights: Path, classes: tuple[str, ...] = ()) -> Asked:
+    """The network of a spec with the weights of a file and the names of its classes; its data is that of its recipe.
+
+    Raises:
+        CnnError: the weights are another network's, cannot be read, or are no finite numbers.
+    """
+    arrays, _ = load_weights(weights, net.graph)
+    require_finite(arrays, f"`{weights}`")
+    note = DataNote(net.recipe.data or "arrays", None, 0.2, net.recipe.seed, classes, 0, 0)
+    return Asked(net, net.recipe, note, arrays)
 
 
 def graph_hash(graph: Graph) -> str:
@@ -86,7 +105,11 @@ def recipe_in_words(recipe: Recipe) -> dict[str, Any]:
         "optimizer": _entry(recipe.optimizer),
         "schedule": _entry(recipe.schedule),
     }
-    return {**words, **{name: getattr(recipe, name) for name in ("batch", "epochs", "seed", "precision")}}
+    return {
+        **words,
+        **{name: getattr(recipe, name) for name in ("batch", "epochs", "seed", "precision")},
+        **_transfer(recipe),
+    }
 
 
 def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
@@ -119,7 +142,7 @@ def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
         )
     recipe = replace(net.recipe, **_scalars(args["train"]))
     epoch = int(metadata["epoch"]) if metadata.get("epoch", "").isdigit() else 0
-    return Run(folder, net, recipe, _read_data(folder, args["data"]), weights, epoch)
+    return Run(net, recipe, _read_data(folder, args["data"]), weights, folder, epoch)
 
 
 def _require_run(path: Path) -> RunFolder:
@@ -187,6 +210,17 @@ def _scalars(train: Mapping[str, Any]) -> dict[str, Any]:
     """What evaluation needs of the flags that a run was trained with; its losses are in the spec."""
     precision = train.get("precision")
     return {"precision": precision} if precision in ("f32", "bf16") else {}
+
+
+def _transfer(recipe: Recipe) -> dict[str, Any]:
+    """Where the first weights come from, and what of the network learns; nothing where all learns from the start."""
+    words = {
+        "weights": recipe.weights,
+        "freeze": list(recipe.freeze),
+        "unfreeze": {pattern: epoch for epoch, pattern in recipe.unfreeze},
+        "rates": dict(recipe.rates),
+    }
+    return {name: value for name, value in words.items() if value}
 
 
 def _entry(entry: Entry) -> dict[str, Any]:

@@ -21,9 +21,12 @@ from cnnc.data.sources import DataSet
 from cnnc.diagnostics import CnnError
 from cnnc.net import Net
 from cnnc.recipe import Recipe
+from cnnc.training.evaluation import Weights
 from cnnc.training.events import Report, Row, Said, ignore
+from cnnc.training.first import first_weights
 from cnnc.training.fit import Plan, fit
 from cnnc.training.folder import RunFolder, claim
+from cnnc.training.learning import in_words, learning_groups
 from cnnc.training.metrics import Scores
 from cnnc.training.objective import classified, output_losses, require_classes, require_targets
 from cnnc.training.plots import draw_batch, draw_confusion
@@ -42,7 +45,7 @@ class Trained:
     rows: tuple[Row, ...]
     best: Row
     scores: tuple[Scores, ...]
-    weights: Mapping[str, Mapping[str, Any]]
+    weights: Weights
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ def train(
     lr: float | None = None,
     seed: int | None = None,
     precision: Literal["f32", "bf16"] | None = None,
+    weights: str | os.PathLike[str] | Weights | None = None,
+    freeze: str | Sequence[str] | None = None,
+    unfreeze: Sequence[tuple[int, str]] | None = None,
+    rates: Mapping[str, float] | None = None,
     out: str | os.PathLike[str] | None = None,
     skip_corrupt: bool = False,
     workers: int | None = None,
@@ -82,6 +89,11 @@ def train(
         lr: the schedule's peak.
         seed: of the first weights, the order of examples, augmentation and dropout.
         precision: what to compute in; weights are float32 either way.
+        weights: what to start from: a file of weights or a run's folder, or arrays by node and short name. Layers that
+            they do not fit are initialised and named.
+        freeze: layers that do not learn, by their names, the labels that they lie in, or globs of these.
+        unfreeze: pairs of an epoch, counted from 1, and a pattern of what learns from it on.
+        rates: the schedule's peak for layers of their own, by pattern.
         out: the run's folder, new or empty; by default the next free `runs/<model>/exp<n>`.
         skip_corrupt: leave out pictures that cannot be decoded.
         workers: threads that decode and augment pictures, one a core by default; they change nothing but the time.
@@ -92,10 +104,18 @@ def train(
         CnnError: the data does not fit the network, or the loss stopped being a number.
     """
     recipe = overridden(net.recipe, epochs=epochs, batch=batch, lr=lr, seed=seed, precision=precision)
+    recipe = transferring(recipe, weights=weights, freeze=freeze, unfreeze=unfreeze, rates=rates)
+    groups = learning_groups(net.graph, recipe)
+    first = backends.load("jax", "init").initialize(net.graph, recipe.seed)
+    given = recipe.weights if weights is None or isinstance(weights, str | os.PathLike) else weights
+    notes = in_words(net.graph, groups)
+    if given is not None:
+        first, told = first_weights(net.graph, given, first)
+        notes = [*told, *notes]
     losses = output_losses(net, recipe)
     data_set, origin = _data_set(net, data, val, Options(seed=recipe.seed, skip_corrupt=skip_corrupt), origin, report)
     require_classes(net, losses, data_set.classes)
-    for line in data_set.notes:
+    for line in (*data_set.notes, *notes):
         report(Said(line))
     shapes = [node.shape for node in net.graph.inputs]
     held = prepare(data_set.val, shapes, skip_corrupt=skip_corrupt, workers=workers)
@@ -125,10 +145,9 @@ def train(
     )
     write_record(folder, net, recipe, note)
     metadata = {"model": net.name, "graph_sha256": graph_hash(net.graph)}
-    plan = Plan(net, recipe, losses, classified(net, losses, feed), feed, held, folder, metadata)
+    plan = Plan(net, recipe, losses, classified(net, losses, feed), feed, held, folder, metadata, groups)
     _draw_first_batch(plan, data_set.classes)
-    weights = backends.load("jax", "init").initialize(net.graph, recipe.seed)
-    fitted = fit(plan, weights, report)
+    fitted = fit(plan, first, report)
     _draw_confusion(plan, folder, fitted.best.scores, data_set.classes)
     _say_broken(report, *(part for part in (feed, held) if part.size is not None))
     return Trained(folder.path, fitted.rows, fitted.best.row, fitted.best.scores, fitted.best.weights)
@@ -152,6 +171,24 @@ def overridden(
     changes: dict[str, Any] = {"epochs": epochs, "batch": batch, "seed": seed, "precision": precision}
     changed = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
     return changed if lr is None else replace(changed, schedule=replace(recipe.schedule, peak=lr))
+
+
+def transferring(
+    recipe: Recipe,
+    *,
+    weights: str | os.PathLike[str] | Weights | None,
+    freeze: str | Sequence[str] | None,
+    unfreeze: Sequence[tuple[int, str]] | None,
+    rates: Mapping[str, float] | None,
+) -> Recipe:
+    """The recipe with what is not None in place of its own; arrays are called `arrays`."""
+    if weights is not None:
+        recipe = replace(recipe, weights=os.fspath(weights) if isinstance(weights, str | os.PathLike) else "arrays")
+    if freeze is not None:
+        recipe = replace(recipe, freeze=(freeze,) if isinstance(freeze, str) else tuple(freeze))
+    if unfreeze is not None:
+        recipe = replace(recipe, unfreeze=tuple(unfreeze))
+    return recipe if rates is None else replace(recipe, rates=tuple(rates.items()))
 
 
 def _data_set(

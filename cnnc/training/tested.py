@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.data.folder import Options, class_names, load_all
+from cnnc.data.listed import load_listed, read_class_list
 from cnnc.data.load import NAMES, load_data
 from cnnc.data.record_sets import has_records
 from cnnc.data.sources import DataSet, Examples, Part
@@ -20,11 +21,12 @@ from cnnc.training.metrics import Scores
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """A part to test on, what its labels count, and how to call it."""
+    """A part to test on, what its labels count, and how to call it; listed classes are in the network's order."""
 
     part: Part
     classes: tuple[str, ...]
     what: str
+    is_listed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,9 @@ class Guess:
     probability: float
 
 
-def part_to_test(data: str, folder: Path | None, options: Options, *, whole: bool, report: Report) -> Tested:
+def part_to_test(
+    data: str, folder: Path | None, options: Options, *, whole: bool, classes: Path | None = None, report: Report
+) -> Tested:
     """The test part of a data set by name or path.
 
     Args:
@@ -53,9 +57,16 @@ def part_to_test(data: str, folder: Path | None, options: Options, *, whole: boo
         folder: where the files of one by name lie.
         options: how to read a folder.
         whole: whether a folder of class folders alone counts as a whole, and no part of it is held out.
+        classes: a list of the classes that a folder's pictures are of (`read_class_list`); all of them are meant.
         report: is told what takes long.
     """
     path = Path(data).expanduser()
+    if classes is not None:
+        if data in NAMES or not path.is_dir():
+            raise CnnError.of("data", f"`--classes` lists those of a folder of pictures, and `{data}` is none")
+        listed = read_class_list(classes)
+        pictures = load_listed(path, listed, options)
+        return Tested(pictures, listed.names, f"all {len(pictures):,} pictures of {data}", is_listed=True)
     if whole and data not in NAMES and path.is_dir() and not _has_parts(path) and not has_records(path):
         files = load_all(path, options)
         return Tested(files, class_names(path), f"all {len(files):,} pictures of {data}")

@@ -42,7 +42,7 @@ def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[
     Raises:
         CnnError: when the file cannot be read, or does not hold exactly the graph's weights in their shapes.
     """
-    arrays, metadata = _read(path)
+    arrays, metadata = read_arrays(path)
     declared = {f"{node.name}.{short}": (node.name, short) for node in graph for short in graph.weights(node)}
     faults = [
         *_listed("lacks", [name for name in declared if name not in arrays]),
@@ -62,7 +62,8 @@ def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[
     return weights, metadata
 
 
-def _read(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
+    """Every array of a file by its name, and its metadata. Raises CnnError when the file cannot be read."""
     if not path.is_file():
         raise CnnError.of("weights", f"there is no file `{path}`")
     try:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cnnc.diagnostics import CnnError
 
+BROKEN_ARCHIVE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What zipfile raises for damaged archives; of RuntimeErrors for what seems encrypted or of a later version."""
 CUT_SHORT = "the file is cut short or was changed; fetch it again"
 _SHOWN = 8
 """So many names are listed in a message."""

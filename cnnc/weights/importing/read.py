@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.faults import fault
+from cnnc.weights.importing.caffe import read_caffe
+from cnnc.weights.importing.faults import BROKEN_ARCHIVE, damaged, fault, listed
+from cnnc.weights.importing.keras import read_keras
+from cnnc.weights.importing.npz import read_npz
+from cnnc.weights.importing.orbax import is_orbax, read_orbax
+from cnnc.weights.importing.pytorch import read_pytorch
+from cnnc.weights.importing.safetensors import read_safetensors
 from cnnc.weights.importing.source import Source, SourceTensor
 from cnnc.weights.importing.tflite import read_tflite
 
 KINDS: Mapping[str, str] = {
-    "TFLite": "`.tflite`: float, int8 and uint8",
+    "safetensors": "`.safetensors` of timm, Hugging Face, torchvision, Flax or cnnc",
+    "PyTorch": "`.pt`, `.pth` or `.bin` with a state dict",
+    "Keras": "`.keras`, `.weights.h5` or `.h5`",
+    "NumPy": "`.npz` with arrays by name",
+    "TFLite": "`.tflite`: float, half precision, int8 or uint8",
+    "Orbax": "the folder of a checkpoint",
+    "raw float32": "a folder of `conv1.weights`, `conv1.biases`, ... in Caffe's order",
 }
 """What is read, for messages and the manual."""
 _PICTURES: Mapping[bytes, str] = {
@@ -47,7 +60,7 @@ def read_source(path: Path) -> Source:
 
 def _reader(path: Path) -> Callable[[Path], Source]:
     if path.is_dir():
-        raise _unknown(path, "a folder")
+        return _reader_of_folder(path)
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -55,9 +68,58 @@ def _reader(path: Path) -> Callable[[Path], Source]:
         raise fault(path, (error.strerror or str(error)).lower()) from error
     if not head:
         raise fault(path, "it is empty")
-    if head[4:8] == b"TFL3" or path.suffix == ".tflite":
-        return read_tflite
-    raise _unknown(path, next((what for magic, what in _PICTURES.items() if head.startswith(magic)), ""))
+    picture = next((what for magic, what in _PICTURES.items() if head.startswith(magic)), None)
+    if picture is not None:
+        raise _unknown(path, picture)
+    if head.startswith(b"PK\x03\x04"):
+        return _reader_of_archive(path)
+    for is_magic, reader in (
+        (head[4:8] == b"TFL3", read_tflite),
+        (head.startswith(b"\x89HDF"), read_keras),
+        (head[8:9] == b"{" and not any(head[6:8]), read_safetensors),  # after the size of a header of JSON
+        (head[0] == 0x80, read_pytorch),  # how pickles begin, and headers of some sizes
+    ):
+        if is_magic:
+            return reader
+    if path.suffix in _ENDINGS:
+        return _ENDINGS[path.suffix]
+    raise _unknown(path, "")
+
+
+_ENDINGS: Mapping[str, Callable[[Path], Source]] = {
+    ".tflite": read_tflite,
+    ".safetensors": read_safetensors,
+    ".pt": read_pytorch,
+    ".pth": read_pytorch,
+}
+"""Readers that say best what is wrong with a file that does not begin as it should."""
+
+
+def _reader_of_archive(path: Path) -> Callable[[Path], Source]:
+    """Keras, NumPy and PyTorch all write zip archives."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except BROKEN_ARCHIVE as error:
+        raise damaged(path, error) from error
+    if "config.json" in names:
+        return read_keras
+    if any(name.endswith(".npy") for name in names):
+        return read_npz
+    if any(name.endswith(("/data.pkl", "data.pkl", "/constants.pkl", ".json")) for name in names):
+        return read_pytorch
+    raise _unknown(path, f"a zip archive of {listed(names)}")
+
+
+def _reader_of_folder(path: Path) -> Callable[[Path], Source]:
+    names = sorted(each.name for each in path.iterdir())
+    if is_orbax(path):
+        return read_orbax
+    if any(name.endswith((".weights", ".biases")) for name in names):
+        return read_caffe
+    if "saved_model.pb" in names:
+        raise fault(path, "a SavedModel is not read", help="convert it to TFLite, or save it from Keras as `.keras`")
+    raise _unknown(path, f"a folder of {listed(names)}" if names else "an empty folder")
 
 
 def _unknown(path: Path, what: str) -> CnnError:

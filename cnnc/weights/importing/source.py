@@ -53,9 +53,11 @@ class SourceTensor:
     """An array of the file, float32, quantised ones put back to numbers.
 
     `layouts` are the orders of axes that it may have, as letters, the likeliest first: O outputs, I inputs, H, W and D
-    space, C channels, M multiplier; `OIHW`, `HWIO`, `OHWI`, `OI`, `IO`, `HWCM`, `C1HW`, `1HWC`, `IOHW`, `O`. A
-    convolution over a signal has W, over a volume DHW. An array of one axis with a layout of several (`raw float32`)
-    has them in that order, its sizes unknown.
+    space, C channels, M multiplier, 1 an axis of size 1; `OIHW`, `HWIO`, `OHWI`, `OI`, `IO`, `HWCM`, `C1HW`, `1HWC`,
+    `HW1C`, `IOHW`, `HWOI`, `O`. A convolution over a signal has W, over a volume DHW. In the depthwise ones with a 1,
+    C are the outputs, those of an input channel side by side. An embedding's table is `IO`, a row an index. Attention's
+    arrays have two axes, heads and their features in one; biases one. An array of one axis with a layout of several
+    (`raw float32`) has them in that order, its sizes unknown. Of an array without any nothing is known.
     """
 
     name: str
@@ -79,7 +81,8 @@ class Read:
 class SourceLayer:
     """Arrays that one operator owns.
 
-    `kind` is None where the format does not say it (a `weight` of one axis could be a norm's or a PReLU's). `reads` are
+    `kind` is None where the format does not say it (a `weight` of one axis could be a norm's or a layer
+    scale's, and has the role gamma). `reads` are
     the layers whose values it sees, `None` where the format holds no graph; empty for one that sees the input alone.
 
     `epsilon` is what a norm adds to the variance, None where the format does not say. The target's may be another; then

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from cnnc.tflite.program import ABSENT, Operator, Program
 from cnnc.tflite.read import open_file
-from cnnc.weights.importing.faults import fault
+from cnnc.weights.importing.faults import CUT_SHORT, fault
 from cnnc.weights.importing.source import Kind, Read, Role, Source, SourceLayer, SourceTensor
 from cnnc.weights.importing.tflite_constants import inputs, is_weight, layer_name, numbers, producer, scales, stored
 
 COMPILED = "edgetpu-custom-op"
+PREPARATION = "numbers that pictures are shifted or scaled by before the first layer"
+"""Why a constant is no weight; a file with one takes pixels."""
 _COPIES_INTO = ("CONCATENATION", "PACK")
 _ARITHMETIC = ("MUL", "ADD", "SUB", "DIV")
 _GRAPHS = ("WHILE", "IF", "CALL", "CALL_ONCE", "STABLEHLO_COMPOSITE")
@@ -88,17 +90,25 @@ class _Walk:
 
     def visit(self, index: int) -> None:
         operator = self.program.operators[index]
-        if index in self.merged or all(stored(self.program, name) is not None for name in operator.outputs):
+        outputs = [name for name in operator.outputs if name != ABSENT]
+        if index in self.merged or all(stored(self.program, name) is not None for name in outputs):
             return
         if operator.kind in _GRAPHS:
             raise fault(self.path, f"it holds {operator.name}, and graphs within graphs are not read")
         weighted = _WEIGHTED.get(operator.kind)
+        if weighted is not None and ABSENT in self.wanted(operator, weighted):
+            raise fault(self.path, f"operator {index}, {operator.name}, lacks an input or its output", help=CUT_SHORT)
         if weighted is not None and self.holds(operator, weighted.kernel):
             self.add_weighted(operator, weighted)
         elif operator.kind in _ARITHMETIC and any(self.constants(operator)):
             self.add_arithmetic(index, operator)
         else:
             self.pass_through(operator)
+
+    def wanted(self, operator: Operator, weighted: _Weighted) -> list[str]:
+        """The tensors that an operator cannot do without."""
+        given = dict(enumerate(operator.inputs))
+        return [given.get(weighted.kernel, ABSENT), given.get(weighted.x, ABSENT), *(operator.outputs[:1] or (ABSENT,))]
 
     def holds(self, operator: Operator, place: int) -> bool:
         found = stored(self.program, operator.inputs[place])
@@ -129,11 +139,13 @@ class _Walk:
         kernel = numbers(self.path, self.program, name)
         kind: Kind | None = weighted.kind
         layouts = weighted.layouts
+        if layouts[0] != "O" and kernel.ndim != len(layouts[0]) and operator.kind != "GATHER":
+            raise self.unsupported(operator, name)
         if operator.kind == "PRELU":
             kernel = self.vector(operator, name, kernel)
         elif operator.kind == "GATHER" and (kernel.ndim != 2 or operator.options.get("axis", 0) != 0):
             raise self.unsupported(operator, name)
-        elif kind == "depthwise" and self.program[operator.inputs[weighted.x]].shape[-1] == 1:
+        elif kind == "depthwise" and self.program[operator.inputs[weighted.x]].shape[-1:] == (1,):
             kind, layouts = None, ("1HWC", "IHWO")  # of one channel a convolution is both
         elif operator.kind == "CONV_2D" and kernel.shape[1] == 1 < kernel.shape[2]:
             layouts = ("OHWI", "O1WI")  # one over a signal is stored as one over a picture of height 1
@@ -152,12 +164,12 @@ class _Walk:
         return SourceTensor(self.stored_name(name), numbers(self.path, self.program, name, step).reshape(-1), ("O",))
 
     def add_arithmetic(self, index: int, operator: Operator) -> None:
-        (constant,) = self.constants(operator)[:1]
+        constant = self.constants(operator)[0]
         x = next((name for name in inputs(operator) if name != constant), constant)
         reads = self.reads.get(x, ())
         if self.program[constant].size == 1 or not reads:
             if not reads:
-                self.ignored[constant] = "a number that pictures are shifted or scaled by before the first layer"
+                self.ignored[constant] = PREPARATION
             self.write(operator, reads)
             return
         run = self.run_of(index)
@@ -253,9 +265,9 @@ class _Walk:
 
     def vector(self, operator: Operator, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """A constant with one number a channel, `(channels,)`."""
-        if any(size != 1 for size in values.shape[:-1]):
+        channels = self.program[operator.outputs[0]].shape[-1] if self.program[operator.outputs[0]].shape else 1
+        if any(size != 1 for size in values.shape[:-1]) or values.size not in (1, channels):
             raise self.unsupported(operator, name)
-        channels = self.program[operator.outputs[0]].shape[-1]
         return np.broadcast_to(values.reshape(-1), (channels,)).copy()
 
     def stored_name(self, name: str) -> str:

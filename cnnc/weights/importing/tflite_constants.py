@@ -19,7 +19,7 @@ def stored(program: Program, name: str) -> Tensor | None:
     """The constant that a tensor is, or is a copy of; None when it is computed from inputs."""
     while program[name].data is None:
         operator = producer(program, name)
-        if operator is None or operator.kind not in _COPIES:
+        if operator is None or operator.kind not in _COPIES or operator.inputs[:1] in ((), (ABSENT,)):
             return None
         name = operator.inputs[0]
     return program[name]
@@ -43,14 +43,18 @@ def numbers(path: Path, program: Program, name: str, step: NDArray[np.float64] |
     assert found is not None, name
     if found.type not in DTYPES:
         raise fault(path, f"the tensor `{found.name}` is of {found.type.lower()}, which is not read")
-    values = dequantized(found, step).reshape(program[name].shape)
-    return np.ascontiguousarray(values, np.float32)
+    values = dequantized(found, step)
+    if values.size != program[name].size:
+        raise fault(path, f"the tensor `{name}` has {program[name].size} values, and `{found.name}` {values.size}")
+    with np.errstate(all="ignore"):
+        return np.ascontiguousarray(values.reshape(program[name].shape), np.float32)
 
 
 def dequantized(tensor: Tensor, step: NDArray[np.float64] | None = None) -> NDArray[Any]:
     """The scale times the stored less the zero point, per slice of the quantised axis where there are several."""
     assert tensor.data is not None, tensor.name
-    values = tensor.data.astype(np.float64)
+    with np.errstate(all="ignore"):  # damaged values are told of with their tensor's name
+        values = tensor.data.astype(np.float64)
     if tensor.data.dtype.kind == "f":
         return values
     found = tensor.quantization

@@ -1,20 +1,23 @@
-"""Moves the weights of a Keras model into a graph: layers of one kind and one shape in their order."""
+"""Networks of keras.applications, and their weights in a graph: layers of one kind and one shape in their order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.zoo_peers import Peer, Pictures
 from cnnc import ops
-from cnnc.ir import Graph
+from cnnc.ir import Graph, Node
+from cnnc.net import Net
 from cnnc.ops.preprocessing import PRESETS
 
+T = TypeVar("T")
 Arrays = dict[str, NDArray[np.float32]]
 
 _KINDS: dict[type[ops.Op], str] = {
@@ -38,25 +41,60 @@ class Unit:
         return self.kind == other.kind and _shapes(self.arrays) == _shapes(other.arrays)
 
 
+def answer(peer: Peer, net: Net, pictures: Pictures) -> tuple[NDArray[np.float32], Mapping[str, Arrays]]:
+    """The network's logits for pictures of 0 to 255, and its weights by the nodes of ours."""
+    model = getattr(keras.applications, peer.name)(
+        weights=None, input_shape=pictures.shape[1:], classifier_activation=None, **peer.options
+    )
+    randomize(model, seed=0)
+    calm(model)
+    if peer.walked:
+        layers = walk(model.output._keras_history.operation, lambda layer: [i.operation for i in _sources(layer)])
+        graph = net.graph
+        nodes = walk(graph[graph.outputs[0][1]], lambda node: [graph[name] for name in node.inputs])
+    else:
+        layers, nodes = model.layers, list(net.graph)
+    weights = moved(layers, nodes, net.graph)
+    module = getattr(keras.applications, peer.pixels) if peer.pixels else None
+    given = module.preprocess_input(pictures.copy()) if module else pictures
+    return np.asarray(model(given, training=False)), weights
+
+
 def randomize(model: Any, seed: int) -> None:
     """New values for all weights, statistics included: none is neutral, and activations keep their size."""
     rng = np.random.default_rng(seed)
-    for layer in _layers(model):
+    for layer in _with_weights(model.layers):
         if isinstance(layer, keras.layers.Normalization):
             _normalize_as_imagenet(layer)
         else:
             layer.set_weights([_drawn(rng, layer, weight) for weight in layer.weights])
 
 
-def moved(model: Any, graph: Graph) -> dict[str, Arrays]:
-    """The model's weights by the graph's nodes.
+def calm(model: Any) -> None:
+    """Make residual branches small: sums would grow with every block, until it is rounding errors that are compared."""
+    for layer in _with_weights(model.layers):
+        if isinstance(layer, keras.layers.BatchNormalization) and _is_added(layer):
+            layer.gamma.assign(layer.gamma / 4)
+
+
+def _is_added(layer: Any) -> bool:
+    """Whether a sum reads it, but for dropout between them."""
+    readers = [node.operation for node in layer._outbound_nodes]
+    return any(
+        isinstance(each, keras.layers.Add) or (isinstance(each, keras.layers.Dropout) and _is_added(each))
+        for each in readers
+    )
+
+
+def moved(layers: Iterable[Any], nodes: Iterable[Node], graph: Graph) -> dict[str, Arrays]:
+    """A model's weights by a graph's nodes.
 
     Each node takes the first layer left of its kind and shapes: branches of equal shapes must come in one order on both
     sides. All layers must be taken.
     """
-    left = [unit for layer in _layers(model) for unit in _units(layer)]
+    left = [unit for layer in _with_weights(layers) for unit in _units(layer)]
     found: dict[str, Arrays] = {}
-    for node in graph:
+    for node in nodes:
         if not (own := graph.weights(node)):
             continue
         empty = {name: np.empty(weight.shape, np.float32) for name, weight in own.items()}
@@ -69,11 +107,32 @@ def moved(model: Any, graph: Graph) -> dict[str, Arrays]:
     return found
 
 
-def _layers(model: Any) -> Iterator[Any]:
+def walk(last: T, inputs: Callable[[T], Iterable[T]]) -> list[T]:
+    """Everything that `last` needs, each after what it reads, and `last` itself: branch after branch."""
+    found: list[T] = []
+    seen: set[int] = set()
+    waiting: list[tuple[T, Iterator[T]]] = [(last, iter(inputs(last)))]
+    while waiting:
+        item, rest = waiting[-1]
+        after = next((each for each in rest if id(each) not in seen), None)
+        if after is not None:
+            seen.add(id(after))
+            waiting.append((after, iter(inputs(after))))
+        else:
+            found.append(item)
+            waiting.pop()
+    return found
+
+
+def _sources(layer: Any) -> list[Any]:
+    return [tensor._keras_history for tensor in layer._inbound_nodes[0].input_tensors]
+
+
+def _with_weights(layers: Iterable[Any]) -> Iterator[Any]:
     """The layers that have weights, those of models within the model included."""
-    for layer in model.layers:
+    for layer in layers:
         if hasattr(layer, "layers"):
-            yield from _layers(layer)
+            yield from _with_weights(layer.layers)
         elif layer.weights:
             yield layer
 

@@ -1,0 +1,223 @@
+"""`cnnc activations`: what every layer of a network or a TFLite file makes of a picture, on a page and as files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from cnnc.cli.extras import extra
+from cnnc.cli.model_options import refuse, say
+from cnnc.cli.options import format_option, override_options
+from cnnc.diagnostics import CnnError
+from cnnc.overrides import Overrides
+
+if TYPE_CHECKING:
+    from cnnc.seeing.layers import Watched
+    from cnnc.seeing.look import Look
+    from cnnc.seeing.write import Written
+
+_RANDOM_SEED: Final = 0
+_LISTED: Final = 5
+"""So many of the worst layers are listed."""
+
+
+@click.command("activations")
+@click.argument("what", metavar="RUN|SPEC|MODEL.tflite", type=click.Path(path_type=Path))
+@click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A new or empty folder.",
+)
+@click.option(
+    "--layers", multiple=True, metavar="PATTERN", help="A layer, label or glob; again for more.  [default: all maps]"
+)
+@click.option(
+    "--compare", type=click.Path(path_type=Path), metavar="OTHER", help="A RUN, SPEC or MODEL.tflite to put beside it."
+)
+@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights for a SPEC: safetensors.")
+@click.option(
+    "--compare-weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Weights for OTHER if both are SPECs.",
+)
+@click.option("--random-weights", is_flag=True, help="Random weights for a SPEC, to look at its structure.")
+@click.option("--last", is_flag=True, help="The last epoch's weights of a RUN, not the best's.")
+@click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="The classes, a label a line.")
+@click.option("--class", "wanted", metavar="NAME|N", help="What Grad-CAM looks for.  [default: the likeliest class]")
+@click.option("--cam-layer", metavar="LAYER", help="The map that Grad-CAM is of.  [default: the last]")
+@override_options
+@format_option("text", "json")
+def activations(
+    what: Path,
+    image: Path,
+    out: Path,
+    layers: tuple[str, ...],
+    compare: Path | None,
+    weights: Path | None,
+    compare_weights: Path | None,
+    random_weights: bool,
+    last: bool,
+    labels: Path | None,
+    wanted: str | None,
+    cam_layer: str | None,
+    overrides: Overrides,
+    format: str,
+) -> None:
+    """Show what the layers of a network make of IMAGE: a page, and a picture a layer with a square per filter.
+
+    IMAGE may be a .npy file with an array of the input's shape, where that is no picture.
+    """
+    sources = [what] if compare is None else [what, compare]
+    specs = [source for source in sources if _is_spec(source)]
+    if not specs:
+        changes = [(f"--{f.name.replace('settings', 'set')}", getattr(overrides, f.name)) for f in fields(overrides)]
+        refuse("a SPEC", [*changes, ("--weights", weights), ("--random-weights", random_weights)])
+    if len(specs) < 2:
+        refuse("two SPECs", [("--compare-weights", compare_weights)])
+    if weights and random_weights:
+        raise click.UsageError("give either `--weights` or `--random-weights`")
+    if not any(source.is_dir() for source in sources):
+        refuse("a RUN", [("--last", last)])
+    if what.is_dir():
+        refuse("a SPEC or a .tflite file", [("--labels", labels)])
+    with extra("tflite", "looking at pictures"):
+        from cnnc.seeing.look import look
+        from cnnc.seeing.write import require_folder, write
+    require_folder(out)
+    watched = _watched(what, overrides, weights, random_weights, last, labels)
+    other = None
+    if compare is not None:
+        own = compare_weights if len(specs) == 2 else weights
+        other = _watched(compare, overrides, own, random_weights, last, labels if _is_spec(compare) else None)
+    found = look(watched, image, patterns=layers, other=other, wanted=wanted, cam_layer=cam_layer)
+    written = write(found, out)
+    if format == "json":
+        click.echo(json.dumps(_in_words(found, written), indent=2))
+    else:
+        _show(found, written)
+    if found.no_cam:
+        say([f"no Grad-CAM: {found.no_cam}"])
+    if written.left:
+        say([f"left from before in {out}: {', '.join(path.name for path in written.left[:5])}"])
+
+
+def _is_spec(source: Path) -> bool:
+    return not source.is_dir() and source.suffix.lower() != ".tflite"
+
+
+def _watched(
+    source: Path, overrides: Overrides, weights: Path | None, random: bool, last: bool, labels: Path | None
+) -> Watched:
+    """What is looked at, made ready."""
+    from cnnc.seeing import layers
+
+    if source.suffix.lower() == ".tflite" and not source.is_dir():
+        return layers.open_file(source, labels)
+    from cnnc.compiling.subject import from_run, from_spec
+
+    with extra("train", "looking into a network"):
+        import jax  # noqa: F401  # the backend and the reader of runs say it less well
+
+        if source.is_dir():
+            subject = from_run(source, last=last)
+        else:
+            _require_weights(source, weights, random)
+            subject = from_spec(str(source), overrides, weights=weights, random=_RANDOM_SEED if random else None)
+    if len(subject.net.graph.inputs) != 1:
+        found = ", ".join(f"`{node.name}`" for node in subject.net.graph.inputs)
+        raise CnnError.of("data", f"`{source}` has several inputs, {found}, and one is looked at")
+    from cnnc.running import labels_of
+
+    return layers.watch_network(subject, str(source), labels_of(labels) if labels else ())
+
+
+def _require_weights(source: Path, weights: Path | None, random: bool) -> None:
+    if weights is None and not random:
+        raise CnnError.of(
+            "weights",
+            f"`{source}` is a spec, and it is not said with which weights to look at it",
+            help="name a run's folder instead, or give --weights FILE; --random-weights shows the structure alone",
+        )
+
+
+def _in_words(found: Look, written: Written) -> dict[str, Any]:
+    words: dict[str, Any] = {
+        "model": found.watched.what,
+        "type": found.watched.form,
+        "image": str(found.image),
+        "input": list(found.watched.input),
+        "page": str(written.page),
+        "top": [] if found.predicted is None else _guesses(found.predicted.top),
+    }
+    if found.cam is not None and found.predicted is not None:
+        label = found.predicted.label(found.cam.index)
+        words["cam"] = {"method": found.cam.method, "layer": found.cam.layer, "class": label}
+    if found.other is not None:
+        top = [] if found.other_predicted is None else _guesses(found.other_predicted.top)
+        words["other"] = {"model": found.other.what, "type": found.other.form, "paired": found.how, "top": top}
+    words["layers"] = []
+    for shown, path in zip(found.shown, written.pictures, strict=True):
+        figures = shown.figures
+        layer = {
+            "name": shown.layer.title,
+            "op": shown.layer.kind,
+            "shape": list(shown.layer.shape),
+            "min": figures.low,
+            "max": figures.high,
+            "mean": figures.mean,
+            "zeros": figures.zeros,
+            "filters": figures.filters,
+            "dead": figures.dead,
+            "not_finite": figures.broken,
+            "picture": str(path),
+        }
+        if shown.compared is not None:
+            layer["sqnr_db"] = _finite(shown.compared.sqnr)
+            layer["cosine"] = _finite(shown.compared.cosine)
+            layer["largest_difference"] = _finite(shown.compared.largest)
+            layer["equalized"] = shown.compared.equalized
+        words["layers"].append(layer)
+    return words
+
+
+def _guesses(guesses: list[Any]) -> list[dict[str, Any]]:
+    return [{"label": guess.label, "probability": _finite(guess.probability)} for guess in guesses]
+
+
+def _finite(value: float | None) -> float | None:
+    """A number that JSON has."""
+    return value if value is not None and isfinite(value) else None
+
+
+def _show(found: Look, written: Written) -> None:
+    answers = [(found.watched, found.predicted)]
+    if found.other is not None:
+        answers.append((found.other, found.other_predicted))
+    for watched, answer in answers:
+        if answer is not None:
+            best = answer.top[0]
+            click.echo(f"{watched.what}: {best.label}, {100 * best.probability:.1f} %")
+    worst = found.worst_first[:_LISTED]
+    if worst:
+        click.echo("layers that differ most")
+        widest = max(len(each.layer.title) for each in worst)
+        for each in worst:
+            sqnr = "exact" if each.sqnr is None else f"{each.sqnr:.1f} dB"
+            click.echo(f"  {each.layer.title:<{widest}}  {sqnr:>8}  by {each.largest:.3g} at most")
+    broken = [shown.layer.title for shown in found.shown if shown.figures.broken]
+    if broken:
+        click.echo(f"not finite: {', '.join(broken[:_LISTED])}{', ...' if broken[_LISTED:] else ''}")
+    size = written.page.stat().st_size
+    count = len(written.pictures)
+    pictures = "a picture of its layer" if count == 1 else f"pictures of {count} layers"
+    click.echo(f"wrote {written.page}, {size / 1e6:.1f} MB, and {pictures} beside it")

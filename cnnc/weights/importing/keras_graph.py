@@ -1,0 +1,179 @@
+"""The graph in a Keras model's configuration: which layer reads which, and where the file has each one's weights.
+
+The configuration is data and is only read: classes are known by name, and nothing of it is imported or evaluated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cnnc.weights.importing.keras_hdf5 import Group, layers_within, multi_head, variables
+from cnnc.weights.importing.keras_layers import IGNORED, SEPARABLE, make_layers, snake, with_epsilon
+from cnnc.weights.importing.source import Read, SourceLayer
+
+Reads = tuple[Read, ...]
+Config = Mapping[str, Any]
+_NETWORKS = ("Functional", "Model", "Sequential")
+_TENSOR = "__keras_tensor__"
+
+
+@dataclass
+class Walked:
+    """What is found on the way through a configuration. `opaque` are layers whose inside it does not show."""
+
+    layers: list[SourceLayer] = field(default_factory=list)
+    ignored: dict[str, str] = field(default_factory=dict)
+    opaque: list[str] = field(default_factory=list)
+    channels_first: bool = False
+
+
+def walk(config: Config, weights: Group) -> Walked:
+    """The layers of a network in the order that they run; without `reads` where one of them hides its inside."""
+    found = Walked()
+    _network(config, weights, "", [()], found)
+    if found.opaque:
+        found.layers = [replace(layer, reads=None) for layer in found.layers]
+    return found
+
+
+def is_network(config: Config) -> bool:
+    """Whether a configuration lists its layers; that of a class of the author's own does not."""
+    return isinstance(config.get("config"), Mapping) and isinstance(config["config"].get("layers"), Sequence)
+
+
+def layer_configs(config: Config) -> Iterator[Config]:
+    """Every layer's configuration, those of nested networks as well."""
+    for each in config["config"]["layers"]:
+        yield each
+        if is_network(each):
+            yield from layer_configs(each)
+
+
+def _network(config: Config, weights: Group, prefix: str, inputs: Sequence[Reads], found: Walked) -> list[Reads]:
+    """The reads of a network's outputs, for those of its inputs."""
+    inside = config["config"]
+    counts: Counter[str] = Counter()
+    values: dict[tuple[str, int], list[Reads]] = {}
+    starts = {name: i for i, (name, *_) in enumerate(_ends(inside.get("input_layers", [])))}
+    last: list[Reads] = list(inputs)
+    for each in inside["layers"]:
+        name = str(each.get("name") or each["config"].get("name", ""))
+        path = snake(each["class_name"])
+        number = counts[path]
+        counts[path] += 1
+        group = _child(weights, f"{path}_{number}" if number else path)
+        if each["class_name"] == "InputLayer":
+            values[name, 0] = [inputs[starts[name]] if name in starts and starts[name] < len(inputs) else ()]
+            continue
+        nodes = each.get("inbound_nodes")
+        if nodes is None or config["class_name"] == "Sequential":
+            last = _layer(each, group, f"{prefix}{name}", [last], found)
+            continue
+        arguments = [[_value(values, key) for key in _tensors(node)] for node in nodes]
+        results = _calls(each, group, f"{prefix}{name}", arguments, found)
+        for place, result in enumerate(results):
+            values[name, place] = result
+        last = results[-1] if results else last
+    ends = list(_ends(inside.get("output_layers", [])))
+    if not ends:
+        return last
+    return [_value(values, (str(name), int(node), int(place))) for name, node, place in ends]
+
+
+def _calls(
+    each: Config, group: Group | None, name: str, arguments: list[list[Reads]], found: Walked
+) -> list[list[Reads]]:
+    """The results of every call of a layer; one with weights is one layer, however often it is called."""
+    if not arguments:
+        return []
+    before = len(found.layers)
+    first = _layer(each, group, name, [_joined(reads) for reads in zip(*arguments, strict=False)], found, arguments[0])
+    if len(found.layers) > before:
+        return [first] * len(arguments)
+    return [first, *(_layer(each, None, name, reads, found) for reads in arguments[1:])]
+
+
+def _layer(
+    each: Config, group: Group | None, name: str, inputs: Any, found: Walked, own: list[Reads] | None = None
+) -> list[Reads]:
+    """Add what a layer holds; the reads of what it gives."""
+    kind, config = each["class_name"], each["config"]
+    flat: list[Reads] = [reads for item in inputs for reads in (item if isinstance(item, list) else [item])]
+    found.channels_first |= config.get("data_format") == "channels_first"
+    if kind in _NETWORKS and is_network(each):
+        inner = group.get("layers") if group is not None else None
+        return _network(each, inner, f"{name}/", flat, found)
+    made: list[SourceLayer] = []
+    if group is not None:
+        made = _made(kind, name, group, config, found)
+    if not made:
+        return [_through(kind, own if own is not None else flat)]
+    reads = _joined(flat)
+    for layer in made:
+        number = len(found.layers)
+        found.layers.append(replace(layer, reads=reads))
+        reads = (Read(number),)
+    return [reads]
+
+
+def _made(kind: str, name: str, group: Group, config: Config, found: Walked) -> list[SourceLayer]:
+    own = variables(group)
+    if kind in IGNORED:
+        if own:
+            found.ignored[name] = IGNORED[kind]
+        return []
+    if kind == "MultiHeadAttention":
+        whole = multi_head(name, group)
+        return [] if whole is None else [whole]
+    inner = layers_within(group, name, found.ignored, kind, config)
+    if own and len(inner) == len(make_layers(kind, name, own, config)) and (len(inner) == 1 or kind in SEPARABLE):
+        return [with_epsilon(layer, config) for layer in inner]
+    if inner:
+        found.opaque.append(name)
+    return inner
+
+
+def _through(kind: str, inputs: Sequence[Reads]) -> Reads:
+    if kind != "Concatenate":
+        return _joined(inputs)
+    return _joined(
+        tuple(replace(read, place=f"{read.place}.{i}" if read.place else str(i)) for read in reads)
+        for i, reads in enumerate(inputs)
+    )
+
+
+def _joined(inputs: Any) -> Reads:
+    return tuple(dict.fromkeys(read for reads in inputs for read in reads))
+
+
+def _value(values: Mapping[tuple[str, int], list[Reads]], key: tuple[str, int, int]) -> Reads:
+    found = values.get(key[:2], [])
+    return found[key[2]] if key[2] < len(found) else _joined(found)
+
+
+def _tensors(node: Any) -> Iterator[tuple[str, int, int]]:
+    """The tensors that a call takes: version 3's marked ones, or version 2's `[name, node, place, arguments]`."""
+    if isinstance(node, Mapping):
+        if node.get("class_name") == _TENSOR:
+            name, number, place = node["config"]["keras_history"][:3]
+            yield str(name), int(number), int(place)
+        else:
+            for inner in node.values():
+                yield from _tensors(inner)
+    elif isinstance(node, list):
+        if len(node) >= 3 and isinstance(node[0], str) and all(isinstance(each, int) for each in node[1:3]):
+            yield node[0], node[1], node[2]
+            node = node[3:]
+        for inner in node:
+            yield from _tensors(inner)
+
+
+def _ends(found: Any) -> Iterator[tuple[str, int, int]]:
+    return _tensors(list(found.values()) if isinstance(found, Mapping) else list(found))
+
+
+def _child(group: Group | None, name: str) -> Group | None:
+    return group.get(name) if group is not None else None

@@ -1,0 +1,65 @@
+"""Weights out of safetensors: PyTorch's names (timm, Hugging Face, torchvision), Flax's and Keras's, and cnnc's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize
+
+from cnnc.weights.importing.faults import fault, told
+from cnnc.weights.importing.source import Source
+from cnnc.weights.importing.state_dict import name_layers
+from cnnc.weights.importing.state_dict_prefixes import conventions, without_prefixes
+
+_TYPES: Final[Mapping[str, str]] = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+_OURS: Final = "cnnc"
+"""The entry of the metadata that cnnc writes."""
+
+
+def read_safetensors(path: Path) -> Source:
+    """The layers of a safetensors file, in the natural order of their names: the format sorts by them.
+
+    Raises:
+        CnnError: the file is cut short, is no safetensors file, or holds values of a type that is not read.
+    """
+    with told(path, SafetensorError, OSError, ValueError):
+        data = path.read_bytes()
+        entries = deserialize(data)  # type: ignore[no-untyped-call]  # it ships no types
+        size = int.from_bytes(data[:8], "little")
+        own = _OURS in json.loads(data[8 : 8 + size]).get("__metadata__", {})
+    arrays = {name: _array(path, name, entry) for name, entry in sorted(entries, key=lambda each: each[0])}
+    named = name_layers(without_prefixes(arrays), sort=True, own=own)
+    return Source(
+        path,
+        "safetensors of cnnc" if own else "safetensors",
+        named.layers,
+        "names",
+        channels_first=False if own else conventions(arrays),
+        ignored=named.ignored,
+    )
+
+
+def _array(path: Path, name: str, entry: Mapping[str, Any]) -> NDArray[Any]:
+    kind = str(entry["dtype"])
+    if kind not in _TYPES:
+        raise fault(path, f"the tensor `{name}` is of type {kind}, which is not read", help="convert it to float32")
+    stored = np.frombuffer(entry["data"], _TYPES[kind])
+    if kind == "BF16":  # the upper half of a float32
+        stored = (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.reshape(entry["shape"])
