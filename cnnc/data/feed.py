@@ -183,7 +183,7 @@ def _produce(
         inputs = tuple(array[indices] for array in feed.part.inputs)
     elif entries and isinstance(entries[0], RandomResizedCrop):
         boxes = [partial(crop_box, entries[0], row) for row in crop_numbers(draw, 0)]
-        pictures, valid = _stacked(feed, [_read(feed, int(i), box) for i, box in zip(indices, boxes, strict=True)])
+        pictures, valid = _read_all(feed, indices, boxes)
         inputs, entries, first = (pictures,), entries[1:], 1
     else:
         pictures, valid = _held(feed, indices)
@@ -198,7 +198,7 @@ def _whole(feed: Feed) -> Feed:
     indices = np.arange(len(feed))
     with ThreadPoolExecutor(feed.workers) as pool:
         chunks = pool.map(
-            lambda part: _stacked(feed, [_read(feed, int(i), None) for i in part]),
+            lambda part: _read_all(feed, part, [None] * len(part)),
             np.array_split(indices, max(1, len(feed) // 64)),
         )
         pictures, valid = (_joined(arrays) for arrays in zip(*chunks, strict=True))
@@ -212,7 +212,7 @@ def _held(feed: Feed, indices: NDArray[np.integer]) -> tuple[NDArray[np.uint8], 
     """Pictures out of what is held, and into it where they are not yet."""
     held = feed.held
     if held is None:
-        return _stacked(feed, [_read(feed, int(i), None) for i in indices])
+        return _read_all(feed, indices, [None] * len(indices))
     for i in indices[held.state[indices] == MISSING].tolist():
         held.keep(i, _read(feed, i, None))
     state = held.state[indices]
@@ -223,10 +223,16 @@ def _held(feed: Feed, indices: NDArray[np.integer]) -> tuple[NDArray[np.uint8], 
     return np.asarray(out), state == GOOD
 
 
-def _stacked(feed: Feed, pictures: Sequence[Picture | None]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    blank = np.zeros(feed.shapes[0], np.uint8)
-    valid = np.array([picture is not None for picture in pictures], bool)
-    return np.stack([blank if picture is None else picture for picture in pictures]), valid
+def _read_all(
+    feed: Feed, indices: NDArray[np.integer], boxes: Sequence[BoxOf | None]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Pictures one after the other, black where one is left out, and which are good."""
+    out, valid = np.empty((len(indices), *feed.shapes[0]), np.uint8), np.ones(len(indices), bool)
+    for i, (index, box_of) in enumerate(zip(indices.tolist(), boxes, strict=True)):
+        picture = _read(feed, index, box_of)
+        out[i] = 0 if picture is None else picture
+        valid[i] = picture is not None
+    return out, valid
 
 
 def _read(feed: Feed, index: int, box_of: BoxOf | None) -> Picture | None:
