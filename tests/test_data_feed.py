@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +148,25 @@ def test_an_epoch_that_was_left_leaves_no_file_to_later_runs(files: Files, cache
     assert [path.suffix for path in cache.iterdir()] == [".partial"]
     del feed, batches
     assert list(cache.iterdir()) == []
+
+
+def test_a_file_that_a_killed_run_left_half_filled_goes(files: Files, cache: Path) -> None:
+    script = f"""
+import os, signal
+import cnnc.data.feed
+from cnnc.data.batches import training_batches
+from cnnc.data.folder import load_all
+from pathlib import Path
+cnnc.data.feed.SMALL_BYTES = 0
+feed = cnnc.data.feed.prepare(load_all(Path({str(files.paths[0].parents[1])!r})), [(8, 8, 3)])
+next(training_batches(feed, 16, 1))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent.parent, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.suffix for path in cache.iterdir()] == [".partial"]
+    list(training_batches(feed_of(files), 16, 1))
+    assert [path.suffix for path in cache.iterdir()] == [".pictures"]
 
 
 def test_another_size_or_another_file_is_another_cache(files: Files, cache: Path) -> None:

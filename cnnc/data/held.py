@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import time
 import weakref
@@ -117,7 +118,7 @@ def _in_cache(count: int, shape: Shape, name: str) -> Held | None:
         _make_room(folder, size)
         if shutil.disk_usage(folder).free < 2 * size:
             return None
-        partial = folder / f"{name}.{os.getpid()}.{next(_NUMBERS)}.partial"
+        partial = folder / f"{name}.{_host()}.{os.getpid()}.{next(_NUMBERS)}.partial"
         pictures = np.memmap(partial, np.uint8, "w+", shape=(count, *shape))
         if hasattr(os, "posix_fallocate"):
             # A full disk is an error here, not a dead process at the first write to a page that has no place.
@@ -134,7 +135,7 @@ def _make_room(folder: Path, size: int) -> None:
     """Remove files that were left half filled, and of the rest those that were not used for longest."""
     now, kept = time.time(), []
     for path in folder.iterdir():
-        if path.suffix == ".partial" and now - path.stat().st_mtime > _STALE_SECONDS:
+        if path.suffix == ".partial" and (_is_orphan(path) or now - path.stat().st_mtime > _STALE_SECONDS):
             path.unlink(missing_ok=True)
         elif path.suffix == ".pictures":
             kept.append((path.stat().st_mtime, path.stat().st_size, path))
@@ -144,3 +145,21 @@ def _make_room(folder: Path, size: int) -> None:
             return
         path.unlink(missing_ok=True)
         total -= bytes
+
+
+def _is_orphan(partial: Path) -> bool:
+    """Whether the process that fills a file was one of this machine's, and is gone."""
+    _, host, process, *_ = partial.name.split(".")
+    if host != _host() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    return False
+
+
+def _host() -> str:
+    return platform.node().replace(".", "-")

@@ -137,7 +137,7 @@ def _index(part: str, files: Sequence[_File], report: Report) -> _Index:
             records = Records(paths, arrays["files"], arrays["offset"], arrays["length"], labels, form)
             texts = dict(zip(arrays["numbers"].tolist(), arrays["texts"].tolist(), strict=True))
             return _Index(records, bool(arrays["from_one"]), texts)
-    report(f"reading through the {len(paths):,} files of {part} for the labels, once")
+    report(f"reading through the {len(paths):,} files of {part} for the labels")
     index = _read_through(paths, form)
     if len(index.records) >= _WORTH_KEEPING:
         _keep(kept, index)
