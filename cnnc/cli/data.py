@@ -85,6 +85,7 @@ def verify(name: str, data_dir: Path | None, grey: bool, format: Literal["text",
 
     Exit status 1 when there are any.
     """
+    foreign = _foreign(name, data_dir)
     data_set, found, repeated = _inspected(name, data_dir, grey)
     broken = [each for part in found for each in part.broken]
     empty = [(part.part, data_set.classes[i]) for part in found for i, n in enumerate(part.counts) if not n]
@@ -94,6 +95,7 @@ def verify(name: str, data_dir: Path | None, grey: bool, format: Literal["text",
                 {
                     "data": name,
                     "pictures": sum(part.count for part in found),
+                    "foreign": foreign,
                     "broken": [{"name": str(each.name), "reason": each.reason} for each in broken],
                     "repeated": [{key: str(value) for key, value in asdict(each).items()} for each in repeated],
                     "empty": [{"part": part, "class": label} for part, label in empty],
@@ -102,6 +104,8 @@ def verify(name: str, data_dir: Path | None, grey: bool, format: Literal["text",
             )
         )
     else:
+        if foreign:
+            click.echo(foreign)
         for each in broken:
             click.echo(each.reason if str(each.name) in each.reason else f"`{each.name}`: {each.reason}")
         for twice in repeated:
@@ -110,8 +114,22 @@ def verify(name: str, data_dir: Path | None, grey: bool, format: Literal["text",
             click.echo(f"class `{label}` has no pictures in {part}")
         total = sum(part.count for part in found)
         click.echo(f"{total:,} pictures: {len(broken):,} broken, {len(repeated):,} in two parts")
-    if broken or repeated:
+    if broken or repeated or foreign:
         click.get_current_context().exit(1)
+
+
+def _foreign(name: str, folder: Path | None) -> str | None:
+    """What training says of the first file among the pictures that is none, if there is one."""
+    with extra("train", "looking at data"):
+        from cnnc.data.folder import Options
+        from cnnc.data.load import load_data
+    try:
+        load_data(name, folder=folder)
+    except CnnError as error:
+        # What is worse than that, the next load says too.
+        load_data(name, folder=folder, options=Options(skip_corrupt=True))
+        return error.diagnostics[0].message
+    return None
 
 
 def _inspected(name: str, folder: Path | None, grey: bool) -> tuple[DataSet, list[PartStatistics], list[Repeated]]:

@@ -114,7 +114,7 @@ def _in_cache(count: int, shape: Shape, name: str) -> Held | None:
         if final.is_file() and final.stat().st_size == size + count:
             os.utime(final)
             state = np.fromfile(final, np.uint8, count, offset=size)
-            return Held(np.memmap(final, np.uint8, "r", shape=(count, *shape)), state, None, final)
+            return Held(np.memmap(final, np.uint8, "c", shape=(count, *shape)), state, None, final)
         _make_room(folder, size)
         if shutil.disk_usage(folder).free < 2 * size:
             return None
