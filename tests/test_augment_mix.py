@@ -17,7 +17,7 @@ from cnnc.data.sources import Examples
 from cnnc.loading import load_text
 from cnnc.recipe import Cutmix, Flip, Mixup, OutOfRange
 from cnnc.training.run import train
-from tests.pictures import noise
+from tests.pictures import make_tree, noise
 
 
 def pictures(count: int, height: int = 8, width: int = 10) -> np.ndarray:
@@ -109,6 +109,15 @@ def test_a_network_learns_from_mixed_labels(tmp_path: Path, ending: str) -> None
     assert last.train_loss > 2 * last.val_loss
     assert last.train_top1 is not None
     assert last.train_top1 > 0.8
+
+
+def test_a_training_does_not_depend_on_its_workers(tmp_path: Path) -> None:
+    section = "train { augment random_resized_crop | flip | rand_augment | mixup | cutmix\n epochs 2\n batch 16 }"
+    net = load_text(f"model m(classes=2) {{\n input 8x8x3\n flatten | dense(classes)\n}}\n{section}\n")
+    tree = make_tree(tmp_path / "tree", {"a": 30, "b": 30}, size=(14, 12))
+    runs = [train(net, tree, workers=workers, out=tmp_path / f"run{workers}") for workers in (1, 3)]
+    one, other = ((run.folder / "weights/last.safetensors").read_bytes() for run in runs)
+    assert one == other
 
 
 def test_alpha_is_above_zero() -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from cnnc.cli import main
 from cnnc.data import record_sets
 from cnnc.data.batches import evaluation_batches, training_batches
 from cnnc.data.example import read_example
@@ -326,6 +328,29 @@ def test_a_label_that_the_training_records_lack_is_named(tmp_path: Path) -> None
     message = error_of(lambda: load_records(root))
     assert f"`{path}/byte" in message
     assert "has the label 4, and the training records' go up to 3" in message
+
+
+def test_a_network_trains_on_records_and_is_evaluated_and_compiled_on_them(tmp_path: Path) -> None:
+    root = imagenet(tmp_path / "set", sizes=(12, 3))
+    spec = tmp_path / "m.cnn"
+    spec.write_text("model m(classes=3) {\n input 8x8x3\n flatten | dense(classes) | softmax\n}\n")
+    steps = [
+        ["train", str(spec), "--data", str(root), "--epochs", "1", "--workers", "2", "--out", str(tmp_path / "run")],
+        ["eval", str(tmp_path / "run")],
+        ["compile", str(tmp_path / "run"), "--target", "tflite-int8", "-o", str(tmp_path / "m.tflite")],
+        ["data", "verify", str(root)],
+    ]
+    said = []
+    for step in steps:
+        done = CliRunner().invoke(main, step)
+        assert done.exit_code == 0, done.output
+        said.append(done.stdout)
+    assert "on the 6 validation pictures" in said[1]
+    assert "21 pictures: 0 broken, 0 in two parts" in said[3]
+    (root / "train-00001-of-00002").write_bytes((root / "train-00001-of-00002").read_bytes()[:-9])
+    done = CliRunner().invoke(main, ["eval", str(tmp_path / "run")])
+    assert done.exit_code == 1
+    assert "is cut short: the record at byte" in done.output
 
 
 def test_folders_of_pictures_are_no_records(tmp_path: Path) -> None:
