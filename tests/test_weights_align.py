@@ -490,3 +490,24 @@ def test_square_kernels_of_unknown_order_ask() -> None:
     by = {axes: combine(graph, source, Options(axes=axes)).weights["conv1"]["kernel"] for axes in ("HWIO", "OIHW")}
     np.testing.assert_array_equal(by["HWIO"], ours)
     np.testing.assert_array_equal(by["OIHW"], ours.transpose(2, 3, 1, 0))
+
+
+def test_order_that_names_contradict_is_no_evidence() -> None:
+    """Eight blocks that an author made in another order than they run in; each has layers that are sure."""
+    count = 8
+    lines = [f"conv(1x1, {10 + block}) | conv(1x1, 6) | conv(3x3, 6)" for block in range(count)]
+    graph = cnnc.load_text("\n".join(["input 9x9x6", *lines])).graph
+    target = made.plain(graph)
+    words = ("oak", "ash", "elm", "fir", "yew", "bay", "box", "fig")
+    names = {
+        unit.name: f"{words[place // 3]}.{('widen', 'narrow', 'mix')[place % 3]}"
+        for place, unit in enumerate(target.units)
+    }
+    made_in = [3 * block + layer for block in reversed(range(count)) for layer in range(3)]
+    for sequence in (made_in, list(range(3 * count))):
+        source = made.made_of(target, made.marked(graph), lambda unit: names[unit.name], sequence=sequence)
+        if sequence == made_in:
+            with pytest.raises(CnnError, match=OPEN):
+                combine(graph, source, Options())
+        else:
+            assert is_same(graph, source)

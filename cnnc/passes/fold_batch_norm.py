@@ -39,7 +39,16 @@ def fold_batch_norm(model: Model) -> Model:
 
 
 def fold_batch_norm_forward(model: Model) -> Model:
-    """Fold every batch norm that only dense layers and convolutions without padding read into all of them."""
+    """Fold every batch norm that only dense layers and convolutions without padding read into all of them.
+
+    Of two in a row the second goes first, and then the other.
+    """
+    while (folded := _fold_forward(model)) is not model:
+        model = folded
+    return model
+
+
+def _fold_forward(model: Model) -> Model:
     graph = model.graph
     readers = hidden_readers(graph)
     nodes: dict[str, Node] = {}
@@ -55,7 +64,7 @@ def fold_batch_norm_forward(model: Model) -> Model:
                 nodes[reader.name] = with_bias(reader)
                 weights[reader.name] = affine_before(reader.op, model.weights[reader.name], scale, shift)
             aliases[node.name] = node.inputs[0]
-    return rewrite(model, nodes=nodes, weights=weights, aliases=aliases)
+    return rewrite(model, nodes=nodes, weights=weights, aliases=aliases) if aliases else model
 
 
 def affine_of(op: ops.BatchNorm, weights: Mapping[str, Vector]) -> tuple[Vector, Vector]:

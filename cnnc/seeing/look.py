@@ -18,6 +18,7 @@ from cnnc.seeing.layers import Layer, Values, Watched
 from cnnc.seeing.picture import Channel, channels, is_picture, read_input
 from cnnc.seeing.predicted import Predicted, class_index, output_of, predicted
 from cnnc.seeing.statistics import Figures, figures
+from cnnc.training.labels import without_background
 
 if TYPE_CHECKING:  # a TFLite file by itself needs no jax
     from cnnc.seeing.compare import Compared, Paired
@@ -126,9 +127,11 @@ def _evaluated(watched: Watched, value: NDArray[Any], names: Sequence[str]) -> t
 def _with_labels(watched: Watched, other: Watched) -> Watched:
     """A model without labels with those of another that has as many classes."""
     output = output_of(watched)
-    if watched.labels or output is None or len(other.labels) != max(2, watched[output].shape[-1]):
+    if watched.labels or not other.labels or output is None:
         return watched
-    return replace(watched, labels=other.labels)
+    count = max(2, watched[output].shape[-1])
+    labels, _ = without_background(other.labels, count, "the list")
+    return replace(watched, labels=labels) if len(labels) == count else watched
 
 
 def _index(found: Predicted | None, wanted: str | None) -> int | None:

@@ -13,6 +13,7 @@ from cnnc import running
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.ops import Sigmoid, Softmax
 from cnnc.seeing.layers import Values, Watched
+from cnnc.training.labels import without_background
 from cnnc.training.tested import Guess, best
 
 _TOP: Final = 5
@@ -56,20 +57,21 @@ def output_of(watched: Watched) -> str | None:
 
 
 def predicted(watched: Watched, output: str, values: Values) -> Predicted:
-    """What an output of classes says.
+    """What an output of classes says; a `background` that a list of one label more starts with is left out.
 
     Raises:
         CnnError: there are labels, and not as many as classes.
     """
     flat = np.asarray(values[output], np.float64).reshape(1, -1)
     shares = running.probabilities(flat, _end(watched, output))[0]
-    if watched.labels and len(watched.labels) != len(shares):
+    labels, _ = without_background(watched.labels, len(shares), "the list")
+    if labels and len(labels) != len(shares):
         raise CnnError.of(
             "labels",
-            f"there are {len(watched.labels)} labels, and `{watched.what}` has {len(shares)} classes",
+            f"there are {len(labels)} labels, and `{watched.what}` has {len(shares)} classes",
             help="give the list that belongs to it with `--labels`, a label a line in the order of its classes",
         )
-    return Predicted(shares, watched.labels)
+    return Predicted(shares, labels)
 
 
 def class_index(found: Predicted, wanted: str | None) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cache
 from math import inf
 from typing import Final, Literal
 
@@ -15,10 +15,13 @@ from cnnc.weights.importing.target import Target
 
 Why = Literal["numbers", "names", "order", "file order"]
 Found = dict[int, tuple[int, Why]]
-Around = tuple[Sequence[tuple[told.Token, ...]], Sequence[tuple[told.Token, ...]]]
+Around = tuple[Sequence[int], Sequence[int]]
+"""The nearest layers before and behind a unit."""
 
 _MOST_TRIED: Final = 2000
 """Of groups that can be matched in so many ways all are compared."""
+_MOST_STEPS: Final = 100_000
+"""Looking for them ends after so many layers put in a place."""
 _MARGIN: Final = 0.5
 """So much nearer the best way must be than the next: what siblings that differ in a number are nearer than others."""
 _STRANGE: Final = 4.0
@@ -45,7 +48,17 @@ class Names:
         for place, unit in enumerate(target.units):
             for read in unit.reads:
                 self.readers[read.layer].append(place)
-        self.later = [[told.is_before(own, other) for other in self.tokens] for own in self.tokens]
+        self.later = [
+            _bits(i for i, other in enumerate(self.tokens) if told.is_before(own, other)) for own in self.tokens
+        ]
+        self.earlier = [
+            _bits(i for i, later in enumerate(self.later) if later >> own & 1) for own in range(len(self.later))
+        ]
+        self.before = target.before
+        self.after = [
+            _bits(i for i, bits in enumerate(self.before) if bits >> own & 1) for own in range(len(self.before))
+        ]
+        self.distance = cache(lambda own, other: told.distance(self.tokens[own], self.tokens[other]))
         self.ways: dict[Group, list[tuple[int, ...]]] = {}
         self.beside = Beside(source, target, self.tokens)
         self.knows_shortcuts = any(map(told.is_shortcut, self.tokens))
@@ -53,10 +66,10 @@ class Names:
 
     def precedes(self, first: int, second: int) -> bool:
         """Whether the file says that a layer runs before another: by its graph, or by numbers in names."""
-        return self.later[first][second]
+        return bool(self.later[first] >> second & 1)
 
     def around(self, unit: int, taken: Mapping[int, int]) -> Around:
-        """The names of the nearest layers that are matched, before and behind a unit."""
+        """The nearest layers that are matched, before and behind a unit."""
         before = self._nearest(unit, lambda each: [read.layer for read in self.target.units[each].reads], taken)
         return before, self._nearest(unit, lambda each: self.readers[each], taken)
 
@@ -64,22 +77,20 @@ class Names:
         """How far a layer's name is from those around the unit, and whether the two play other parts."""
         own = self.tokens[layer]
         # Less its own depth, so that deep names are as good as others.
-        total = sum(min(told.distance(own, each) for each in near) - len(own) for near in around if near)
+        total = sum(min(self.distance(layer, each) for each in near) - len(own) for near in around if near)
         if self.knows_shortcuts and told.is_shortcut(own) != self.target.units[unit].is_shortcut:
             total += _STRANGE
         if self.knows_pools and told.is_pooled(own) != self.target.units[unit].is_pooled:
             total += _STRANGE
         return total
 
-    def _nearest(
-        self, unit: int, beside: Callable[[int], Sequence[int]], taken: Mapping[int, int]
-    ) -> list[tuple[told.Token, ...]]:
-        seen, edge = {unit}, [unit]
+    def _nearest(self, unit: int, beside: Callable[[int], Sequence[int]], taken: Mapping[int, int]) -> list[int]:
+        seen, edge = {unit}, {unit}
         while edge:
-            edge = [other for each in edge for other in beside(each) if other not in seen]
-            seen.update(edge)
-            if any(other in taken for other in edge):
-                return [self.tokens[taken[other]] for other in edge if other in taken]
+            edge = {other for each in edge for other in beside(each)} - seen
+            seen |= edge
+            if edge & taken.keys():
+                return sorted(taken[other] for other in edge & taken.keys())
         return []
 
 
@@ -90,6 +101,7 @@ def resolve(
     found: Found = {}
     known = dict(taken)
     waiting = list(groups)
+    ordered: list[Group] = []
 
     def take(pairs: Mapping[int, int], why: Why) -> None:
         known.update(pairs)
@@ -118,7 +130,29 @@ def resolve(
             break
         take(chosen[1], why)
         waiting.remove(chosen[0])
+        if why == "order":
+            ordered.append(chosen[0])
+    for group in ordered:
+        if _is_contradicted(names, group, known):
+            waiting.append(group)
+            for unit in group.units:
+                del found[unit]
     return found, tuple(waiting)
+
+
+def _is_contradicted(names: Names, group: Group, known: Mapping[int, int]) -> bool:
+    """Whether names, now that those around are known, would have two layers of a group change places."""
+    for place, unit in enumerate(group.units):
+        for other in group.units[place + 1 :]:
+            if not (names.fits(unit, known[other]) and names.fits(other, known[unit])):
+                continue
+            rest = {each: layer for each, layer in known.items() if each not in (unit, other)}
+            around, around_other = names.around(unit, rest), names.around(other, rest)
+            as_is = names.cost(unit, known[unit], around) + names.cost(other, known[other], around_other)
+            changed = names.cost(unit, known[other], around) + names.cost(other, known[unit], around_other)
+            if changed <= as_is - _MARGIN:
+                return True
+    return False
 
 
 def _without(group: Group, pairs: Mapping[int, int]) -> Group:
@@ -129,13 +163,9 @@ def _without(group: Group, pairs: Mapping[int, int]) -> Group:
 
 def _split(names: Names, group: Group, known: Mapping[int, int]) -> list[Group]:
     """The group in parts that order keeps apart, if it does: a part has as many units as layers."""
-    possible = {
-        unit: [layer for layer in group.layers if _is_possible(names, group, unit, layer, known)]
-        for unit in group.units
-    }
     parts: list[tuple[set[int], set[int]]] = []
-    for unit, layers in possible.items():
-        own = ({unit}, set(layers))
+    for unit, layers in _possible(names, group, known).items():
+        own = ({unit}, layers)
         for part in [part for part in parts if part[1] & own[1]]:
             parts.remove(part)
             own[0].update(part[0])
@@ -146,21 +176,33 @@ def _split(names: Names, group: Group, known: Mapping[int, int]) -> list[Group]:
     return [Group(tuple(sorted(units)), tuple(sorted(layers))) for units, layers in parts]
 
 
-def _is_possible(names: Names, group: Group, unit: int, layer: int, known: Mapping[int, int]) -> bool:
-    """Whether as many may come before and after a layer as before and after a unit."""
-    is_before, precedes = names.target.is_before, names.precedes
-    if not names.fits(unit, layer):
-        return False
-    earlier = sum(precedes(other, layer) for other in group.layers)
-    later = sum(precedes(layer, other) for other in group.layers)
-    maybe_earlier = sum(not is_before(unit, other) for other in group.units if other != unit)
-    maybe_later = sum(not is_before(other, unit) for other in group.units if other != unit)
-    if earlier > maybe_earlier or later > maybe_later:
-        return False
-    return not any(
-        (is_before(other, unit) and precedes(layer, its)) or (is_before(unit, other) and precedes(its, layer))
-        for other, its in known.items()
-    )
+def _possible(names: Names, group: Group, known: Mapping[int, int]) -> dict[int, set[int]]:
+    """For every unit the layers before and after which as many may come as before and after the unit."""
+    units, layers = _bits(group.units), _bits(group.layers)
+    found = {}
+    for unit in group.units:
+        others = units & ~(1 << unit)
+        maybe_earlier = (others & ~names.after[unit]).bit_count()
+        maybe_later = (others & ~names.before[unit]).bit_count()
+        earlier = _bits(layer for other, layer in known.items() if names.before[unit] >> other & 1)
+        later = _bits(layer for other, layer in known.items() if names.after[unit] >> other & 1)
+        found[unit] = {
+            layer
+            for layer in group.layers
+            if names.fits(unit, layer)
+            and (names.earlier[layer] & layers).bit_count() <= maybe_earlier
+            and (names.later[layer] & layers).bit_count() <= maybe_later
+            and not names.later[layer] & earlier
+            and not names.earlier[layer] & later
+        }
+    return found
+
+
+def _bits(places: Iterable[int]) -> int:
+    bits = 0
+    for place in places:
+        bits |= 1 << place
+    return bits
 
 
 def _nearest(names: Names, groups: Sequence[Group], known: Mapping[int, int]) -> tuple[Group, dict[int, int]] | None:
@@ -168,9 +210,9 @@ def _nearest(names: Names, groups: Sequence[Group], known: Mapping[int, int]) ->
     best: tuple[float, Group, dict[int, int]] | None = None
     for group in groups:
         if group not in names.ways:
-            names.ways[group] = list(islice(_ways(names, group), _MOST_TRIED + 1))
+            names.ways[group] = _ways(names, group)
         ways = names.ways[group]
-        if not 0 < len(ways) <= _MOST_TRIED:
+        if not ways:
             continue
         around = {unit: names.around(unit, known) for unit in group.units}
         costs = {(u, s): names.cost(u, s, around[u]) for u in group.units for s in group.layers}
@@ -181,28 +223,37 @@ def _nearest(names: Names, groups: Sequence[Group], known: Mapping[int, int]) ->
     return None if best is None else best[1:]
 
 
-def _ways(names: Names, group: Group) -> Iterator[tuple[int, ...]]:
-    """The layers in every order in which no number contradicts the graph, those of the units in theirs."""
-    units, is_before = group.units, names.target.is_before
-    earlier = {
-        layer: {other for other in group.layers if other != layer and names.precedes(other, layer)}
-        for layer in group.layers
-    }
+def _ways(names: Names, group: Group) -> list[tuple[int, ...]]:
+    """The layers in every order in which no number contradicts the graph, those of the units in theirs.
 
-    def extended(way: tuple[int, ...], left: frozenset[int]) -> Iterator[tuple[int, ...]]:
-        if not left:
-            yield way
+    None at all if they are too many, or too many to try.
+    """
+    units = group.units
+    before = [[place for place, other in enumerate(units) if names.before[unit] >> other & 1] for unit in units]
+    are_all_after = [
+        all(names.before[other] >> unit & 1 for other in units[place + 1 :]) for place, unit in enumerate(units)
+    ]
+    fitting = [[layer for layer in group.layers if names.fits(unit, layer)] for unit in units]
+
+    found: list[tuple[int, ...]] = []
+    steps = 0
+
+    def extend(way: tuple[int, ...], left: int) -> None:
+        nonlocal steps
+        steps += 1
+        place = len(way)
+        if place == len(units):
+            found.append(way)
+        if place == len(units) or len(found) > _MOST_TRIED or steps > _MOST_STEPS:
             return
-        unit = units[len(way)]
-        are_all_after = all(is_before(unit, other) for other in units[len(way) + 1 :])
-        for layer in sorted(left):
-            if not names.fits(unit, layer) or (are_all_after and earlier[layer] & left):
-                continue
-            if any(layer in earlier[its] and is_before(other, unit) for other, its in zip(units, way, strict=False)):
-                continue
-            yield from extended((*way, layer), left - {layer})
+        needed = _bits(way[other] for other in before[place])
+        for layer in fitting[place]:
+            is_early = are_all_after[place] and names.earlier[layer] & left
+            if left >> layer & 1 and not is_early and not names.later[layer] & needed:
+                extend((*way, layer), left & ~(1 << layer))
 
-    return extended((), frozenset(group.layers))
+    extend((), _bits(group.layers))
+    return found if len(found) <= _MOST_TRIED and steps <= _MOST_STEPS else []
 
 
 def _in_order(names: Names, groups: Sequence[Group]) -> tuple[Group, dict[int, int]] | None:
