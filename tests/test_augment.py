@@ -15,7 +15,13 @@ from cnnc.data.feed import prepare
 from cnnc.data.folder import load_all
 from cnnc.data.sources import Examples
 from cnnc.diagnostics import CnnError
-from cnnc.recipe import Augment, Flip, PadCrop, RandomResizedCrop
+from cnnc.recipe import (
+    Augment,
+    Cutout,
+    Flip,
+    PadCrop,
+    RandomResizedCrop,
+)
 from tests.pictures import make_tree, noise, truncate
 
 ENTRIES: tuple[Sequence[Augment], ...] = (
@@ -23,6 +29,7 @@ ENTRIES: tuple[Sequence[Augment], ...] = (
     (Flip(),),
     (RandomResizedCrop(),),
     (PadCrop(1), Flip(0.3), RandomResizedCrop(0.5)),
+    (Cutout(3), Flip()),
 )
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cnnc.data.decode import centred, decode, to_channels
+from cnnc.data.jpeg import decode_jpeg, size_of
 from cnnc.diagnostics import CnnError
 from tests.pictures import noise, truncate
 
@@ -134,3 +135,40 @@ def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(CnnError, match=r"there is no picture `.*gone.png`"):
         decode(tmp_path / "gone.png", (8, 8), 3)
+
+
+# JPEG files by simplejpeg
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_simplejpeg_gives_pillows_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subsampling: int, mode: str
+) -> None:
+    pytest.importorskip("simplejpeg", reason="needs the package simplejpeg")
+    for i, (height, width) in enumerate([(8, 8), (33, 47), (120, 91)]):
+        image = Image.fromarray(noise(height, width, 3, seed=i)).convert(mode)
+        image.save(tmp_path / f"{i}.jpg", quality=60 + 15 * i, subsampling=subsampling, progressive=bool(i % 2))
+    wishes = [((8, 8), 3), ((40, 30), 3), ((64, 64), 1)]
+    boxes = (None, lambda width, height: (0.3, 1.2, width * 0.7, height * 0.9))
+    fast = [decode(tmp_path / f"{i}.jpg", *wish, box) for i in range(3) for wish in wishes for box in boxes]
+    monkeypatch.setattr("cnnc.data.decode.size_of", lambda raw, channels: None)
+    slow = [decode(tmp_path / f"{i}.jpg", *wish, box) for i in range(3) for wish in wishes for box in boxes]
+    for one, other in zip(fast, slow, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_what_is_more_than_decoding_is_left_to_pillow(tmp_path: Path) -> None:
+    module = pytest.importorskip("simplejpeg", reason="needs the package simplejpeg")
+    assert module
+    Image.fromarray(noise(20, 30, 3)).save(tmp_path / "plain.jpg")
+    plain = (tmp_path / "plain.jpg").read_bytes()
+    assert size_of(plain, 3) == (30, 20)
+    assert size_of(plain, 1) is None  # the luma of a colour picture is rounded as Pillow does it
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(20, 30, 3)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("CMYK", (8, 8)).save(tmp_path / "cmyk.jpg")
+    for raw in ((tmp_path / "turned.jpg").read_bytes(), (tmp_path / "cmyk.jpg").read_bytes(), b"\xff\xd8\xff", b""):
+        assert size_of(raw, 3) is None
+    assert decode_jpeg(plain[: len(plain) // 2], 3) is None

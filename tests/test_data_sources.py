@@ -375,9 +375,11 @@ def test_pictures_too_many_to_hold_are_decoded_as_they_are_wanted(
 ) -> None:
     files = load_all(make_tree(tmp_path, {"a": 3, "b": 4}, size=(20, 16)))
     held = prepare(files, [(8, 8, 3)], augment=(Flip(),))
-    monkeypatch.setattr("cnnc.data.feed.HELD_BYTES", 100)
+    monkeypatch.setattr("cnnc.data.feed.SMALL_BYTES", 100)
+    monkeypatch.setattr("cnnc.data.held.MEMORY_BYTES", 100)
+    monkeypatch.setenv("CNNC_CACHE_BYTES", "0")
     lazy = prepare(files, [(8, 8, 3)], augment=(Flip(),))
-    assert (held.size, lazy.size) == (None, (8, 8))
+    assert (held.size, lazy.size, lazy.held) == (None, (8, 8), None)
     for one, other in zip(training_batches(held, 4, 1), training_batches(lazy, 4, 1), strict=True):
         np.testing.assert_array_equal(one.inputs[0], other.inputs[0])
         np.testing.assert_array_equal(one.targets[0], other.targets[0])

@@ -55,8 +55,10 @@ def predictions(loss: Loss, logits: Array) -> Array:
 
 
 def classes(target: Array, logits: Array) -> Array:
-    """The class of every example, whether given as its number or as a distribution over classes."""
-    return target.argmax(axis=-1) if target.ndim == logits.ndim else target
+    """The class of every example, given as its number, as a distribution, or as the share of the second of two."""
+    if target.ndim < logits.ndim:
+        return target
+    return target.argmax(axis=-1) if target.shape[-1] > 1 else (target[..., 0] > 0.5).astype(jnp.int32)
 
 
 def _cross_entropy(loss: CrossEntropy, logits: Array, target: Array) -> Array:

@@ -17,6 +17,7 @@ from cnnc.diagnostics import CnnError, did_you_mean
 COMMANDS: Final[Mapping[str, str]] = {
     "check": "Find every fault of a spec, and hold it to its budgets.",
     "show": "Show a network as a table, a picture or a spec written out.",
+    "data": "Look at a data set: counts, sizes, colours, broken files.",
     "train": "Train a network on pictures.",
     "eval": "Measure a trained network: accuracy, classes, confusion.",
     "predict": "Say what a trained network sees in pictures.",

@@ -44,7 +44,9 @@ def data_options(command: F) -> F:
     """Give a command `--data`, `--data-dir`, `--split` and `--skip-corrupt`."""
     options = [
         click.option(
-            "--data", metavar="D", help="digits, mnist, fashion_mnist, cifar10, or a folder {train,val}/<class>/*.jpg."
+            "--data",
+            metavar="D",
+            help="digits, mnist, fashion_mnist, cifar10, a folder {train,val}/<class>/*.jpg, or one of record files.",
         ),
         click.option(
             "--data-dir",
@@ -66,6 +68,14 @@ def data_options(command: F) -> F:
     return command
 
 
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1, max=1024),
+    metavar="N",
+    help="Threads that read pictures; what comes out is the same.  [default: one a core]",
+)
+
+
 @click.command("train")
 @spec_options
 @data_options
@@ -81,6 +91,7 @@ def data_options(command: F) -> F:
 )
 @click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), metavar="N", help="Of all that is random.")
 @click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in.")
+@workers_option
 @click.option(
     "--weights",
     type=click.Path(),
@@ -111,6 +122,7 @@ def train(
     lrs: tuple[tuple[str | None, float], ...],
     seed: int | None,
     precision: Literal["f32", "bf16"] | None,
+    workers: int | None,
     weights: str | None,
     freeze: tuple[str, ...],
     unfreeze: tuple[tuple[int, str], ...],
@@ -161,6 +173,7 @@ def train(
                 rates={pattern: peak for pattern, peak in lrs if pattern is not None} or None,
                 out=out,
                 skip_corrupt=skip_corrupt,
+                workers=workers,
                 origin=Origin(name, data_dir, options.held_out),
                 report=report,
             )

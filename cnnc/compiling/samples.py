@@ -91,9 +91,10 @@ def _part(subject: Subject, data: str, folder: Path | None, options: Options) ->
     """What ranges are measured on, and what one of it is called."""
     from cnnc.data.folder import load_loose
     from cnnc.data.load import NAMES, load_data
+    from cnnc.data.record_sets import has_records
 
     path = Path(data).expanduser()
-    is_tree = (path / "train").is_dir()
+    is_tree = (path / "train").is_dir() or has_records(path)
     if data not in NAMES and path.is_dir() and not is_tree and not is_own(subject, data):
         return load_loose(path, options), "picture"
     return load_data(data, folder=folder, options=options).train, "training picture"

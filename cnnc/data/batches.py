@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
@@ -12,11 +12,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnc.data.augment import Draw
 from cnnc.data.draws import permutation
-from cnnc.data.feed import WORKERS, Feed, Fetched, fetch
+from cnnc.data.feed import Feed, Fetched, begin
+from cnnc.data.held import settle
+from cnnc.data.mix import mix, split_off
 from cnnc.diagnostics import CnnError
 
 T = TypeVar("T")
+_AHEAD = 2
+"""Batches that are begun while the one before them is waited for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,23 +39,35 @@ def step_count(feed: Feed, batch: int) -> int:
     return ceil(len(feed) / batch)
 
 
-def training_batches(feed: Feed, batch: int, epoch: int) -> Iterator[Batch]:
-    """Every example once in the epoch's own order; the last batch is filled up from the start of that order."""
+def training_batches(feed: Feed, batch: int, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
+    """Every example once in the epoch's own order; the last batch is filled up from the start of that order.
+
+    Args:
+        feed: the examples. Of every batch its shard is given.
+        batch: examples a step, of all shards together.
+        epoch: decides on the order and the random changes, together with the feed's seed.
+        start: the step to begin with; nothing is read of those before it.
+    """
     order = np.resize(permutation(feed.seed, epoch, len(feed)), step_count(feed, batch) * batch)
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for indices in order.reshape(-1, batch):
-            fetched = fetch(feed, indices, epoch, pool)
-            yield _batch(_replaced(fetched), indices, np.ones(batch, bool))
+    rows = [feed.shard.of(row) for row in order.reshape(-1, batch)[start:]]
+    alone, mixes = split_off(feed.augment)
+    for indices, fetched in zip(rows, _ahead(feed, rows, epoch), strict=True):
+        whole = _replaced(fetched)
+        inputs, targets = whole.inputs, whole.targets
+        if mixes:
+            draw = Draw(feed.seed, epoch, indices)
+            mixed, targets = mix(inputs[0], targets, mixes, feed.widths, draw, first=len(alone))
+            inputs = (mixed,)
+        yield Batch(inputs, targets, indices, np.ones(len(indices), bool))
 
 
 def evaluation_batches(feed: Feed, batch: int) -> Iterator[Batch]:
     """Every example once in order; the last batch is filled up with the first example, which does not count there."""
     indices = np.arange(step_count(feed, batch) * batch)
-    real = indices < len(feed)
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for row, counts in zip(np.where(real, indices, 0).reshape(-1, batch), real.reshape(-1, batch), strict=True):
-            fetched = fetch(feed, row, 0, pool)
-            yield _batch(fetched, row, counts & fetched.valid)
+    rows = [feed.shard.of(row) for row in indices.reshape(-1, batch)]
+    filled = [np.where(row < len(feed), row, 0) for row in rows]
+    for row, indices, fetched in zip(rows, filled, _ahead(feed, filled, 0), strict=True):
+        yield Batch(fetched.inputs, fetched.targets, indices, (row < len(feed)) & fetched.valid)
 
 
 def prefetch(items: Iterable[T], depth: int = 3) -> Iterator[T]:
@@ -63,8 +80,21 @@ def prefetch(items: Iterable[T], depth: int = 3) -> Iterator[T]:
             yield item
 
 
-def _batch(fetched: Fetched, indices: NDArray[np.int64], valid: NDArray[np.bool_]) -> Batch:
-    return Batch(fetched.inputs, fetched.targets, indices, valid)
+def _ahead(feed: Feed, rows: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Fetched]:
+    """What is fetched for each row, with the next rows begun before it is done."""
+    pool = ThreadPoolExecutor(feed.workers)
+    waiting: deque[Callable[[], Fetched]] = deque()
+    try:
+        for row in rows:
+            waiting.append(begin(feed, row, epoch, pool))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft()()
+        while waiting:
+            yield waiting.popleft()()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if feed.held is not None:
+        settle(feed.held)
 
 
 def _replaced(fetched: Fetched) -> Fetched:

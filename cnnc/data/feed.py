@@ -1,18 +1,19 @@
-"""A part of a data set made ready for a network: pictures of the network's size, in memory where they fit.
+"""A part of a data set made ready for a network: pictures of the network's size, changed at random, in chunks.
 
-Pictures are resized by their shorter side and cut at the centre, grey and RGB follow the network. Sets that fit in
-`HELD_BYTES` at the network's size are decoded once; larger ones, and pictures of which every epoch cuts another part,
-are decoded as they are wanted, by a pool of threads.
+Pictures are resized by their shorter side and cut at the centre, grey and RGB follow the network. Each is decoded once
+where it can be held: a small set at once, a larger one as the first epoch comes along (`cnnc.data.held`). Pictures of
+which every epoch cuts another part are decoded as they are wanted. Threads do the work: Pillow and simplejpeg let go of
+the interpreter meanwhile, and processes would have to send what they made (`bench/pipeline.py` measures both).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.data.augment import Draw, augment, crop_box, crop_numbers
-from cnnc.data.decode import MODES, BoxOf, Picture, centred, decode, resize, to_channels
-from cnnc.data.sources import Examples, Files, Part, take
+from cnnc.data.decode import BoxOf, Picture, centred, decode, decode_bytes, resize, to_channels
+from cnnc.data.fitting import fitted, needs_resize, picture_size, require_pictures
+from cnnc.data.held import BROKEN, GOOD, MISSING, Held, open_held
+from cnnc.data.mix import split_off
+from cnnc.data.records import read_picture
+from cnnc.data.sources import Examples, Files, Part, Records, name_of, take, targets_of
 from cnnc.diagnostics import CnnError
-from cnnc.ops.base import Shape, format_shape
+from cnnc.ops.base import Shape
 from cnnc.recipe import Augment, RandomResizedCrop
 
-HELD_BYTES = 1 << 30
-WORKERS = os.cpu_count() or 1
+WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+SMALL_BYTES = 1 << 25
+"""Sets that are no larger when decoded are decoded before the first step, which then knows of every broken picture."""
+_CHUNK = 16
+"""A thread gets no fewer pictures at a time, as handing them over costs too."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which part of every global batch a process reads: the `index`th of `count` equal ones, in order.
+
+    The parts are of the order that the whole set is shuffled into, so processes have as much to do as each other
+    however unequal the files are that the set lies in.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.index < self.count, self
+
+    def of(self, batch: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The process's own part of a batch. Raises CnnError when the batch does not split into equal parts."""
+        if len(batch) % self.count:
+            raise CnnError.of(
+                "value",
+                f"a batch of {len(batch)} does not split over {self.count} processes",
+                help=f"--batch {ceil(len(batch) / self.count) * self.count}",
+            )
+        size = len(batch) // self.count
+        return batch[self.index * size : (self.index + 1) * size]
 
 
 @dataclass(frozen=True, eq=False)
 class Feed:
     """Examples for a network whose inputs have `shapes`, changed at random by `augment` under `seed`.
 
-    `size` is the height and width that pictures of another size are brought to as they are wanted; None means that
-    `part` is in memory and of the network's size. `crop` is the share of the shorter side that is kept, and `broken`
-    gathers the pictures that were left out.
+    `size` is the height and width that pictures of another size are brought to as they are wanted, `held` where they
+    stay then; None means that `part` is in memory and of the network's size. `widths` are the channels of the
+    network's outputs, for what mixes labels. `crop` is the share of the shorter side that is kept, and `broken` gathers
+    the pictures that were left out.
     """
 
     part: Part
@@ -47,6 +82,11 @@ class Feed:
     skip_corrupt: bool = False
     crop: float = 1.0
     broken: set[Path] = field(default_factory=set)
+    held: Held | None = None
+    stamps: NDArray[np.int64] | None = None
+    widths: tuple[int, ...] = ()
+    workers: int = WORKERS
+    shard: Shard = Shard()
 
     def __len__(self) -> int:
         return len(self.part)
@@ -54,7 +94,7 @@ class Feed:
     @property
     def targets(self) -> tuple[NDArray[Any], ...]:
         """The targets of every example."""
-        return (self.part.labels,) if isinstance(self.part, Files) else self.part.targets
+        return targets_of(self.part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,137 +114,192 @@ def prepare(
     seed: int = 0,
     skip_corrupt: bool = False,
     crop: float = 1.0,
+    widths: Sequence[int] = (),
+    workers: int | None = None,
+    shard: Shard = Shard(),  # a frozen value
 ) -> Feed:
-    """The feed of a part for a network whose inputs have these shapes; of pictures `crop` of the shorter side is kept.
+    """The feed of a part for a network whose inputs have these shapes.
+
+    Args:
+        part: the examples.
+        shapes: of the network's inputs.
+        augment: the random changes, in order.
+        seed: of the order and the changes.
+        skip_corrupt: leave out pictures that cannot be decoded.
+        crop: the share of the shorter side that is kept of pictures.
+        widths: the channels of the network's outputs; what mixes labels wants them.
+        workers: threads that decode and change pictures, one a core by default. What comes out is the same.
+        shard: which part of every batch is wanted.
 
     Raises:
-        CnnError: `data` when the examples cannot be brought to the shapes, `picture` when one cannot be decoded,
-            `train` when `augment` is asked of what is no picture.
+        CnnError: `data` when the examples cannot be brought to the shapes, `train` when `augment` is asked of what it
+            cannot change.
     """
-    entries = tuple(augment)
-    if entries and (len(shapes) != 1 or len(shapes[0]) != 3):
-        found = ", ".join(map(format_shape, shapes))
-        raise CnnError.of(
-            "train",
-            f"`augment` changes pictures, and the network takes {found}",
-            help="remove the `augment` line of the train section",
-        )
-    if isinstance(part, Examples) and not _needs_resize(part, shapes, crop):
-        held = _fitted(part, shapes)
-        return Feed(held, tuple(shapes), entries, seed)
-    size = _picture_size(part, shapes)
-    lazy = Feed(part, tuple(shapes), entries, seed, size, skip_corrupt, crop)
-    cuts = bool(entries) and isinstance(entries[0], RandomResizedCrop)
-    return lazy if cuts or len(part) * prod(shapes[0]) > HELD_BYTES else _hold(lazy)
+    entries, inputs = tuple(augment), tuple(shapes)
+    require_pictures(part, inputs, entries)
+    rest: dict[str, Any] = {"widths": tuple(widths), "workers": workers or WORKERS, "shard": shard}
+    if isinstance(part, Examples) and not needs_resize(part, inputs, crop):
+        return Feed(fitted(part, inputs), inputs, entries, seed, **rest)
+    size = picture_size(part, inputs)
+    lazy = Feed(part, inputs, entries, seed, size, skip_corrupt, crop, **rest)
+    if entries and isinstance(entries[0], RandomResizedCrop):
+        return lazy
+    if len(part) * prod(inputs[0]) <= SMALL_BYTES:
+        return _whole(lazy)
+    stamps = _stamps(part)
+    held = open_held(len(part), inputs[0], None if stamps is None else _made_of(part, stamps, crop))
+    if held is not None and not skip_corrupt:
+        # What another run left out is to be told of in this one.
+        held.state[held.state == BROKEN] = MISSING
+    return replace(lazy, held=held, stamps=stamps)
 
 
 def fetch(feed: Feed, indices: NDArray[np.integer], epoch: int, pool: Executor) -> Fetched:
-    """The examples of some indices as an epoch sees them."""
-    targets = tuple(target[indices] for target in feed.targets)
-    entries, first, valid = feed.augment, 0, np.ones(len(indices), bool)
+    """The examples of some indices as an epoch sees them, before any are mixed."""
+    return begin(feed, indices, epoch, pool)()
+
+
+def begin(feed: Feed, indices: NDArray[np.integer], epoch: int, pool: Executor) -> Callable[[], Fetched]:
+    """Set the pool to work on some examples. The function returned waits for them."""
+    chunks = max(1, min(feed.workers, len(indices) // _CHUNK))
+    waiting = [pool.submit(_produce, feed, part, epoch) for part in np.array_split(indices, chunks)]
+
+    def wait() -> Fetched:
+        done = [future.result() for future in waiting]
+        inputs = tuple(_joined([chunk[i] for chunk, _ in done]) for i in range(len(feed.shapes)))
+        valid = _joined([valid for _, valid in done])
+        return Fetched(inputs, tuple(target[indices] for target in feed.targets), valid)
+
+    return wait
+
+
+def _produce(
+    feed: Feed, indices: NDArray[np.integer], epoch: int
+) -> tuple[tuple[NDArray[Any], ...], NDArray[np.bool_]]:
+    """Inputs of some examples, and which of them are good."""
+    entries, first, valid = split_off(feed.augment)[0], 0, np.ones(len(indices), bool)
     draw = Draw(feed.seed, epoch, indices)
     if feed.size is None:
         assert isinstance(feed.part, Examples)
         inputs = tuple(array[indices] for array in feed.part.inputs)
+    elif entries and isinstance(entries[0], RandomResizedCrop):
+        boxes = [partial(crop_box, entries[0], row) for row in crop_numbers(draw, 0)]
+        pictures, valid = _read_all(feed, indices, boxes)
+        inputs, entries, first = (pictures,), entries[1:], 1
     else:
-        boxes: Sequence[BoxOf | None] = [None] * len(indices)
-        if entries and isinstance(entries[0], RandomResizedCrop):
-            boxes, entries, first = _crops(entries[0], draw), entries[1:], 1
-        pictures = list(pool.map(lambda i, box_of: _read(feed, int(i), box_of), indices, boxes))
-        valid = np.array([picture is not None for picture in pictures])
-        blank = np.zeros(feed.shapes[0], np.uint8)
-        inputs = (np.stack([blank if picture is None else picture for picture in pictures]),)
+        pictures, valid = _held(feed, indices)
+        inputs = (pictures,)
     if entries:
         inputs = (augment(inputs[0], entries, draw, first=first),)
-    shaped = tuple(array.reshape(-1, *shape) for array, shape in zip(inputs, feed.shapes, strict=True))
-    return Fetched(shaped, targets, valid)
+    return tuple(array.reshape(-1, *shape) for array, shape in zip(inputs, feed.shapes, strict=True)), valid
 
 
-def _needs_resize(part: Examples, shapes: Sequence[Shape], crop: float) -> bool:
-    shape = shapes[0]
-    is_pictures = len(part.inputs) == len(shapes) == 1 and len(shape) == 3
-    is_pictures = is_pictures and part.inputs[0].dtype == np.uint8 and part.inputs[0].ndim == 4
-    if crop != 1 and not is_pictures:
-        raise CnnError.of("argument", "`--crop` cuts pictures, and the data or the network's input are none")
-    return is_pictures and (crop != 1 or part.inputs[0].shape[1:] != shape)
-
-
-def _fitted(part: Examples, shapes: Sequence[Shape]) -> Examples:
-    """The examples as they are, their arrays checked against the network's inputs; a missing axis of one is added."""
-    if len(part.inputs) != len(shapes):
-        raise CnnError.of("data", f"the network has {len(shapes)} inputs, and the data {len(part.inputs)}")
-    fitted = []
-    for array, shape in zip(part.inputs, shapes, strict=True):
-        found = array.shape[1:]
-        if found != shape and (*found, 1) != shape and not (len(shape) == 1 and prod(found) == shape[0]):
-            raise CnnError.of(
-                "data",
-                f"the data's examples are {format_shape(found)}, and the network takes {format_shape(shape)}",
-                help=f"--input {format_shape(found)}" if len(found) == len(shape) else None,
-            )
-        fitted.append(array.reshape(len(array), *shape) if (*found, 1) == shape else array)
-    return Examples(tuple(fitted), part.targets)
-
-
-def _picture_size(part: Part, shapes: Sequence[Shape]) -> tuple[int, int]:
-    """Height and width of the network's input, which must be a picture that the part's pictures can become."""
-    channels = part.inputs[0].shape[-1] if isinstance(part, Examples) else None
-    if len(shapes) != 1 or len(shapes[0]) != 3:
-        found = ", ".join(map(format_shape, shapes))
-        raise CnnError.of(
-            "data",
-            f"the data are pictures, and the network takes {found}",
-            help="a network of pictures has one input, height x width x channels",
-        )
-    height, width, wanted = shapes[0]
-    if wanted not in MODES or (channels is not None and channels != wanted and {channels, wanted} != {1, 3}):
-        own = "1, 3 or 4" if channels is None else str(channels)
-        raise CnnError.of(
-            "data",
-            f"the network takes pictures of {wanted} channels, and the data's have {own}",
-            help=f"--input {height}x{width}x{3 if channels is None else channels}",
-        )
-    return height, width
-
-
-def _hold(feed: Feed) -> Feed:
+def _whole(feed: Feed) -> Feed:
     """The feed with every picture decoded into memory, and without those that cannot be."""
-    out = np.empty((len(feed), *feed.shapes[0]), np.uint8)
-
-    def put(index: int) -> bool:
-        picture = _read(feed, index, None)
-        if picture is None:
-            return False
-        out[index] = picture
-        return True
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        good = np.fromiter(pool.map(put, range(len(feed))), bool, len(feed))
-    if not good.any():
+    indices = np.arange(len(feed))
+    with ThreadPoolExecutor(feed.workers) as pool:
+        chunks = pool.map(
+            lambda part: _read_all(feed, part, [None] * len(part)),
+            np.array_split(indices, max(1, len(feed) // 64)),
+        )
+        pictures, valid = (_joined(arrays) for arrays in zip(*chunks, strict=True))
+    if not valid.any():
         raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
-    whole = Examples((out,), feed.targets)
-    part = whole if good.all() else take(whole, np.flatnonzero(good))
-    return replace(feed, part=part, size=None)
+    whole = Examples((pictures,), feed.targets)
+    return replace(feed, part=whole if valid.all() else take(whole, np.flatnonzero(valid)), size=None)
+
+
+def _held(feed: Feed, indices: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Pictures out of what is held, and into it where they are not yet."""
+    held = feed.held
+    if held is None:
+        return _read_all(feed, indices, [None] * len(indices))
+    for i in indices[held.state[indices] == MISSING].tolist():
+        held.keep(i, _read(feed, i, None))
+    state = held.state[indices]
+    out = held.pictures[indices]
+    if (state == BROKEN).any():
+        feed.broken.update(name_of(feed.part, int(i)) for i in indices[state == BROKEN])
+        out[state == BROKEN] = 0
+    return np.asarray(out), state == GOOD
+
+
+def _read_all(
+    feed: Feed, indices: NDArray[np.integer], boxes: Sequence[BoxOf | None]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Pictures one after the other, black where one is left out, and which are good."""
+    out, valid = np.empty((len(indices), *feed.shapes[0]), np.uint8), np.ones(len(indices), bool)
+    for i, (index, box_of) in enumerate(zip(indices.tolist(), boxes, strict=True)):
+        picture = _read(feed, index, box_of)
+        out[i] = 0 if picture is None else picture
+        valid[i] = picture is not None
+    return out, valid
 
 
 def _read(feed: Feed, index: int, box_of: BoxOf | None) -> Picture | None:
     """One picture of the network's size; None if it cannot be decoded and the feed skips such."""
     assert feed.size is not None
-    channels = feed.shapes[0][-1]
-    if isinstance(feed.part, Files):
-        path = feed.part.paths[index]
-        try:
-            return decode(path, feed.size, channels, box_of or centred(feed.size, feed.crop))
-        except CnnError:
-            if not feed.skip_corrupt:
-                raise
-            feed.broken.add(path)
-            return None
-    array = feed.part.inputs[0][index]
-    box = (box_of or centred(feed.size, feed.crop))(array.shape[1], array.shape[0])
-    return to_channels(resize(array, feed.size, box).astype(np.uint8, copy=False), channels)
+    part, channels = feed.part, feed.shapes[0][-1]
+    box_of = box_of or centred(feed.size, feed.crop)
+    if isinstance(part, Examples):
+        array = part.inputs[0][index]
+        box = box_of(array.shape[1], array.shape[0])
+        return to_channels(resize(array, feed.size, box).astype(np.uint8, copy=False), channels)
+    try:
+        if isinstance(part, Records):
+            return decode_bytes(read_picture(part, index), str(name_of(part, index)), feed.size, channels, box_of)
+        picture = decode(part.paths[index], feed.size, channels, box_of)
+        if feed.stamps is not None:
+            _require_unchanged(part.paths[index], feed.stamps[index])
+        return picture
+    except CnnError as error:
+        if isinstance(part, Files) and not part.paths[index].exists():
+            raise CnnError.of(
+                "data",
+                f"`{part.paths[index]}` was there when the folder was read, and is gone",
+                help="start again once nothing changes the folder any more; a run goes on from where it was saved",
+            ) from error
+        if not feed.skip_corrupt or error.diagnostics[0].code != "picture":
+            raise
+        feed.broken.add(name_of(part, index))
+        return None
 
 
-def _crops(entry: RandomResizedCrop, draw: Draw) -> list[BoxOf]:
-    """For every picture of a batch its random part, once the picture's size is known."""
-    return [partial(crop_box, entry, row) for row in crop_numbers(draw, 0)]
+def _require_unchanged(path: Path, stamp: NDArray[np.int64]) -> None:
+    """Raises CnnError when a file is another than when the folder was read."""
+    if path.is_file() and not np.array_equal(_stamp(path), stamp):
+        raise CnnError.of(
+            "data",
+            f"`{path}` was changed after the folder was read",
+            help="start again once nothing changes the folder any more; a run goes on from where it was saved",
+        )
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of change; zeros for a file that is gone, which reading it will say."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _stamps(part: Part) -> NDArray[np.int64] | None:
+    """Size and time of change of every file, `(files, 2)`; None for what is in memory."""
+    if isinstance(part, Examples):
+        return None
+    return np.array([_stamp(path) for path in part.paths], np.int64).reshape(-1, 2)
+
+
+def _made_of(part: Part, stamps: NDArray[np.int64], crop: float) -> Iterator[bytes]:
+    """All that decides what the pictures of a part look like."""
+    assert not isinstance(part, Examples)
+    yield "\n".join(os.path.abspath(path) for path in part.paths).encode(errors="surrogateescape")
+    yield stamps.tobytes() + repr(crop).encode()
+    if isinstance(part, Records):
+        yield part.form.encode()
+        yield from (part.file.tobytes(), part.offset.tobytes())
+
+
+def _joined(chunks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)

@@ -10,6 +10,7 @@ from cnnc.data.digits import load_digits
 from cnnc.data.download import Report
 from cnnc.data.folder import Options, load_folder
 from cnnc.data.idx import load_idx
+from cnnc.data.record_sets import has_records, load_records
 from cnnc.data.sources import DataSet
 from cnnc.diagnostics import CnnError, did_you_mean
 
@@ -26,7 +27,7 @@ def load_data(
     """The data set of a name or of a path.
 
     Args:
-        data: one of `NAMES`, or the path of a folder of pictures.
+        data: one of `NAMES`, or the path of a folder of pictures or of record files.
         folder: where the files of a named data set lie; without it they are downloaded into a cache.
         options: how to read a folder of pictures.
         report: is told what takes long, such as a download.
@@ -50,7 +51,7 @@ def load_data(
         )
     if folder is not None:
         raise CnnError.of("data", f"`--data-dir` goes with a data set's name, and `{data}` is a path")
-    return load_folder(path, options)
+    return load_records(path, options, report) if has_records(path) else load_folder(path, options)
 
 
 def _cifar_tree(folder: Path | None) -> Path | None:

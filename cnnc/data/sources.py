@@ -1,10 +1,10 @@
-"""What every source of data gives: a `DataSet` of parts, each in memory or as picture files."""
+"""What every source of data gives: a `DataSet` of parts: in memory, picture files, or records in files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,26 @@ class Files:
         return len(self.paths)
 
 
-Part = Examples | Files
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Pictures as records in large files, and their classes, from 0.
+
+    Picture i lies in `paths[file[i]]`, `length[i]` bytes from byte `offset[i]` on. Where `form` is `array_record`,
+    `offset` is the number of the record instead, and the picture is a field of it.
+    """
+
+    paths: tuple[Path, ...]
+    file: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+    labels: NDArray[np.int32]
+    form: Literal["tfrecord", "array_record"] = "tfrecord"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+Part = Examples | Files | Records
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +101,26 @@ def split(labels: NDArray[np.integer], fraction: float, seed: int) -> tuple[NDAr
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
+def targets_of(part: Part) -> tuple[NDArray[Any], ...]:
+    """The targets of every example."""
+    return part.targets if isinstance(part, Examples) else (part.labels,)
+
+
+def name_of(part: Part, index: int) -> Path:
+    """What to call an example: its file, or its place in one."""
+    if isinstance(part, Files):
+        return part.paths[index]
+    if isinstance(part, Records):
+        place = "record" if part.form == "array_record" else "byte"
+        return part.paths[int(part.file[index])] / f"{place} {part.offset[index]}"
+    return Path(f"example {index}")
+
+
 def take(part: Part, indices: NDArray[np.integer]) -> Part:
     """The examples of some indices."""
     if isinstance(part, Files):
         return Files(tuple(part.paths[i] for i in indices), part.labels[indices])
+    if isinstance(part, Records):
+        chosen = {name: getattr(part, name)[indices] for name in ("file", "offset", "length", "labels")}
+        return replace(part, **chosen)
     return Examples(tuple(x[indices] for x in part.inputs), tuple(y[indices] for y in part.targets))

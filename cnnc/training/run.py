@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnc import backends
 from cnnc.data.arrays import Arrays, arrays_data_set
-from cnnc.data.draws import permutation
-from cnnc.data.feed import Feed, fetch, prepare
+from cnnc.data.batches import training_batches
+from cnnc.data.feed import Feed, prepare
 from cnnc.data.folder import Options
 from cnnc.data.load import NAMES, load_data
 from cnnc.data.sources import DataSet
@@ -31,6 +31,8 @@ from cnnc.training.metrics import Scores
 from cnnc.training.objective import classified, output_losses, require_classes, require_targets
 from cnnc.training.plots import draw_batch, draw_confusion
 from cnnc.training.record import DataNote, graph_hash, write_record
+
+_DRAWN = 32
 
 Data = DataSet | tuple[Arrays, Arrays] | str | os.PathLike[str]
 
@@ -71,6 +73,7 @@ def train(
     rates: Mapping[str, float] | None = None,
     out: str | os.PathLike[str] | None = None,
     skip_corrupt: bool = False,
+    workers: int | None = None,
     origin: Origin | None = None,
     report: Report = ignore,
 ) -> Trained:
@@ -93,6 +96,7 @@ def train(
         rates: the schedule's peak for layers of their own, by pattern.
         out: the run's folder, new or empty; by default the next free `runs/<model>/exp<n>`.
         skip_corrupt: leave out pictures that cannot be decoded.
+        workers: threads that decode and augment pictures, one a core by default; they change nothing but the time.
         origin: where a `DataSet` came from.
         report: is told how it goes.
 
@@ -114,8 +118,16 @@ def train(
     for line in (*data_set.notes, *notes):
         report(Said(line))
     shapes = [node.shape for node in net.graph.inputs]
-    held = prepare(data_set.val, shapes, skip_corrupt=skip_corrupt)
-    feed = prepare(data_set.train, shapes, augment=recipe.augment, seed=recipe.seed, skip_corrupt=skip_corrupt)
+    held = prepare(data_set.val, shapes, skip_corrupt=skip_corrupt, workers=workers)
+    feed = prepare(
+        data_set.train,
+        shapes,
+        augment=recipe.augment,
+        seed=recipe.seed,
+        skip_corrupt=skip_corrupt,
+        widths=[net.graph[node].shape[-1] for _, node in net.graph.outputs],
+        workers=workers,
+    )
     for part in (feed, held):
         require_targets(net, losses, part)
     _say_broken(report, feed, held)
@@ -203,14 +215,20 @@ def _draw_first_batch(plan: Plan, classes: Sequence[str]) -> None:
     shape = plan.train.shapes[0]
     if len(shape) != 3:
         return
-    indices = permutation(plan.train.seed, 1, len(plan.train))[: min(plan.batch, 32)]
-    with ThreadPoolExecutor(1) as pool:
-        fetched = fetch(plan.train, indices, 1, pool)
-    target = fetched.targets[0]
-    labels = [""] * len(indices)
-    if target.dtype == np.int32 and target.ndim == 1:
-        labels = [classes[label] if classes else str(label) for label in target]
-    draw_batch(plan.folder.first_batch, fetched.inputs[0], labels)
+    batch = next(training_batches(plan.train, plan.batch, 1))
+    count = min(plan.batch, _DRAWN)
+    labels = [_in_words(target, classes) for target in batch.targets[0][:count]]
+    draw_batch(plan.folder.first_batch, batch.inputs[0][:count], labels)
+
+
+def _in_words(target: NDArray[Any], classes: Sequence[str]) -> str:
+    """A label by its class's name; mixed ones by both names and the greater's share; nothing for other targets."""
+    if target.ndim == 0 and target.dtype == np.int32:
+        return classes[int(target)] if classes else str(target)
+    if target.ndim != 1 or len(target) != len(classes):
+        return ""
+    first, *rest = (int(i) for i in np.argsort(-target, kind="stable")[:2] if target[i] > 0.005)
+    return " / ".join([f"{classes[first]} {100 * target[first]:.0f} %", *(classes[i] for i in rest)])
 
 
 def _draw_confusion(plan: Plan, folder: RunFolder, scores: tuple[Scores, ...], classes: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cnnc.data.folder import Options, class_names, load_all
 from cnnc.data.listed import load_listed, read_class_list
 from cnnc.data.load import NAMES, load_data
-from cnnc.data.sources import DataSet, Examples, Files, Part
+from cnnc.data.record_sets import has_records
+from cnnc.data.sources import DataSet, Examples, Part
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.training.events import Report, Said
 from cnnc.training.metrics import Scores
@@ -66,7 +67,7 @@ def part_to_test(
         listed = read_class_list(classes)
         pictures = load_listed(path, listed, options)
         return Tested(pictures, listed.names, f"all {len(pictures):,} pictures of {data}", is_listed=True)
-    if whole and data not in NAMES and path.is_dir() and not _has_parts(path):
+    if whole and data not in NAMES and path.is_dir() and not _has_parts(path) and not has_records(path):
         files = load_all(path, options)
         return Tested(files, class_names(path), f"all {len(files):,} pictures of {data}")
     data_set: DataSet = load_data(data, folder=folder, options=options, report=lambda line: report(Said(line)))
@@ -77,7 +78,7 @@ def part_to_test(
 def relabelled(part: Part, places: Sequence[int]) -> Part:
     """The part with each label in the place that the network counts it at."""
     labels: NDArray[np.int32] = np.array(places, np.int32)[part.labels]
-    return Files(part.paths, labels) if isinstance(part, Files) else Examples(part.inputs, (labels,))
+    return Examples(part.inputs, (labels,)) if isinstance(part, Examples) else replace(part, labels=labels)
 
 
 def by_name(part: Part, classes: tuple[str, ...], wanted: tuple[str, ...]) -> Part:
