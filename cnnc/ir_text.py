@@ -6,8 +6,8 @@
     body.1.conv = conv(...) -> 28x28x6 in body[1] of 2 sharing body.0.conv
     output body = body.1.relu
 
-The last of these uses the weights of the first. A name that is no plain word is written in quotes. What `print_graph` writes, `read_graph` reads back equal; only
-origins are lost. The text is data: nothing in it is evaluated.
+The last of these uses the weights of the first. A name that is no plain word is written in quotes. What `print_graph`
+writes, `read_graph` reads back equal; only origins are lost. The text is data: nothing in it is evaluated.
 """
 
 from __future__ import annotations
