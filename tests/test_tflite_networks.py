@@ -30,9 +30,9 @@ ALL = [
     name if name in SMALL else pytest.param(name, marks=pytest.mark.slow)
     for name in (*specs.names(), "vgg19", "resnet18", "resnet34", "resnet_cifar", "efficientnet_b3", "densenet201")
 ]
-WITH_ISLANDS = ("alexnet", "inception_v1", "qanet", "resnet3d", "voxnet")
+WITH_ISLANDS = ("alexnet", "convnext", "inception_v1", "qanet", "resnet3d", "voxnet")
 """Networks of layers that TFLite has no int8 form of."""
-UP_TO = {"resnet3d": "resnet.0.0.relu2"}
+UP_TO = {"convnext": "body.0.1.add1", "resnet3d": "resnet.0.0.relu2"}
 """Where comparing ends: the last bit of a float sum turns a rounding over, and what follows on random weights magnifies
 that from island to island."""
 OFF_THE_DEVICE = {"alphafold": {"ELU"}, "wavenet": {"GATHER"}}
