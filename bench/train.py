@@ -70,7 +70,7 @@ def step_of_ours(contender: str, network: str, steps: int) -> dict[str, Any]:
     graph, recipe, weights, x, y = prepared(network, "bf16" if contender.endswith("bf16") else "f32")
     begun = time.perf_counter()
     aims = (Aim(CrossEntropy(), True),)
-    step = training_step(graph, recipe, aims, PLAIN if contender.endswith("plain") else None)
+    step = training_step(graph, recipe, aims, table=PLAIN if contender.endswith("plain") else None)
     state = first_state(graph, recipe, weights)
     x, y = jax.tree.map(jax.numpy.asarray, (x, y))
     rate: Any = np.float32(0.01)

@@ -11,18 +11,21 @@ import pytest
 from numpy.typing import NDArray
 
 import cnnc
+from cnnc import ops
 from cnnc.net import Net
 from tests.zoo import small
 
-torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("torch", reason="PyTorch is not installed")
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
 Arrays = Mapping[str, Mapping[str, NDArray[Any]]]
 TOLERANCE = 1e-4
 """Of the range of the logits."""
-functional, nn = torch.nn.functional, torch.nn
 
 
-class Highway(nn.Module):  # type: ignore[misc]  # PyTorch's classes are looked up at run time
+class Highway(nn.Module):
     """Srivastava et al. 2015, equation 3: H(x) T(x) + x (1 - T(x))."""
 
     def __init__(self, weights: Arrays, path: str) -> None:
@@ -34,7 +37,7 @@ class Highway(nn.Module):  # type: ignore[misc]  # PyTorch's classes are looked 
         return functional.relu(self.new(x)) * gate + x * (1 - gate)
 
 
-class Separable(nn.Module):  # type: ignore[misc]
+class Separable(nn.Module):
     """Chollet 2017: a convolution of each channel by itself, then one of single positions."""
 
     def __init__(self, weights: Arrays, path: str) -> None:
@@ -49,7 +52,7 @@ class Separable(nn.Module):  # type: ignore[misc]
         return functional.relu(self.pointwise(self.depthwise(x.mT).mT))
 
 
-class Attention(nn.Module):  # type: ignore[misc]
+class Attention(nn.Module):
     """Vaswani et al. 2017, section 3.2.2, as PyTorch has it."""
 
     def __init__(self, weights: Arrays, path: str) -> None:
@@ -67,7 +70,7 @@ class Attention(nn.Module):  # type: ignore[misc]
         return self.attend(x, x, x, need_weights=False)[0]
 
 
-class Encoder(nn.Module):  # type: ignore[misc]
+class Encoder(nn.Module):
     """Figure 1, right: the position encoding, then f(layernorm(x)) + x for every convolution, attention, the rest."""
 
     def __init__(self, weights: Arrays, path: str, convolutions: int) -> None:
@@ -94,7 +97,7 @@ class Encoder(nn.Module):  # type: ignore[misc]
         return x
 
 
-class QANet(nn.Module):  # type: ignore[misc]
+class QANet(nn.Module):
     """Section 2.2, its five layers."""
 
     def __init__(self, weights: Arrays) -> None:
@@ -284,5 +287,5 @@ def test_qanet_has_the_layers_of_section_2_2() -> None:
     heads = 2 * 256
     assert graph.trainable_count == embedding + highway + encoder + attention + 7 * block(5, 2) + heads
     assert sum(node.op.name == "attention" for node in graph) == 2 + 3 * 7
-    rates = [node.op.rate for node in graph if node.op.name == "drop_path" and node.name.startswith("m2.")]
+    rates = [node.op.rate for node in graph if isinstance(node.op, ops.DropPath) and node.name.startswith("m2.")]
     assert rates == pytest.approx([0.1 * layer / 28 for layer in range(1, 29)])

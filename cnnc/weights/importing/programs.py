@@ -142,7 +142,7 @@ def _torch(path: Path, kind: str) -> Program:
         raise _missing("running PyTorch's programs", error, "torch") from error
     with _told(path):
         if kind == "TorchScript":
-            model = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+            model = torch.jit.load(str(path), map_location="cpu").eval()
         else:
             model = torch.export.load(str(path)).module()
 
