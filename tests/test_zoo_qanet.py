@@ -16,9 +16,9 @@ from cnnc.net import Net
 from tests.zoo import small
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.nn import functional  # noqa: E402
+import torch
+from torch import nn
+from torch.nn import functional
 
 Arrays = Mapping[str, Mapping[str, NDArray[Any]]]
 TOLERANCE = 1e-4
