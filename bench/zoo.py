@@ -85,7 +85,7 @@ def networks_table(names: Sequence[str], found: Found) -> str:
                 f"{net.graph.trainable_count:,}",
                 amount(net.graph.mac_count),
                 against(own),
-                f"{max(entry.difference for _, entry in own):.0e}" if own else "-",
+                f"{max(entry.difference for _, entry in own):.1e}" if own else "-",
                 *on_the_device(net),
             ]
         )

@@ -47,7 +47,7 @@ class Peer:
     options: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     pixels: str = ""
-    size: int = 64
+    size: int = 128
     walked: bool = False
 
     def __str__(self) -> str:
@@ -140,9 +140,9 @@ KERAS: tuple[Peer, ...] = (
         for size in ("Large", "Small")
     ),
     *(_keras(f"DenseNet{size}", f"densenet{size}", pixels="densenet") for size in (121, 169, 201)),
-    _keras("InceptionV3", "inception_v3", pixels="inception_v3", size=107, walked=True),
+    _keras("InceptionV3", "inception_v3", pixels="inception_v3", size=171, walked=True),
     _keras("Xception", "xception", pixels="xception", size=75),
-    _keras("NASNetMobile", "nasnet", pixels="nasnet", size=96, walked=True),
+    _keras("NASNetMobile", "nasnet", pixels="nasnet", size=128, walked=True),
     *(_keras(f"EfficientNetB{size}", f"efficientnet_b{size}") for size in range(8)),
     *(_keras(f"EfficientNetV2{size}", f"efficientnet_v2_{size.lower()}") for size in ("B0", "B1", "B2", "B3", "S")),
     _keras("ConvNeXtTiny", "convnext_tiny"),
