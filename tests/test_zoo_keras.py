@@ -30,12 +30,12 @@ def test_kerass_weights_give_kerass_outputs(peer: Peer) -> None:
 
 def test_the_narrowest_mobilenet_is_kerass() -> None:
     assert_same_logits(
-        Peer("Keras", "MobileNet", "mobilenet_v1_w25", {"alpha": 0.25, "classes": 10}, {"classes": 10}, "mobilenet", 32)
+        Peer("Keras", "MobileNet", "mobilenet_v1_w25", {"alpha": 0.25, "classes": 10}, {"classes": 10}, "mobilenet")
     )
 
 
 def test_another_preprocessing_is_noticed() -> None:
-    peer = Peer("Keras", "MobileNet", "mobilenet_v1_w25", {"alpha": 0.25}, {}, "resnet", 32)
+    peer = Peer("Keras", "MobileNet", "mobilenet_v1_w25", {"alpha": 0.25}, {}, "resnet")
     assert compare(peer).relative > TOLERANCE
 
 

@@ -37,8 +37,8 @@ SMALL = (
         "imagenet",
         size=48,
     ),
-    Peer("transformers", "MobileNetV1", "mobilenet_v1_w25", {"depth_multiplier": 0.25}, {}, "symmetric", size=32),
-    Peer("transformers", "MobileNetV2", "mobilenet_v2_w35", {"depth_multiplier": 0.35}, {}, "symmetric", size=32),
+    Peer("transformers", "MobileNetV1", "mobilenet_v1_w25", {"depth_multiplier": 0.25}, {}, "symmetric", size=128),
+    Peer("transformers", "MobileNetV2", "mobilenet_v2_w35", {"depth_multiplier": 0.35}, {}, "symmetric", size=128),
     Peer(
         "transformers",
         "EfficientNet",
