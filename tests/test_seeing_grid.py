@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from cnnc.seeing.colours import GAP, HEAT, PAPER, SIGNED, placed
 from cnnc.seeing.grid import WIDTH, grid
 from cnnc.seeing.panels import Panel, number, palette_png
+from cnnc.seeing.sheet import font, shortened
 from cnnc.seeing.statistics import figures
 
 
@@ -128,3 +129,11 @@ def test_figures_count_zeros_dead_filters_and_what_is_no_number() -> None:
 
 def test_numbers_are_short() -> None:
     assert [number(x) for x in (0.0, 0.123456, -2.5, 1234.0)] == ["0", "0.123", "−2.5", "1.23e+03"]  # noqa: RUF001
+
+
+@given(st.text("abc", max_size=40), st.integers(1, 300))
+def test_a_name_is_cut_until_it_fits(name: str, width: int) -> None:
+    pen = ImageDraw.Draw(Image.new("RGB", (8, 8)))
+    cut = shortened(pen, name, 12, width)
+    whole = pen.textlength(name, font(12))
+    assert cut == name if whole <= width else pen.textlength(cut, font(12)) <= width or len(cut) == 1

@@ -34,15 +34,15 @@ def sheet(look: Look, shown: Shown) -> bytes:
     height = top + captioned + 44 + max(panel.places.shape[0] for panel in drawn) + _MARGIN
     canvas = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(canvas)
-    _write(pen, (_MARGIN, 16), _cut(pen, shown.layer.title, 20, width - 2 * _MARGIN), 20, _INK)
-    _write(pen, (_MARGIN, 41), _cut(pen, _said(shown), 12, width - 2 * _MARGIN), 12, _PALE)
+    _write(pen, (_MARGIN, 16), shortened(pen, shown.layer.title, 20, width - 2 * _MARGIN), 20, _INK)
+    _write(pen, (_MARGIN, 41), shortened(pen, _said(shown), 12, width - 2 * _MARGIN), 12, _PALE)
     if look.channels:
         _draw_head(canvas, pen, look, 70, width)
     left = _MARGIN
     for panel in drawn:
         across = _width_of(panel)
         if panel.caption:
-            _write(pen, (left, top + 6), _cut(pen, panel.caption, 12, across), 12, _INK)
+            _write(pen, (left, top + 6), shortened(pen, panel.caption, 12, across), 12, _INK)
         _draw_bar(canvas, pen, panel, left, top + captioned + 6, min(across, 360))
         canvas.paste(Image.fromarray(as_rgb(panel)), (left, top + captioned + 44))
         left += across + _BETWEEN
@@ -78,7 +78,7 @@ def _draw_head(canvas: Image.Image, pen: ImageDraw.ImageDraw, look: Look, top: i
         if left + across > width:
             break
         canvas.paste(_resized(picture, across, _HEAD), (left, top))
-        _write(pen, (left, top + _HEAD + 5), _cut(pen, caption, 12, across), 12, _PALE)
+        _write(pen, (left, top + _HEAD + 5), shortened(pen, caption, 12, across), 12, _PALE)
         left += across + 12
 
 
@@ -93,18 +93,18 @@ def _draw_bar(canvas: Image.Image, pen: ImageDraw.ImageDraw, panel: Panel, left:
     strip = np.broadcast_to(panel.palette[places][None], (_BAR, across, 3))
     canvas.paste(Image.fromarray(np.ascontiguousarray(strip)), (left, top))
     ends = (number(panel.low), number(panel.high))
-    lengths = [pen.textlength(_plain(text), _font(12)) for text in ends]
+    lengths = [pen.textlength(_plain(text), font(12)) for text in ends]
     _write(pen, (left, top + _BAR + 2), ends[0], 12, _INK)
     _write(pen, (left + across - lengths[1], top + _BAR + 2), ends[1], 12, _INK)
     if panel.low < 0 < panel.high:
         zero = left + across * -panel.low / (panel.high - panel.low)
         if left + lengths[0] + 8 < zero < left + across - lengths[1] - 8:
             pen.line([(zero, top), (zero, top + _BAR + 2)], fill=_INK)
-            _write(pen, (zero - pen.textlength("0", _font(12)) / 2, top + _BAR + 2), "0", 12, _INK)
+            _write(pen, (zero - pen.textlength("0", font(12)) / 2, top + _BAR + 2), "0", 12, _INK)
 
 
 def _write(pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, colour: tuple[int, ...]) -> None:
-    pen.text(place, _plain(text), font=_font(size), fill=colour)
+    pen.text(place, _plain(text), font=font(size), fill=colour)
 
 
 def _plain(text: str) -> str:
@@ -112,19 +112,21 @@ def _plain(text: str) -> str:
     return text.replace("\N{MINUS SIGN}", "-")
 
 
-def _cut(pen: ImageDraw.ImageDraw, text: str, size: int, width: int) -> str:
+def shortened(pen: ImageDraw.ImageDraw, text: str, size: int, width: int) -> str:
     """A text that fits, its middle left out."""
     kept = text
-    while pen.textlength(kept, _font(size)) > width and len(kept) > 3:
-        half = (len(kept) - 2) // 2
-        kept = f"{text[:half]}...{text[-half:]}" if half else kept[:1]
+    for half in range((len(text) - 3) // 2, -1, -1):
+        if pen.textlength(kept, font(size)) <= width:
+            break
+        kept = f"{text[:half]}...{text[-half:]}" if half else text[:1]
     return kept
 
 
 _FONTS: Final[dict[int, ImageFont.FreeTypeFont | ImageFont.ImageFont]] = {}
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, made once a size."""
     if size not in _FONTS:
         _FONTS[size] = ImageFont.load_default(size)
     return _FONTS[size]
