@@ -342,6 +342,6 @@ def test_files_run_without_what_training_needs(made: Path) -> None:
 
 def test_the_manual_names_options_that_there_are() -> None:
     manual = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
-    helps = "".join(call(command, "-h").stdout for command in ("predict", "eval", "bench", "diff"))
+    helps = "".join(call(command, "-h").stdout for command in ("predict", "eval", "embed", "bench", "diff"))
     for option in sorted(set(re.findall(r"`(--?[a-z-]+)", manual))):
         assert option in helps, option

@@ -64,6 +64,9 @@ def embed(
     paths = tuple(
         path for given in pictures for path in (load_loose(given, options).paths if given.is_dir() else (given,))
     )
+    for path in paths:
+        if not path.is_file():
+            raise CnnError.of("picture", f"there is no picture `{path}`")
     # The labels are the pictures' places: they tell which are left when some are left out.
     files = Files(paths, np.arange(len(paths), dtype=np.int32))
     feed = prepare(files, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt, crop=crop)
