@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,6 +266,15 @@ def test_a_loss_that_is_no_number_stops_it_with_the_last_good_weights_kept(tmp_p
     assert all(np.isfinite(array).all() for arrays in weights.values() for array in arrays.values())
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as a terminal's program has it: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_one_interrupt_is_deferred_and_two_are_not() -> None:
     before = signal.getsignal(signal.SIGINT)
     with deferred_interrupt() as stopped:
@@ -292,6 +301,7 @@ def test_an_interrupted_training_saves_what_it_has_learnt(tmp_path: Path) -> Non
     assert any((first[node][short] != last[node][short]).any() for node in first for short in first[node])
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_stops_at_once_and_keeps_what_is_on_the_disk(tmp_path: Path) -> None:
     def press(event: Event) -> None:
         if isinstance(event, Progress) and (event.epoch, event.step) == (2, 2):
