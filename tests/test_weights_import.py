@@ -66,12 +66,6 @@ def hugging_face_resnet(repeats: list[int], kind: str) -> Any:
     return hugging_face("ResNet", depths=repeats, layer_type=kind, hidden_sizes=sizes)
 
 
-def efficientnet(width: float, depth: float, last: int, size: int) -> Any:
-    return hugging_face(
-        "EfficientNet", width_coefficient=width, depth_coefficient=depth, hidden_dim=last, image_size=size
-    )
-
-
 FAST: dict[str, tuple[Callable[[], Any], Callable[[], Net]]] = {
     "torchvision resnet50": (
         lambda: torch_named.ResNet((3, 4, 6, 3)),
@@ -91,20 +85,8 @@ FAST: dict[str, tuple[Callable[[], Any], Callable[[], Net]]] = {
 }
 WHOLE: dict[str, tuple[Callable[[], Any], Callable[[], Net]]] = {
     "torchvision resnet101": (lambda: torch_named.ResNet((3, 4, 23, 3)), lambda: cnnc.load("resnet101")),
-    "transformers resnet18": (lambda: hugging_face_resnet([2, 2, 2, 2], "basic"), lambda: cnnc.load("resnet18")),
-    "transformers resnet34": (lambda: hugging_face_resnet([3, 4, 6, 3], "basic"), lambda: cnnc.load("resnet34")),
-    "transformers resnet50": (lambda: hugging_face_resnet([3, 4, 6, 3], "bottleneck"), lambda: cnnc.load("resnet50")),
-    "transformers resnet101": (
-        lambda: hugging_face_resnet([3, 4, 23, 3], "bottleneck"),
-        lambda: cnnc.load("resnet101"),
-    ),
-    "transformers mobilenet_v1": (lambda: hugging_face("MobileNetV1"), lambda: cnnc.load("mobilenet_v1")),
-    "transformers mobilenet_v2": (lambda: hugging_face("MobileNetV2"), lambda: cnnc.load("mobilenet_v2")),
-    "transformers efficientnet_b0": (lambda: efficientnet(1.0, 1.0, 1280, 224), lambda: cnnc.load("efficientnet_b0")),
-    "transformers efficientnet_b1": (lambda: efficientnet(1.0, 1.1, 1280, 240), lambda: cnnc.load("efficientnet_b1")),
-    "transformers efficientnet_b2": (lambda: efficientnet(1.1, 1.2, 1408, 260), lambda: cnnc.load("efficientnet_b2")),
-    "transformers convnext": (lambda: hugging_face("ConvNext"), lambda: cnnc.load("convnext")),
 }
+"""Hugging Face's are compared whole in `bench.zoo_peers`."""
 
 
 def hold(make: Callable[[], Any], load: Callable[[], Net], folder: Path) -> None:
