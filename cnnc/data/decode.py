@@ -83,7 +83,7 @@ def _undecodable(name: str, error: BaseException) -> CnnError:
     return CnnError.of(
         "picture",
         f"cannot decode `{name}`: {'it is no picture of a known kind' if unknown else _reason(error)}",
-        help="replace or remove the file, or pass `--skip-corrupt` to leave out what cannot be decoded",
+        help="replace or remove the file; of a data set, `--skip-corrupt` leaves out what cannot be decoded",
     )
 
 
