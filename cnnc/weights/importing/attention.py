@@ -6,7 +6,7 @@ Arrays come out with two axes, heads and their features in one: `OI` or `IO`, bi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,16 +101,4 @@ def _role(part: str, what: str) -> Role:
     return _ROLES[f"{part}_{what}"]
 
 
-_ROLES: Final[Mapping[str, Role]] = {
-    role: role
-    for role in (
-        "query_kernel",
-        "query_bias",
-        "key_kernel",
-        "key_bias",
-        "value_kernel",
-        "value_bias",
-        "output_kernel",
-        "output_bias",
-    )
-}
+_ROLES: Final[Mapping[str, Role]] = {role: role for role in get_args(Role)}
