@@ -88,5 +88,5 @@ def test_a_hundred_thousand_texts_do_not_break_the_compiler(chunk: int) -> None:
         text = kind(random)
         try:
             survive(text, random)
-        except Exception as error:
+        except Exception as error:  # whatever it was, it fails the test: with the text that brought it about
             raise AssertionError(f"case {number}: {text!r}") from error
