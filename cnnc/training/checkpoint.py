@@ -2,8 +2,8 @@
 
 A checkpoint is a folder `checkpoints/<number>`: the arrays as Orbax writes them (every process its part, to be read on
 other devices than they were on), `position.json`, and `manifest.json` with the size and SHA-256 of every file. It is
-written beside its place, brought to the disk, and moved there in one go. One that does not agree with its manifest, after
-a power loss or on a disk that lies, is passed over for the one before it.
+written beside its place, brought to the disk, and moved there in one go. One that does not agree with its manifest,
+after a power loss or on a disk that lies, is passed over for the one before it.
 """
 
 from __future__ import annotations

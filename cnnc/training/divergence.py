@@ -35,7 +35,11 @@ def diverged(what: str, recipe: Recipe, folder: Path, *, notes: list[str], can_s
 
 def cause(finding: Any) -> str:
     """What `nonfinite.first_nonfinite` found, in words."""
-    return "computed once more, the step has finite values" if finding is None else _SAYS[finding.what].format(finding.node)
+    return (
+        "computed once more, the step has finite values"
+        if finding is None
+        else _SAYS[finding.what].format(finding.node)
+    )
 
 
 def find_cause(graph: Any, recipe: Recipe, aims: Any, groups: Any, state: Any, inputs: Any, targets: Any) -> str:

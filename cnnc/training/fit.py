@@ -115,7 +115,9 @@ class _Training:
         self.plan, self.report, self.stop = plan, report, stop
         self.graph, self.recipe = plan.net.graph, plan.recipe
         self.backend = backends.load("jax", "step")
-        self.aims = tuple(self.backend.Aim(loss, known) for loss, known in zip(plan.losses, plan.classified, strict=True))
+        self.aims = tuple(
+            self.backend.Aim(loss, known) for loss, known in zip(plan.losses, plan.classified, strict=True)
+        )
         self.keeper = Keeper(plan.folder, self.graph.name, plan.metadata)
         self.position = saved.position if saved else Position()
         self.best: Best | None = None
@@ -240,7 +242,9 @@ class _Training:
     def _diverged(self, fault: str, batch: Batch) -> CnnError:
         """Save the last good state, and say what went wrong after it."""
         if self.recipe.on_nan == "skip":
-            return diverged(f"{fault}, as in the {MOST_LEFT_OUT} steps before", self.recipe, self.plan.folder.path, notes=[])
+            return diverged(
+                f"{fault}, as in the {MOST_LEFT_OUT} steps before", self.recipe, self.plan.folder.path, notes=[]
+            )
         done = (self.position.epoch - 1) * self.plan.steps + self.position.means.done
         self.state = self.backend.resumable(self.state, done)
         self._save()
@@ -305,7 +309,9 @@ class _Training:
 def is_over(recipe: Recipe, position: Position) -> bool:
     """Whether a training has run all of its epochs, or as many without a better one as its patience allows."""
     best = position.best
-    waited = best is not None and recipe.patience is not None and position.rows[-1].epoch - best.epoch >= recipe.patience
+    waited = (
+        best is not None and recipe.patience is not None and position.rows[-1].epoch - best.epoch >= recipe.patience
+    )
     return position.is_between_epochs and (position.epoch > recipe.epochs or waited)
 
 

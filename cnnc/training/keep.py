@@ -42,7 +42,7 @@ class Keeper:
         return Checkpoints(self.folder.checkpoints, self.leads)
 
     def begin(self, state: Any, weights: Weights, position: Position, saved: Saved | None) -> None:
-        """Bring the folder to where the training is: a first checkpoint, or what the last one's writer did not write."""
+        """Bring the folder to where the training is: a first checkpoint, or what was not written after the last."""
         if self.leads:
             self.checkpoints.clear()
         if saved is None:

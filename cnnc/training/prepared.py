@@ -83,7 +83,9 @@ def data_digest(*parts: Part) -> str:
             case Examples():
                 arrays = [*part.inputs, *part.targets]
             case Files():
-                found.update("\n".join(f"{path.parent.name}/{path.name}" for path in part.paths).encode(errors="replace"))
+                found.update(
+                    "\n".join(f"{path.parent.name}/{path.name}" for path in part.paths).encode(errors="replace")
+                )
                 arrays = [part.labels]
             case Records():
                 found.update("\n".join(path.name for path in part.paths).encode(errors="replace"))

@@ -61,7 +61,9 @@ def recipe_from_words(words: Mapping[str, Any], data: str | None) -> Recipe:
                 )
             elif name in _PAIRS:
                 pairs = value.items()
-                values[name] = tuple((epoch, pattern) for pattern, epoch in pairs) if name == "unfreeze" else tuple(pairs)
+                values[name] = (
+                    tuple((epoch, pattern) for pattern, epoch in pairs) if name == "unfreeze" else tuple(pairs)
+                )
             else:
                 values[name] = frozen(value)
     except OutOfRange as error:

@@ -74,23 +74,27 @@ def resume(
         raise CnnError.of("run", f"`{folder.path}` has no checkpoint, and the arrays that it started from are not kept")
     first, _ = starting_weights(net, replace(recipe, weights=None) if saved else recipe, None)
     write_record(folder, net, recipe, note)
-    where = "its last whole checkpoint, after " + saved.position.in_words() if saved else "its start: it has no checkpoint"
+    where = (
+        "its last whole checkpoint, after " + saved.position.in_words() if saved else "its start: it has no checkpoint"
+    )
     report(Said(f"{folder.path} goes on from {where}"))
     plan = plan_of(net, recipe, ready, folder, groups, save_minutes)
     return trained(plan, carried_out(plan, note.classes, first, report, saved))
 
 
 def _changed(
-    recipe: Recipe, epochs: int | str | None, lr: float | None, patience: int | None, on_nan: Literal["stop", "skip"] | None
+    recipe: Recipe,
+    epochs: int | str | None,
+    lr: float | None,
+    patience: int | None,
+    on_nan: Literal["stop", "skip"] | None,
 ) -> Recipe:
     if isinstance(epochs, str):
         more = epochs.removeprefix("+")
         if not (more.isascii() and more.isdigit() and 0 < int(more) < 2**31):
             raise CnnError.of("value", f"`{epochs}` is no number of epochs", help="write 80, or +50 for so many more")
         epochs = int(more) + (recipe.epochs if epochs.startswith("+") else 0)
-    changed = overridden(recipe, epochs=epochs, batch=None, lr=lr, seed=None, precision=None)
-    changed = replace(changed, on_nan=on_nan or changed.on_nan)
-    return changed if patience is None else replace(changed, patience=patience)
+    return overridden(recipe, lr=lr, epochs=epochs, patience=patience, on_nan=on_nan)
 
 
 def _finished(path: Path, saved: Saved, recipe: Recipe) -> CnnError:
@@ -98,7 +102,7 @@ def _finished(path: Path, saved: Saved, recipe: Recipe) -> CnnError:
     early = done < recipe.epochs
     return CnnError.of(
         "run",
-        f"the training of `{path}` is finished: it stopped early, after epoch {done}, for its patience of {recipe.patience}"
+        f"the training of `{path}` is finished: its patience of {recipe.patience} ended after epoch {done}"
         if early
         else f"the training of `{path}` is finished, with epoch {done}",
         help=f"go on all the same: --patience {2 * (recipe.patience or 1)}" if early else "add epochs: --epochs +10",
@@ -145,5 +149,7 @@ def _other_data(found: str, note: DataNote) -> CnnError:
 
 def _other_versions(record: Record) -> list[str]:
     now = versions()
-    other = [f"{name} {was} then, {now[name]} now" for name, was in record.versions.items() if now.get(name, was) != was]
+    other = [
+        f"{name} {was} then, {now[name]} now" for name, was in record.versions.items() if now.get(name, was) != was
+    ]
     return [f"other versions than it began with, so the last bits may differ: {', '.join(other)}"] if other else []

@@ -60,6 +60,13 @@ def train(
     lr: float | None = None,
     seed: int | None = None,
     precision: Literal["f32", "bf16"] | None = None,
+    accumulate: int | None = None,
+    clip: float | None = None,
+    ema: float | None = None,
+    patience: int | None = None,
+    remat: bool | None = None,
+    batch_norm: Literal["global", "local"] | None = None,
+    on_nan: Literal["stop", "skip"] | None = None,
     weights: str | os.PathLike[str] | Weights | None = None,
     freeze: str | Sequence[str] | None = None,
     unfreeze: Sequence[tuple[int, str]] | None = None,
@@ -83,6 +90,13 @@ def train(
         lr: the schedule's peak.
         seed: of the first weights, the order of examples, augmentation and dropout.
         precision: what to compute in; weights are float32 either way.
+        accumulate: steps whose gradients give one update.
+        clip: the most that the norm of all gradients together may be.
+        ema: decay of an average of the weights, which is then what is evaluated and kept.
+        patience: epochs without a better one after which it stops.
+        remat: compute activations again in the backward pass, which saves memory.
+        batch_norm: statistics of the whole batch, or of each device's part.
+        on_nan: whether a step whose loss is no number ends the training or is left out.
         weights: what to start from: a file of weights or a run's folder, or arrays by node and short name. Layers that
             they do not fit are initialised and named.
         freeze: layers that do not learn, by their names, the labels that they lie in, or globs of these.
@@ -98,7 +112,11 @@ def train(
     Raises:
         CnnError: the data does not fit the network, or the loss stopped being a number.
     """
-    recipe = overridden(net.recipe, epochs=epochs, batch=batch, lr=lr, seed=seed, precision=precision)
+    changes = {
+        **{"epochs": epochs, "batch": batch, "seed": seed, "precision": precision, "accumulate": accumulate},
+        **{"clip": clip, "ema": ema, "patience": patience, "remat": remat, "batch_norm": batch_norm, "on_nan": on_nan},
+    }
+    recipe = overridden(net.recipe, lr=lr, **changes)
     recipe = transferring(recipe, weights=weights, freeze=freeze, unfreeze=unfreeze, rates=rates)
     groups = learning_groups(net.graph, recipe)
     first, told = starting_weights(net, recipe, None if isinstance(weights, str | os.PathLike) else weights)
@@ -160,23 +178,18 @@ def starting_weights(net: Net, recipe: Recipe, arrays: Weights | None) -> tuple[
     return (first, []) if given is None else first_weights(net.graph, given, first)
 
 
-def overridden(
-    recipe: Recipe,
-    *,
-    epochs: int | None,
-    batch: int | None,
-    lr: float | None,
-    seed: int | None,
-    precision: Literal["f32", "bf16"] | None,
-) -> Recipe:
+def overridden(recipe: Recipe, *, lr: float | None, **changes: Any) -> Recipe:
     """The recipe with what is not None in place of its own. Raises CnnError for a value outside its range."""
-    for name, value in (("epochs", epochs), ("batch", batch)):
-        if value is not None and value < 1:
-            raise CnnError.of("value", f"`{name}` must be at least 1, found {value}")
-    if lr is not None and not 0 < lr < float("inf"):
-        raise CnnError.of("value", f"`lr` must be above 0, found {lr}")
-    changes: dict[str, Any] = {"epochs": epochs, "batch": batch, "seed": seed, "precision": precision}
-    changed = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+    given = {name: value for name, value in changes.items() if value is not None}
+    for name in ("epochs", "batch", "accumulate", "patience"):
+        if given.get(name, 1) < 1:
+            raise CnnError.of("value", f"`{name}` must be at least 1, found {given[name]}")
+    for name, value in (("lr", lr), ("clip", given.get("clip"))):
+        if value is not None and not 0 < value < float("inf"):
+            raise CnnError.of("value", f"`{name}` must be above 0, found {value}")
+    if not 0 < given.get("ema", 0.5) < 1:
+        raise CnnError.of("value", f"`ema` must be between 0 and 1, found {given['ema']}")
+    changed = replace(recipe, **given)
     return changed if lr is None else replace(changed, schedule=replace(recipe.schedule, peak=lr))
 
 
