@@ -85,7 +85,7 @@ def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping
         case "schedule":
             return {"schedule": _choose(Schedule, "schedule", value, scope)}
         case "precision" | "remat" | "batch_norm" | "on_nan":
-            said = value.text if isinstance(value, syntax.Name) else evaluate(value, scope)
+            said = _word(value, scope) if isinstance(value, syntax.Name) else evaluate(value, scope)
             word = bind.convert(said, Type("choice", WORDS[key]), key, value.span)
             return {key: word == "on" if key == "remat" else word}
         case "clip" | "ema" | "patience" if isinstance(value, syntax.Name) and value.text == "none":
