@@ -46,12 +46,9 @@ class Saved:
         Raises:
             CnnError: `run`, when they are not those of this network and recipe.
         """
-        import jax
         import orbax.checkpoint as orbax  # type: ignore[import-untyped]  # ships no types
 
-        wanted = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for name, leaf in like.items()
-        }
+        wanted = {name: _like(leaf) for name, leaf in like.items()}
         try:
             with orbax.StandardCheckpointer() as checkpointer:
                 found: dict[str, Any] = checkpointer.restore((self.path / _ARRAYS).resolve(), wanted)
@@ -111,7 +108,7 @@ class Checkpoints:
 
     def newest(self) -> tuple[Saved | None, list[str]]:
         """The last checkpoint that is whole, and what is to be said of those that are not."""
-        told = []
+        told: list[str] = []
         for path in reversed(self._all()):
             try:
                 return Saved(path, _verified(path)), told
@@ -132,6 +129,13 @@ class Checkpoints:
     def _all(self) -> list[Path]:
         """Finished ones, oldest first."""
         return sorted((p for p in self.folder.glob("*") if p.name.isdigit() and p.is_dir()), key=_number)
+
+
+def _like(leaf: Any) -> Any:
+    """What is to be read, without its values."""
+    import jax
+
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)  # type: ignore[no-untyped-call]
 
 
 def _number(path: Path) -> int:
