@@ -21,7 +21,7 @@ from cnnc.backends.jax.evaluate import Mode, Statistics, drops, evaluate
 from cnnc.backends.jax.evaluate import Weights as Weights
 from cnnc.backends.jax.looping import NEVER, loop
 from cnnc.backends.jax.normalization import widened
-from cnnc.backends.jax.remat import grouped
+from cnnc.backends.jax.remat import again, grouped
 from cnnc.backends.jax.segments import Run, Segment, ancestors, runs, segments
 from cnnc.ir import Graph
 from cnnc.ops import Input, Sigmoid, Softmax
@@ -159,19 +159,26 @@ def _segment(
 ) -> tuple[dict[str, Array], Statistics]:
     """The segment's values that are read from elsewhere, and its new statistics."""
 
-    def compute(
-        weights: Weights, values: Mapping[str, Array], statistics: Statistics
-    ) -> tuple[dict[str, Array], Statistics]:
-        found, changed = evaluate(part.nodes, weights, values, statistics, mode)
-        return {name: value for name, value in found.items() if name in wanted or name == part.exit}, changed
+    def compute(given: _Given, read: Mapping[str, Array]) -> tuple[Array, tuple[dict[str, Array], Statistics]]:
+        arrays, before, key = given
+        found, changed = evaluate(part.nodes, arrays, read, before, mode._replace(key=key))
+        return found[part.exit], ({name: found[name] for name in found.keys() & wanted}, changed)
 
     owners = {node.owner for node in part.nodes}
     read = {name for node in part.nodes for name in node.inputs}
-    return (jax.checkpoint(compute) if remat else compute)(
+    given = (
         {owner: weights[owner] for owner in owners & weights.keys()},
-        {name: values[name] for name in read & values.keys()},
         {owner: statistics[owner] for owner in owners & statistics.keys()},
+        mode.key,
     )
+    value, (found, changed) = (again(compute) if remat else compute)(
+        given, {name: values[name] for name in read & values.keys()}
+    )
+    return {**found, part.exit: value}, changed
+
+
+_Given = tuple[Weights, Statistics, Array | None]
+"""A segment's weights, what earlier uses made of its statistics, and the key of the network."""
 
 
 def _input(op: Input, array: Array, mode: Mode) -> Array:

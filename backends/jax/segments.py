@@ -1,8 +1,7 @@
 """Cuts a graph where a single value crosses, and finds runs of neighbouring parts that are the same computation.
 
-A node is a cut if every other one is among those it depends on or those that depend on it: whatever the topological
-order, all that is computed later reads of what is computed earlier nothing but it. The network's own inputs do not
-count, as they are there all the time.
+The network's own inputs do not count as crossing, as they are there all the time. Past its first branches a network has
+the same cuts in every topological order: the nodes that all others either lead to or come from, without an edge past.
 """
 
 from __future__ import annotations
