@@ -19,7 +19,7 @@ from cnnc.backends.jax import compile
 from cnnc.backends.jax.choice import PLAIN, Table
 from cnnc.backends.jax.evaluate import Mode, Statistics, drops, evaluate
 from cnnc.backends.jax.evaluate import Weights as Weights
-from cnnc.backends.jax.looping import NEVER, loop
+from cnnc.backends.jax.looping import NEVER, chosen, loop
 from cnnc.backends.jax.normalization import widened
 from cnnc.backends.jax.remat import again, grouped
 from cnnc.backends.jax.segments import Run, Segment, ancestors, runs, segments
@@ -82,7 +82,7 @@ def forward(graph: Graph) -> Callable[..., tuple[dict[str, Array], Statistics]]:
 
     jax takes compiler options at the outermost `jit` only.
     """
-    plain = partial(apply, graph)
+    plain = partial(apply, graph, scan=chosen())
     options = ("train", "precision", "logits")
     outermost = compile.jit(plain, static_argnames=options)
     inner = jax.jit(plain, static_argnames=options)
