@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from cnnc.backends.jax import looping
 from cnnc.backends.jax.apply import Weights, apply
 from cnnc.backends.jax.choice import Table, chosen
 from cnnc.backends.jax.compile import jit
@@ -153,6 +154,8 @@ def differentiated(
             logits=True,
             frozen=frozen,
             table=table,
+            scan=looping.chosen(),
+            remat=recipe.remat,
         )
         means, hits, total = _measure(graph, aims, outputs, targets)
         return total, (statistics, means, hits)
@@ -168,7 +171,7 @@ def evaluation_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...]) -> Eval
     """A compiled `(weights, inputs, targets) -> scored`, an entry for every output in order."""
 
     def evaluate(weights: Weights, inputs: Mapping[str, Array], targets: tuple[Array, ...]) -> tuple[Scored, ...]:
-        outputs, _ = apply(graph, weights, inputs, precision=recipe.precision, logits=True)
+        outputs, _ = apply(graph, weights, inputs, precision=recipe.precision, logits=True, scan=looping.chosen())
         return tuple(
             _score(graph, name, aim, outputs[label], target)
             for (label, name), aim, target in zip(graph.outputs, aims, targets, strict=True)
