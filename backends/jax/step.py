@@ -20,6 +20,7 @@ from cnnc.backends.jax.apply import Weights, apply
 from cnnc.backends.jax.choice import Table, chosen
 from cnnc.backends.jax.compile import jit
 from cnnc.backends.jax.loss import classes, losses, predictions, ranks
+from cnnc.backends.jax.memory import keep_freed_memory
 from cnnc.backends.jax.optimizer import Group, decay_mask, scaled, transformation, whole
 from cnnc.backends.jax.state import Arrays, State, merged
 from cnnc.backends.jax.state import averaged_of as averaged_of
@@ -94,6 +95,7 @@ def training_step(
     `groups` are those of the state. What is in none of them is not differentiated and stays as it is. `table` says in
     which forms the layers are computed: this machine's, unless one is given.
     """
+    keep_freed_memory()
     forms = chosen() if table is None else table
     learning = whole(graph) if groups is None else tuple(groups)
 
