@@ -20,14 +20,22 @@ _WISHES = ("LIBRARY_FUSION_TYPE_REDUCE", "")  # reductions only, or else not at 
 
 
 def jit(
-    function: Callable[..., Any], *, static_argnames: Sequence[str] = (), donate_argnums: Sequence[int] = ()
+    function: Callable[..., Any],
+    *,
+    static_argnames: Sequence[str] = (),
+    donate_argnums: Sequence[int] = (),
+    out_shardings: Any = None,
 ) -> Callable[..., Any]:
-    """`jax.jit` with this machine's compiler options. For outermost functions: jax refuses options on inner ones."""
+    """`jax.jit` with this machine's compiler options. For outermost functions: jax refuses options on inner ones.
+
+    `out_shardings` says where results lie on a mesh; None leaves it to jax.
+    """
     return jax.jit(
         function,
         static_argnames=tuple(static_argnames),
         donate_argnums=tuple(donate_argnums),
         compiler_options=dict(options()),
+        **({} if out_shardings is None else {"out_shardings": out_shardings}),
     )
 
 
