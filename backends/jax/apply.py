@@ -18,7 +18,7 @@ from jax import Array
 from cnnc.backends.jax import compile, randomness
 from cnnc.backends.jax.choice import PLAIN, Table
 from cnnc.backends.jax.lower import FLOAT32, lower
-from cnnc.backends.jax.normalization import widened
+from cnnc.backends.jax.normalization import batch_norm_of_shards, widened
 from cnnc.backends.jax.tuned import batch_norm_tuned, lower_tuned
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
@@ -42,6 +42,7 @@ def apply(
     logits: bool = False,
     frozen: frozenset[str] = frozenset(),
     table: Table = PLAIN,
+    shards: int = 1,
 ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
     """The outputs by their names, and batch norm's new running statistics (empty unless `train`).
 
@@ -56,6 +57,7 @@ def apply(
         frozen: nodes whose weights do not learn; batch norm of theirs uses its running statistics and keeps them.
         table: in training, the forms that layers are computed in: `choice.chosen()` where the step is compiled for this
             machine. They have no forward-mode derivative.
+        shards: in training, the equal parts of the batch that batch norm normalises each by its own statistics.
     """
     ends = {label: _logits_of(graph, name) if logits else name for label, name in graph.outputs}
     values, statistics = _evaluate(
@@ -68,6 +70,7 @@ def apply(
         precision=precision,
         frozen=frozen,
         table=table,
+        shards=shards,
     )
     return {label: widened(values[name]) for label, name in ends.items()}, statistics
 
@@ -119,6 +122,7 @@ def _evaluate(
     precision: Precision,
     frozen: frozenset[str] = frozenset(),
     table: Table,
+    shards: int = 1,
 ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
     dtype = jnp.dtype(_DTYPES[precision])
     wide = jnp.promote_types(dtype, jnp.float32)
@@ -138,7 +142,11 @@ def _evaluate(
             case BatchNorm() if train and node.owner not in frozen:
                 # One that is used again goes on from what its last use made of the statistics.
                 arrays = {**arrays, **statistics.get(node.owner, {})}
-                values[node.name], statistics[node.owner] = batch_norm_tuned(node.op, table, arrays, operands[0])
+                values[node.name], statistics[node.owner] = (
+                    batch_norm_tuned(node.op, table, arrays, operands[0])
+                    if shards == 1
+                    else batch_norm_of_shards(node.op, arrays, operands[0], shards)
+                )
             case Dropout() if train and _drops(node.op):
                 values[node.name] = randomness.dropout(node.op.rate, _key_of(node, key), operands[0])
             case DropPath() if train and _drops(node.op):

@@ -20,22 +20,14 @@ _WISHES = ("LIBRARY_FUSION_TYPE_REDUCE", "")  # reductions only, or else not at 
 
 
 def jit(
-    function: Callable[..., Any],
-    *,
-    static_argnames: Sequence[str] = (),
-    donate_argnums: Sequence[int] = (),
-    out_shardings: Any = None,
+    function: Callable[..., Any], *, static_argnames: Sequence[str] = (), donate_argnums: Sequence[int] = ()
 ) -> Callable[..., Any]:
-    """`jax.jit` with this machine's compiler options. For outermost functions: jax refuses options on inner ones.
-
-    `out_shardings` says where results lie on a mesh; None leaves it to jax.
-    """
+    """`jax.jit` with this machine's compiler options. For outermost functions: jax refuses options on inner ones."""
     return jax.jit(
         function,
         static_argnames=tuple(static_argnames),
         donate_argnums=tuple(donate_argnums),
         compiler_options=dict(options()),
-        **({} if out_shardings is None else {"out_shardings": out_shardings}),
     )
 
 

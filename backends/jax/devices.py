@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from cnnc.backends.jax.compile import jit
 from cnnc.backends.jax.layout import AXES, Layout, layout_of, require_even
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
@@ -24,13 +23,6 @@ from cnnc.ops import Dense
 
 LARGE: Final = 1 << 20
 """Values from which on a dense layer's matrix is split over `model`: below it, sending costs more than it saves."""
-
-
-class Part(NamedTuple):
-    """The part of every global batch that this process reads: the `index`th of `count` equal ones."""
-
-    index: int
-    count: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +37,16 @@ class Devices:
         return Layout(1, 1) if self.mesh is None else Layout(*(self.mesh.shape[axis] for axis in AXES))
 
     @property
-    def part(self) -> Part:
-        """What this process reads. Processes that share a part of the batch between their devices read the same."""
+    def part(self) -> tuple[int, int]:
+        """Which part of every global batch this process reads: its index, and how many equal ones there are.
+
+        Processes that share a part between their devices read the same.
+        """
         if self.mesh is None:
-            return Part(0, 1)
+            return 0, 1
         mine = jax.process_index()
         rows = [i for i, row in enumerate(self.mesh.devices) if any(device.process_index == mine for device in row)]
-        return Part(rows[0] // len(rows), self.layout.data // len(rows))
+        return rows[0] // len(rows), self.layout.data // len(rows)
 
     def require_even(self, batch: int) -> None:
         """Raises CnnError of code `value` when the mesh does not split a batch into equal parts."""
@@ -61,11 +56,12 @@ class Devices:
         """A process's part of a batch, arrays `(batch / count, ...)`, as its share of the global arrays."""
         if self.mesh is None:
             return tree
-        sharding, count = NamedSharding(self.mesh, _over("data")), self.part.count
+        sharding, count = NamedSharding(self.mesh, _over("data")), self.part[1]
 
         def place(local: NDArray[Any]) -> jax.Array:
             shape = (len(local) * count, *local.shape[1:])
-            return jax.make_array_from_process_local_data(sharding, local, shape)
+            placed: jax.Array = jax.make_array_from_process_local_data(sharding, local, shape)  # type: ignore[no-untyped-call]
+            return placed
 
         return jax.tree.map(place, tree)
 
@@ -94,23 +90,21 @@ class Devices:
 
     def target(self, graph: Graph, state: Any) -> Any:
         """Shapes, types and places of a state's leaves: what a checkpoint is to be restored to, whoever wrote it."""
+        shapes = jax.eval_shape(_same, state)
         shardings = self.sharding_of(graph, state)
-        if shardings is None:
-            return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), state)
-        return jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=place), state, shardings
-        )
+        return shapes if shardings is None else jax.tree.map(_lying, shapes, shardings)
 
-    @property
-    def everywhere(self) -> NamedSharding | None:
-        """Of what every process reads as a whole; None with one device."""
-        return None if self.mesh is None else NamedSharding(self.mesh, _over())
+    def constrain(self, graph: Graph, tree: Any) -> Any:
+        """What a compiled function returns, made to lie as `sharding_of` says: measurements are whole everywhere."""
+        if self.mesh is None:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, self.sharding_of(graph, tree))  # type: ignore[no-untyped-call]
 
     def whole(self, tree: Any) -> Any:
         """The tree's arrays as every process can read them: a state to save, or weights that lie in parts."""
         if self.mesh is None:
             return tree
-        return jax.jit(_same, out_shardings=self.everywhere)(tree)
+        return jax.jit(_same, out_shardings=NamedSharding(self.mesh, _over()))(tree)
 
     def greatest(self, value: int) -> Any:
         """The greatest of the numbers that the processes give, to be read later: `int(...)` waits for it.
@@ -119,8 +113,11 @@ class Devices:
         """
         if self.mesh is None or jax.process_count() == 1:
             return value
-        mine = np.full(self.layout.data // self.part.count, value, np.int32)
-        return _greatest(self.mesh)(self.place_batch(mine))
+        mine = np.full(self.layout.data // self.part[1], value, np.int32)
+        return jax.jit(_greatest, out_shardings=NamedSharding(self.mesh, _over()))(self.place_batch(mine))
+
+
+ONE_DEVICE: Final = Devices()
 
 
 def devices_of(text: str | None = None) -> Devices:
@@ -182,10 +179,9 @@ def _same(tree: Any) -> Any:
     return tree
 
 
-def _greatest(mesh: Mesh) -> Any:
-    """The compiled vote of a mesh. `jit` keeps what it compiled by function and shapes, so this is cheap."""
-    return jit(_max, out_shardings=NamedSharding(mesh, _over()))
-
-
-def _max(votes: jax.Array) -> jax.Array:
+def _greatest(votes: jax.Array) -> jax.Array:
     return votes.max()
+
+
+def _lying(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # type: ignore[no-untyped-call]
