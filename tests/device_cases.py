@@ -39,7 +39,7 @@ model large(classes=10) {
 train {
   data digits
   optimizer adamw(weight_decay=0.01)
-  schedule constant(0.001)
+  schedule constant(0.0001)
   batch 64
   epochs 2
   ema 0.9
@@ -97,7 +97,7 @@ class Training:
         for epoch in range(first, first + epochs):
             for batch in training_batches(self.feed, self.batch, epoch):
                 given = self.devices.place_batch((named_inputs(self.graph, batch), batch.targets))
-                rate = np.float32(self.recipe.schedule.peak)
+                rate = float(np.float32(self.recipe.schedule.peak))
                 self.state, measured = self.take_step(self.state, given[0], given[1], rate)
                 totals.append(measured.total)
         return [float(total) for total in totals]
@@ -134,7 +134,7 @@ def local_norm(mesh: str) -> Any:
 
 def saved(mesh: str, folder: str, which: str) -> Any:
     """An epoch, a checkpoint, and the losses of the epoch after it."""
-    import orbax.checkpoint as ocp
+    import orbax.checkpoint as ocp  # type: ignore[import-untyped]  # ships no types
 
     training = Training({"small": SMALL, "large": LARGE}[which], mesh)
     training.losses_of(1)
@@ -145,7 +145,7 @@ def saved(mesh: str, folder: str, which: str) -> Any:
 
 def restored(mesh: str, folder: str, which: str) -> Any:
     """The losses of the epoch after a checkpoint of another mesh."""
-    import orbax.checkpoint as ocp
+    import orbax.checkpoint as ocp  # type: ignore[import-untyped]  # ships no types
 
     training = Training({"small": SMALL, "large": LARGE}[which], mesh or None)
     with ocp.StandardCheckpointer() as checkpointer:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from numpy.typing import NDArray
 
 from cnnc.backends.jax.layout import AXES, Layout, layout_of, require_even
@@ -91,8 +91,9 @@ class Devices:
     def target(self, graph: Graph, state: Any) -> Any:
         """Shapes, types and places of a state's leaves: what a checkpoint is to be restored to, whoever wrote it."""
         shapes = jax.eval_shape(_same, state)
-        shardings = self.sharding_of(graph, state)
-        return shapes if shardings is None else jax.tree.map(_lying, shapes, shardings)
+        if self.mesh is None:
+            return jax.tree.map(lambda shape: _lying(shape, SingleDeviceSharding(jax.local_devices()[0])), shapes)
+        return jax.tree.map(_lying, shapes, self.sharding_of(graph, state))
 
     def constrain(self, graph: Graph, tree: Any) -> Any:
         """What a compiled function returns, made to lie as `sharding_of` says: measurements are whole everywhere."""
@@ -183,5 +184,5 @@ def _greatest(votes: jax.Array) -> jax.Array:
     return votes.max()
 
 
-def _lying(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+def _lying(leaf: jax.ShapeDtypeStruct, sharding: Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # type: ignore[no-untyped-call]
