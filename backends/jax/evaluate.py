@@ -13,6 +13,7 @@ from jax import Array
 from cnnc.backends.jax import randomness
 from cnnc.backends.jax.choice import Table
 from cnnc.backends.jax.lower import FLOAT32, lower
+from cnnc.backends.jax.normalization import batch_norm_of_shards
 from cnnc.backends.jax.tuned import batch_norm_tuned, lower_tuned
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Node
@@ -41,6 +42,7 @@ class Mode(NamedTuple):
     dtype: jnp.dtype
     frozen: frozenset[str]
     table: Table
+    shards: int = 1
 
 
 def evaluate(
@@ -72,7 +74,11 @@ def evaluate(
         if isinstance(node.op, BatchNorm) and mode.train and node.owner not in mode.frozen:
             # One that is used again goes on from what its last use made of the statistics.
             arrays = {**arrays, **statistics.get(node.owner, {}), **changed.get(node.owner, {})}
-            found[node.name], changed[node.owner] = batch_norm_tuned(node.op, mode.table, arrays, operands[0])
+            found[node.name], changed[node.owner] = (
+                batch_norm_tuned(node.op, mode.table, arrays, operands[0])
+                if mode.shards == 1
+                else batch_norm_of_shards(node.op, arrays, operands[0], mode.shards)
+            )
         elif mode.train and drops(node.op):
             found[node.name] = _dropped(node, (chances or {}).get(node.name, chance(node)), mode.key, operands[0])
         else:
