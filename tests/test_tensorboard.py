@@ -99,7 +99,7 @@ def test_tensorflow_reads_the_same(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("")
-    with pytest.raises(CnnError, match="cannot write to `.*tensorboard`: file exists"):
+    with pytest.raises(CnnError, match=r"cannot write to `.*tensorboard`: file exists"):
         played(tmp_path, epochs=1)
 
 
