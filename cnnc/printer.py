@@ -179,6 +179,10 @@ def _train(recipe: Recipe) -> Iterator[str]:
     for name in ("batch", "epochs", "seed", "precision"):
         if name in ("batch", "epochs") or getattr(recipe, name) != getattr(plain, name):
             yield f"  {name:<9} {getattr(recipe, name)}"
+    for name in ("accumulate", "clip", "ema", "patience", "remat", "batch_norm", "on_nan"):
+        value = getattr(recipe, name)
+        if value != getattr(plain, name):
+            yield f"  {name} {'on' if value is True else value}"
     yield "}"
 
 

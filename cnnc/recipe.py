@@ -6,164 +6,24 @@ Every class is written in a spec by one of its `names`, with its fields as argum
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
+from cnnc.augmentations import Augment as Augment
+from cnnc.augmentations import AutoAugment as AutoAugment
+from cnnc.augmentations import ColorJitter as ColorJitter
+from cnnc.augmentations import Cutmix as Cutmix
+from cnnc.augmentations import Cutout as Cutout
+from cnnc.augmentations import Flip as Flip
+from cnnc.augmentations import Mix as Mix
+from cnnc.augmentations import Mixup as Mixup
+from cnnc.augmentations import PadCrop as PadCrop
+from cnnc.augmentations import RandAugment as RandAugment
+from cnnc.augmentations import RandomResizedCrop as RandomResizedCrop
+from cnnc.entry import Entry as Entry
+from cnnc.entry import OutOfRange as OutOfRange
+from cnnc.entry import require
 from cnnc.record import dataclass
 from cnnc.signature import Floats
-
-
-class OutOfRange(ValueError):
-    """A field outside its range; `attribute` names it."""
-
-    def __init__(self, message: str, attribute: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.attribute = attribute
-
-
-def _require(holds: bool, message: str, attribute: str) -> None:
-    if not holds:
-        raise OutOfRange(message, attribute)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What an entry of the train section may name."""
-
-    names: ClassVar[tuple[str, ...]] = ()
-
-    def validate(self) -> None:
-        """Raises OutOfRange when a field is outside its range."""
-
-
-@dataclass(frozen=True)
-class Augment(Entry):
-    """A random change of a training picture, `(height, width, channels)` uint8 or float."""
-
-
-@dataclass(frozen=True)
-class PadCrop(Augment):
-    """Pad every side by `pixels` of zeros, cut the original size out at random (He et al. 2015, section 4.2)."""
-
-    names = ("pad_crop",)
-    pixels: int = 4
-
-    def validate(self) -> None:
-        _require(0 < self.pixels <= 1024, "`pixels` must be from 1 to 1024", "pixels")
-
-
-@dataclass(frozen=True)
-class Flip(Augment):
-    """Mirror left and right with probability `probability`."""
-
-    names = ("flip",)
-    probability: float = 0.5
-
-    def validate(self) -> None:
-        _require(0 <= self.probability <= 1, "`probability` must be from 0 to 1", "probability")
-
-
-@dataclass(frozen=True)
-class RandomResizedCrop(Augment):
-    """Cut a random part out and resize it to the input (Szegedy et al. 2015).
-
-    The part has `minimum_area` up to `maximum_area` of the picture's area and an aspect of 3/4 up to 4/3.
-    """
-
-    names = ("random_resized_crop",)
-    minimum_area: float = 0.08
-    maximum_area: float = 1.0
-
-    def validate(self) -> None:
-        _require(0 < self.minimum_area <= 1, "`minimum_area` must be above 0 and at most 1", "minimum_area")
-        _require(
-            self.minimum_area <= self.maximum_area <= 1,
-            "`maximum_area` must be from `minimum_area` to 1",
-            "maximum_area",
-        )
-
-
-@dataclass(frozen=True)
-class ColorJitter(Augment):
-    """Change brightness, contrast and saturation by a factor within 1 +- the field, and hue by a share of the circle.
-
-    The four come in a random order (Szegedy et al. 2015; Howard 2013).
-    """
-
-    names = ("color_jitter",)
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.0
-
-    def validate(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            _require(0 <= getattr(self, name) <= 1, f"`{name}` must be from 0 to 1", name)
-        _require(0 <= self.hue <= 0.5, "`hue` must be from 0 to 0.5", "hue")
-
-
-@dataclass(frozen=True)
-class Cutout(Augment):
-    """Grey a square of `size` pixels a side round a random pixel, cut off at the sides (DeVries & Taylor 2017)."""
-
-    names = ("cutout",)
-    size: int = 16
-
-    def validate(self) -> None:
-        _require(0 < self.size <= 4096, "`size` must be from 1 to 4096", "size")
-
-
-@dataclass(frozen=True)
-class RandAugment(Augment):
-    """Apply `layers` of 14 operations, drawn at random, each at `magnitude` of 10 (Cubuk et al. 2019)."""
-
-    names = ("rand_augment",)
-    layers: int = 2
-    magnitude: float = 9.0
-
-    def validate(self) -> None:
-        _require(0 < self.layers <= 8, "`layers` must be from 1 to 8", "layers")
-        _require(0 <= self.magnitude <= 30, "`magnitude` must be from 0 to 30", "magnitude")
-
-
-@dataclass(frozen=True)
-class AutoAugment(Augment):
-    """Apply one of the 25 pairs of operations that were learned on a data set (Cubuk et al. 2018, tables 7 and 9)."""
-
-    names = ("auto_augment",)
-    policy: Literal["imagenet", "cifar10"] = "imagenet"
-
-
-@dataclass(frozen=True)
-class Mix(Augment):
-    """A change that mixes pairs of pictures and their labels: targets become shares of classes."""
-
-    @property
-    def alpha(self) -> float:
-        """The share of each is drawn from Beta(alpha, alpha). A field of every mix."""
-        raise AssertionError(type(self).__name__)
-
-
-@dataclass(frozen=True)
-class Mixup(Mix):
-    """Lay another picture of the batch over each, and mix the labels alike (Zhang et al. 2018)."""
-
-    names = ("mixup",)
-    alpha: float = 0.2
-
-    def validate(self) -> None:
-        _require(0 < self.alpha <= 100, "`alpha` must be above 0 and at most 100", "alpha")
-
-
-@dataclass(frozen=True)
-class Cutmix(Mix):
-    """Set a box of another picture of the batch into each, and mix the labels by its area (Yun et al. 2019)."""
-
-    names = ("cutmix",)
-    alpha: float = 1.0
-
-    def validate(self) -> None:
-        _require(0 < self.alpha <= 100, "`alpha` must be above 0 and at most 100", "alpha")
 
 
 @dataclass(frozen=True)
@@ -188,8 +48,8 @@ class CrossEntropy(Loss):
     weight: float = 1.0
 
     def validate(self) -> None:
-        _require(0 <= self.label_smoothing < 1, "`label_smoothing` must be from 0 up to 1", "label_smoothing")
-        _require(self.weight >= 0, "`weight` must not be negative", "weight")
+        require(0 <= self.label_smoothing < 1, "`label_smoothing` must be from 0 up to 1", "label_smoothing")
+        require(self.weight >= 0, "`weight` must not be negative", "weight")
 
 
 @dataclass(frozen=True)
@@ -201,8 +61,8 @@ class BinaryCrossEntropy(Loss):
     weight: float = 1.0
 
     def validate(self) -> None:
-        _require(0 <= self.label_smoothing < 1, "`label_smoothing` must be from 0 up to 1", "label_smoothing")
-        _require(self.weight >= 0, "`weight` must not be negative", "weight")
+        require(0 <= self.label_smoothing < 1, "`label_smoothing` must be from 0 up to 1", "label_smoothing")
+        require(self.weight >= 0, "`weight` must not be negative", "weight")
 
 
 @dataclass(frozen=True)
@@ -213,7 +73,7 @@ class MeanSquaredError(Loss):
     weight: float = 1.0
 
     def validate(self) -> None:
-        _require(self.weight >= 0, "`weight` must not be negative", "weight")
+        require(self.weight >= 0, "`weight` must not be negative", "weight")
 
 
 @dataclass(frozen=True)
@@ -234,9 +94,9 @@ class Sgd(Optimizer):
     weight_decay: float = 0.0
 
     def validate(self) -> None:
-        _require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
-        _require(not self.nesterov or self.momentum > 0, "`nesterov` needs a `momentum` above 0", "nesterov")
-        _require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
+        require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
+        require(not self.nesterov or self.momentum > 0, "`nesterov` needs a `momentum` above 0", "nesterov")
+        require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -281,40 +141,82 @@ class RmsProp(Optimizer):
     weight_decay: float = 0.0
 
     def validate(self) -> None:
-        _require(0 <= self.decay < 1, "`decay` must be from 0 up to 1", "decay")
-        _require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
-        _require(self.epsilon > 0, "`epsilon` must be above 0", "epsilon")
-        _require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
+        require(0 <= self.decay < 1, "`decay` must be from 0 up to 1", "decay")
+        require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
+        require(self.epsilon > 0, "`epsilon` must be above 0", "epsilon")
+        require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
+
+
+@dataclass(frozen=True)
+class Lars(Optimizer):
+    """You et al. 2017: a layer's step is `trust` times its weights' norm long, times the rate; then momentum.
+
+    Norms and biases are neither scaled so nor shrunk.
+    """
+
+    names = ("lars",)
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    trust: float = 0.001
+    nesterov: bool = False
+
+    def validate(self) -> None:
+        require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
+        require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
+        require(0 < self.trust < math.inf, "`trust` must be above 0", "trust")
+        require(not self.nesterov or self.momentum > 0, "`nesterov` needs a `momentum` above 0", "nesterov")
+
+
+@dataclass(frozen=True)
+class Lion(Optimizer):
+    """Chen et al. 2023: steps by the sign of a moving average; decay is multiplied by the learning rate only."""
+
+    names = ("lion",)
+    b1: float = 0.9
+    b2: float = 0.99
+    weight_decay: float = 0.0
+
+    def validate(self) -> None:
+        _require_moments(self.b1, self.b2, math.inf, self.weight_decay)
 
 
 def _require_moments(b1: float, b2: float, epsilon: float, weight_decay: float) -> None:
-    _require(0 <= b1 < 1, "`b1` must be from 0 up to 1", "b1")
-    _require(0 <= b2 < 1, "`b2` must be from 0 up to 1", "b2")
-    _require(epsilon > 0, "`epsilon` must be above 0", "epsilon")
-    _require(weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
+    require(0 <= b1 < 1, "`b1` must be from 0 up to 1", "b1")
+    require(0 <= b2 < 1, "`b2` must be from 0 up to 1", "b2")
+    require(epsilon > 0, "`epsilon` must be above 0", "epsilon")
+    require(weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
 
 
 @dataclass(frozen=True)
 class Schedule(Entry):
-    """Learning rate over epochs: a linear warm-up from zero over `warmup` epochs to `peak`, then the class's own."""
+    """Learning rate over epochs, never above `peak`."""
 
     peak: float = 0.01
-    warmup: float = 0.0
 
     def validate(self) -> None:
-        _require(0 < self.peak < math.inf, "`peak` must be above 0", "peak")
-        _require(0 <= self.warmup < math.inf, "`warmup` must not be negative", "warmup")
+        require(0 < self.peak < math.inf, "`peak` must be above 0", "peak")
 
 
 @dataclass(frozen=True)
-class Constant(Schedule):
+class Warmed(Schedule):
+    """A linear warm-up from zero over `warmup` epochs to `peak`, then the class's own."""
+
+    warmup: float = 0.0
+
+    def validate(self) -> None:
+        super().validate()
+        require(0 <= self.warmup < math.inf, "`warmup` must not be negative", "warmup")
+
+
+@dataclass(frozen=True)
+class Constant(Warmed):
     """Stays at `peak`."""
 
     names = ("constant",)
 
 
 @dataclass(frozen=True)
-class Step(Schedule):
+class Step(Warmed):
     """Is multiplied by `factor` at each of the epochs `at`, counted from the start of training."""
 
     names = ("step",)
@@ -323,12 +225,12 @@ class Step(Schedule):
 
     def validate(self) -> None:
         super().validate()
-        _require(list(self.at) == sorted(self.at) and all(x > 0 for x in self.at), "`at` must rise from above 0", "at")
-        _require(0 < self.factor <= 1, "`factor` must be above 0 and at most 1", "factor")
+        require(list(self.at) == sorted(self.at) and all(x > 0 for x in self.at), "`at` must rise from above 0", "at")
+        require(0 < self.factor <= 1, "`factor` must be above 0 and at most 1", "factor")
 
 
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(Warmed):
     """Falls along half a cosine to `floor` times the peak at the last epoch (Loshchilov & Hutter 2017)."""
 
     names = ("cosine",)
@@ -336,11 +238,11 @@ class Cosine(Schedule):
 
     def validate(self) -> None:
         super().validate()
-        _require(0 <= self.floor <= 1, "`floor` must be from 0 to 1", "floor")
+        require(0 <= self.floor <= 1, "`floor` must be from 0 to 1", "floor")
 
 
 @dataclass(frozen=True)
-class Linear(Schedule):
+class Linear(Warmed):
     """Falls along a line to `floor` times the peak at the last epoch."""
 
     names = ("linear",)
@@ -348,11 +250,11 @@ class Linear(Schedule):
 
     def validate(self) -> None:
         super().validate()
-        _require(0 <= self.floor <= 1, "`floor` must be from 0 to 1", "floor")
+        require(0 <= self.floor <= 1, "`floor` must be from 0 to 1", "floor")
 
 
 @dataclass(frozen=True)
-class Exponential(Schedule):
+class Exponential(Warmed):
     """Is multiplied by `factor` every `every` epochs after the warm-up, continuously."""
 
     names = ("exponential",)
@@ -361,8 +263,27 @@ class Exponential(Schedule):
 
     def validate(self) -> None:
         super().validate()
-        _require(0 < self.factor <= 1, "`factor` must be above 0 and at most 1", "factor")
-        _require(self.every > 0, "`every` must be above 0", "every")
+        require(0 < self.factor <= 1, "`factor` must be above 0 and at most 1", "factor")
+        require(self.every > 0, "`every` must be above 0", "every")
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Rises along half a cosine from `start` times the peak over the share `rise` of all epochs, and falls to `end`.
+
+    The fall is half a cosine too, to `end` times the peak (Smith 2018, as PyTorch's OneCycleLR anneals).
+    """
+
+    names = ("one_cycle",)
+    rise: float = 0.3
+    start: float = 0.04
+    end: float = 1e-4
+
+    def validate(self) -> None:
+        super().validate()
+        require(0 < self.rise < 1, "`rise` must be above 0 and below 1", "rise")
+        require(0 <= self.start <= 1, "`start` must be from 0 to 1", "start")
+        require(0 <= self.end <= 1, "`end` must be from 0 to 1", "end")
 
 
 @dataclass(frozen=True)
@@ -373,6 +294,12 @@ class Recipe:
     `weights` is the file or run that the first weights come from. `freeze`, `unfreeze` and `rates` name layers by their
     labels and by globs: what does not learn, from which epoch on (counted from 1) it does after all, and the peak of a
     learning rate of its own.
+
+    `accumulate` steps give one update, by the mean of their gradients. `clip` is the most that the norm of all
+    gradients together may be. `ema` is the decay of an average of the weights, which is what is evaluated and saved.
+    Training stops after `patience` epochs in a row without a better one. `remat` computes activations again in the
+    backward pass instead of keeping them. Batch norm's statistics are those of the whole batch, or (`local`) of each
+    device's part. `on_nan` says whether a step whose loss or gradient is no number ends the training or is left out.
     """
 
     data: str | None = None
@@ -388,3 +315,10 @@ class Recipe:
     freeze: tuple[str, ...] = ()
     unfreeze: tuple[tuple[int, str], ...] = ()
     rates: tuple[tuple[str, float], ...] = ()
+    accumulate: int = 1
+    clip: float | None = None
+    ema: float | None = None
+    patience: int | None = None
+    remat: bool = False
+    batch_norm: Literal["global", "local"] = "global"
+    on_nan: Literal["stop", "skip"] = "stop"

@@ -16,7 +16,15 @@ from cnnc.values import Layer, Poisoned, Scope
 KEYS = (
     *("data", "augment", "loss", "optimizer", "schedule", "batch", "epochs", "seed", "precision"),
     *("weights", "freeze", "unfreeze", "rates"),
+    *("accumulate", "clip", "ema", "patience", "remat", "batch_norm", "on_nan"),
 )
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "precision": ("f32", "bf16"),
+    "remat": ("on", "off"),
+    "batch_norm": ("global", "local"),
+    "on_nan": ("stop", "skip"),
+}
+"""What entries of one word may say."""
 MOST = 2**31
 E = TypeVar("E", bound=Entry)
 
@@ -60,7 +68,7 @@ def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping
         return {"unfreeze": tuple((_whole(value, scope, key, 2), label) for label, value in named)}
     if key == "rates":
         named = _by_label(entry, "rates head: 0.01")
-        return {"rates": tuple((label, _rate(value, scope)) for label, value in named)}
+        return {"rates": tuple((label, _number(value, scope, key, inf)) for label, value in named)}
     if len(entry.arms) > 1 or entry.arms[0].label is not None:
         raise CnnError.of("train", f"`{key}` takes one value", entry.span)
     value = entry.arms[0].value
@@ -76,8 +84,16 @@ def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping
             return {"optimizer": _choose(Optimizer, "optimizer", value, scope)}
         case "schedule":
             return {"schedule": _choose(Schedule, "schedule", value, scope)}
-        case "precision":
-            return {"precision": bind.convert(_word(value, scope), Type("choice", ("f32", "bf16")), key, value.span)}
+        case "precision" | "remat" | "batch_norm" | "on_nan":
+            said = _word(value, scope) if isinstance(value, syntax.Name) else evaluate(value, scope)
+            word = bind.convert(said, Type("choice", WORDS[key]), key, value.span)
+            return {key: word == "on" if key == "remat" else word}
+        case "clip" | "ema" | "patience" if isinstance(value, syntax.Name) and value.text == "none":
+            return {key: None}
+        case "clip":
+            return {key: _number(value, scope, key, inf)}
+        case "ema":
+            return {key: _number(value, scope, key, 1)}
         case _:
             return {key: _whole(value, scope, key, 0 if key == "seed" else 1)}
 
@@ -90,10 +106,12 @@ def _whole(value: syntax.Expression, scope: Scope, key: str, least: int) -> int:
     return int(number)
 
 
-def _rate(value: syntax.Expression, scope: Scope) -> float:
-    number = float(bind.check(evaluate(value, scope), Type("float"), "rates", value.span))
-    if not 0 < number < inf:
-        raise CnnError.of("value", f"a rate is {number:g}, but must be above 0", value.span)
+def _number(value: syntax.Expression, scope: Scope, key: str, limit: float) -> float:
+    number = float(bind.check(evaluate(value, scope), Type("float"), key, value.span))
+    if not 0 < number < limit:
+        what = "a rate" if key == "rates" else f"`{key}`"
+        wanted = "above 0" if limit == inf else f"above 0 and below {limit:g}"
+        raise CnnError.of("value", f"{what} is {number:g}, but must be {wanted}", value.span)
     return number
 
 

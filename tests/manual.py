@@ -133,6 +133,9 @@ def _recipe() -> str:
     ]
     rows += [("`optimizer`", f"`{_call(plain.optimizer)}`"), ("`schedule`", f"`{_call(plain.schedule)}`")]
     rows += [(f"`{name}`", f"`{getattr(plain, name)}`") for name in ("batch", "epochs", "seed", "precision")]
+    for name in ("accumulate", "clip", "ema", "patience", "remat", "batch_norm", "on_nan"):
+        value = getattr(plain, name)
+        rows.append((f"`{name}`", f"`{'none' if value is None else 'off' if value is False else value}`"))
     return _table(rows)
 
 

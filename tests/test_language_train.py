@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnnc import recipe
+from cnnc.diagnostics import CnnError
 from cnnc.recipe import Recipe
 from tests.language import network
 
@@ -50,6 +51,8 @@ def test_without_a_section_there_are_defaults() -> None:
         ("adam(b1=0.8, b2=0.99, epsilon=1e-6)", recipe.Adam(0.8, 0.99, 1e-6)),
         ("adamw(weight_decay=0.05)", recipe.AdamW(weight_decay=0.05)),
         ("rmsprop(decay=0.9, momentum=0.9, epsilon=1e-3)", recipe.RmsProp(0.9, 0.9, 1e-3)),
+        ("lars(0.8, trust=0.02, nesterov=true)", recipe.Lars(0.8, 1e-4, 0.02, True)),
+        ("lion(0.95, weight_decay=0.1)", recipe.Lion(0.95, 0.99, 0.1)),
     ],
 )
 def test_optimizers(written: str, wanted: recipe.Optimizer) -> None:
@@ -65,6 +68,7 @@ def test_optimizers(written: str, wanted: recipe.Optimizer) -> None:
         ("cosine(0.1, 5, floor=0.01)", recipe.Cosine(0.1, 5.0, 0.01)),
         ("linear(peak=0.5, floor=0.1)", recipe.Linear(0.5, 0.0, 0.1)),
         ("exponential(peak=0.256, factor=0.97, every=2.4, warmup=5)", recipe.Exponential(0.256, 5.0, 0.97, 2.4)),
+        ("one_cycle(0.4, rise=0.25, end=0)", recipe.OneCycle(0.4, 0.25, 0.04, 0.0)),
     ],
 )
 def test_schedules(written: str, wanted: recipe.Schedule) -> None:
@@ -112,6 +116,45 @@ def test_data_is_a_name_or_a_folder(written: str, wanted: str) -> None:
 def test_the_remaining_entries() -> None:
     found = recipe_of("batch 2 * 16\nepochs 7\nseed 42\nprecision bf16")
     assert (found.batch, found.epochs, found.seed, found.precision) == (32, 7, 42, "bf16")
+
+
+def test_what_else_a_step_does() -> None:
+    found = recipe_of("accumulate 4\nclip 1\nema 0.999\npatience steps\nremat on\nbatch_norm local\non_nan skip")
+    assert (found.accumulate, found.clip, found.ema, found.patience) == (4, 1.0, 0.999, 3)
+    assert (found.remat, found.batch_norm, found.on_nan) == (True, "local", "skip")
+    assert recipe_of("clip none\nema none\npatience none\nremat off\nbatch_norm global\non_nan stop") == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("written", "message", "column"),
+    [
+        ("accumulate 0", "`accumulate` is 0, but must be from 1 to 2147483647", 12),
+        ("accumulate 1.5", "`accumulate` is a whole number, but `1.5` is a fraction", 12),
+        ("clip 0", "`clip` is 0, but must be above 0", 6),
+        ("clip 1 - 3", "`clip` is -2, but must be above 0", 6),
+        ("ema 1", "`ema` is 1, but must be above 0 and below 1", 5),
+        ("ema 0.0", "`ema` is 0, but must be above 0 and below 1", 5),
+        ("ema true", "`ema` is a number, but `true` is a truth value", 5),
+        ("patience 0", "`patience` is 0, but must be from 1 to 2147483647", 10),
+        ("remat yes", "`remat` is `on` or `off`, not `yes`", 7),
+        ("remat true", "`remat` is `on` or `off`, not `true`", 7),
+        ("batch_norm all", "`batch_norm` is `global` or `local`, not `all`", 12),
+        ("on_nan ignore", "`on_nan` is `stop` or `skip`, not `ignore`", 8),
+        ("schedule one_cycle(0.1, warmup=2)", "`one_cycle` has no parameter `warmup`", 25),
+        ("schedule one_cycle(rise=1)", "`rise` must be above 0 and below 1", 20),
+        ("optimizer lars(trust=0)", "`trust` must be above 0", 16),
+        ("optimizer lion(b1=1)", "`b1` must be from 0 up to 1", 16),
+        ("clip a: 1", "`clip` takes one value", 1),
+    ],
+)
+def test_values_that_an_entry_cannot_have(written: str, message: str, column: int) -> None:
+    with pytest.raises(CnnError) as caught:
+        recipe_of(written)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.message == message
+    assert diagnostic.primary is not None
+    start = diagnostic.primary.span.start
+    assert diagnostic.primary.span.source.position(start) == (MODEL.count("\n") + 2, column)
 
 
 def test_entries_may_use_the_models_parameters() -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = {"cnnc": ROOT / "cnnc", **{f"cnnc.{name}": ROOT / name for name in ("backends", "grammar", "specs")}}
 LAYERS = (
     "record diagnostics signature overrides files",
-    "ops recipe",
+    "ops entry augmentations recipe",
     "grammar specs syntax lalr parser_table parser_layout parser_tree parser_messages parser fmt",
     "ir ir_tokens ir_text",
     "scaling values arithmetic bind namespace evaluate place call_chain",

@@ -45,3 +45,10 @@ def test_every_way_to_write_an_attribute_reads_back() -> None:
     """
     graph = load_text(text).graph
     assert structure(load_text(print_spec(graph)).graph) == structure(graph)
+
+
+def test_what_else_a_step_does_reads_back() -> None:
+    text = "input 4\ndense(2)\ntrain {\n accumulate 4\n clip 0.5\n ema 0.99\n patience 3\n remat on\n"
+    net = load_text(f"{text} batch_norm local\n on_nan skip\n optimizer lars(trust=0.01)\n schedule one_cycle(0.2)\n}}")
+    assert net.recipe.ema == 0.99
+    assert load_text(print_spec(net.graph, net.recipe)).recipe == net.recipe

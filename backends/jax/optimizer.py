@@ -13,7 +13,7 @@ import jax
 import optax
 
 from cnnc.ir import Graph
-from cnnc.recipe import Adam, AdamW, Optimizer, RmsProp, Sgd
+from cnnc.recipe import Adam, AdamW, Lars, Lion, Optimizer, RmsProp, Sgd
 
 Mask = dict[str, dict[str, bool]]
 Rate = jax.Array | float
@@ -45,6 +45,14 @@ def transformation(optimizer: Optimizer, rate: Rate, decayed: Mask) -> optax.Gra
             scaled = optax.scale_by_rms(optimizer.decay, optimizer.epsilon)
             trace = optax.trace(optimizer.momentum) if optimizer.momentum else optax.identity()
             return optax.chain(_decay(optimizer.weight_decay, decayed), scaled, descend, trace)
+        case Lars():
+            # The paper's order: the momentum gathers steps, not gradients, and each step has its own rate in it.
+            trust = optax.masked(optax.scale_by_trust_ratio(trust_coefficient=optimizer.trust), decayed)
+            trace = optax.trace(optimizer.momentum, optimizer.nesterov) if optimizer.momentum else optax.identity()
+            return optax.chain(_decay(optimizer.weight_decay, decayed), trust, descend, trace)
+        case Lion():
+            sign = optax.scale_by_lion(optimizer.b1, optimizer.b2)
+            return optax.chain(sign, _decay(optimizer.weight_decay, decayed), descend)
     raise AssertionError(optimizer)
 
 

@@ -1,13 +1,14 @@
 """A training step and an evaluation step, compiled once each.
 
 The step owns its state: the old one is donated, so training holds one copy of the weights. Nothing in it waits for the
-host; the losses that it returns may be read whenever they are wanted.
+host; what it measures may be read whenever it is wanted. So the step itself must keep the state from a batch that makes
+numbers overflow: it leaves everything as it was then, bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,17 @@ from cnnc.backends.jax.choice import Table, chosen
 from cnnc.backends.jax.compile import jit
 from cnnc.backends.jax.loss import classes, losses, predictions, ranks
 from cnnc.backends.jax.optimizer import Group, decay_mask, scaled, transformation, whole
+from cnnc.backends.jax.state import Arrays, State, merged
+from cnnc.backends.jax.state import averaged_of as averaged_of
+from cnnc.backends.jax.state import first_state as first_state
+from cnnc.backends.jax.state import thawed as thawed
+from cnnc.backends.jax.state import weights_of as weights_of
 from cnnc.ir import Graph
 from cnnc.recipe import Loss, Recipe
+
+Inputs = Mapping[str, Array]
+Targets = tuple[Array, ...]
+Tree = TypeVar("Tree")
 
 
 class Aim(NamedTuple):
@@ -30,24 +40,19 @@ class Aim(NamedTuple):
     classified: bool
 
 
-class State(NamedTuple):
-    """All that a step changes. `statistics` holds what is frozen too, `optimizer` what it remembers of every group."""
-
-    trainable: dict[str, dict[str, Array]]
-    statistics: dict[str, dict[str, Array]]
-    optimizer: tuple[Any, ...]
-    step: Array
-
-
 class Measured(NamedTuple):
-    """What a training step measures on its batch before it changes the weights, for every output in order."""
+    """What a training step measures on its batch before it changes the weights."""
 
     loss: Array
-    """Mean losses, `(outputs,)`."""
+    """Mean losses, `(outputs,)`, for every output in order."""
     top1: Array
     """Fractions of right answers, `(outputs,)`; 0 where there is no right and wrong."""
     total: Array
     """The weighted sum of the losses."""
+    norm: Array
+    """The norm of all gradients of this batch together, before they are clipped."""
+    good: Array
+    """Whether the loss, the norm and batch norm's new statistics are finite numbers; else the step changed nothing."""
 
 
 class Scored(NamedTuple):
@@ -59,46 +64,21 @@ class Scored(NamedTuple):
     predicted: Array | None
 
 
-Step = Callable[[State, Mapping[str, Any], tuple[Any, ...], float], tuple[State, Measured]]
-Evaluate = Callable[[Weights, Mapping[str, Any], tuple[Any, ...]], tuple[Scored, ...]]
+class Step(Protocol):
+    """A compiled training step. The state is donated.
 
-
-def first_state(graph: Graph, recipe: Recipe, weights: Weights, groups: Sequence[Group] | None = None) -> State:
-    """The state before the first step. The weights are copied, as the first step gives the state's arrays away.
-
-    Args:
-        graph: the network.
-        recipe: how it trains.
-        weights: its first weights.
-        groups: what learns, all if None; what is in none of them is frozen.
+    With `accumulate` above 1, `update=False` only gathers the batch's gradients for an update that a later step makes.
     """
-    copied = jax.tree.map(jnp.array, {node: dict(arrays) for node, arrays in weights.items()})
-    state = State({node: {} for node in copied}, copied, (), jnp.zeros((), jnp.int32))
-    for group in whole(graph) if groups is None else groups:
-        state = thawed(state, graph, recipe, group)
-    return state
+
+    def __call__(
+        self, state: State, inputs: Mapping[str, Any], targets: tuple[Any, ...], rate: float, update: bool = True
+    ) -> tuple[State, Measured]: ...
 
 
-def thawed(state: State, graph: Graph, recipe: Recipe, group: Group) -> State:
-    """The state with a group more that learns. The optimizer starts on it anew, and keeps what it knows of the others.
+class Evaluate(Protocol):
+    """A compiled evaluation of a batch: an entry for every output in order."""
 
-    So a group that joins late takes its first steps as at the start of a training: Adam's correction counts from there.
-    """
-    mask = decay_mask(graph, group)
-    moved = {node: {short: state.statistics[node][short] for short in shorts} for node, shorts in mask.items()}
-    trainable = {node: moved.get(node, arrays) for node, arrays in state.trainable.items()}
-    rest = {
-        node: {short: array for short, array in arrays.items() if short not in mask.get(node, {})}
-        for node, arrays in state.statistics.items()
-    }
-    statistics = {node: arrays for node, arrays in rest.items() if arrays}
-    optimizer = transformation(recipe.optimizer, 0.0, mask).init(moved)
-    return State(trainable, statistics, (*state.optimizer, optimizer), state.step)
-
-
-def weights_of(state: State) -> dict[str, dict[str, Array]]:
-    """The weights, trainable and not, as `apply` takes them."""
-    return _merged(state.trainable, state.statistics)
+    def __call__(self, weights: Weights, inputs: Mapping[str, Any], targets: tuple[Any, ...]) -> tuple[Scored, ...]: ...
 
 
 def training_step(
@@ -108,50 +88,75 @@ def training_step(
     groups: Sequence[Group] | None = None,
     table: Table | None = None,
 ) -> Step:
-    """A compiled step `(state, inputs, targets, rate) -> (state, measured)`; the state is donated.
+    """A compiled step `(state, inputs, targets, rate, update=True) -> (state, measured)`; the state is donated.
 
     `groups` are those of the state. What is in none of them is not differentiated and stays as it is. `table` says in
     which forms the layers are computed: this machine's, unless one is given.
     """
     forms = chosen() if table is None else table
     learning = whole(graph) if groups is None else tuple(groups)
-    masks = [decay_mask(graph, group) for group in learning]
-    frozen = frozenset(node.name for node in graph if graph.weights(node)).difference(*learning)
-    seed = recipe.seed
 
     def step(
-        state: State, inputs: Mapping[str, Array], targets: tuple[Array, ...], rate: Array
+        state: State, inputs: Inputs, targets: Targets, rate: Array, update: bool = True
     ) -> tuple[State, Measured]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        assert update or recipe.accumulate > 1, "every step makes an update"
+        key = step_key(recipe, state.step)
+        gradients, statistics, measured = differentiated(
+            graph, recipe, aims, learning, forms, state, inputs, targets, key
+        )
+        changed = state._replace(statistics={**state.statistics, **statistics})
+        if update:
+            changed = _updated(changed, graph, recipe, learning, gradients, rate)
+        else:
+            gathered = jax.tree.map(jnp.add, state.gathered, gradients)
+            changed = changed._replace(gathered=gathered, waiting=state.waiting + 1)
+        kept = _chosen(measured.good & ~state.halted, changed, state)
+        halted = state.halted | ~measured.good if recipe.on_nan == "stop" else state.halted
+        return kept._replace(step=state.step + ~state.halted, halted=halted), measured
 
-        def objective(trainable: Any) -> tuple[Array, tuple[Any, Measured]]:
-            outputs, statistics = apply(
-                graph,
-                _merged(trainable, state.statistics),
-                inputs,
-                train=True,
-                key=key,
-                precision=recipe.precision,
-                logits=True,
-                frozen=frozen,
-                table=forms,
-            )
-            measured = _measure(graph, aims, outputs, targets)
-            return measured.total, (statistics, measured)
-
-        gradients, (statistics, measured) = jax.grad(objective, has_aux=True)(state.trainable)
-        trainable, remembered = dict(state.trainable), []
-        for group, mask, known in zip(learning, masks, state.optimizer, strict=True):
-            own = {node: state.trainable[node] for node in mask}
-            slopes = {node: gradients[node] for node in mask}
-            updates, optimizer = transformation(recipe.optimizer, rate, mask).update(slopes, known, own)
-            trainable.update(optax.apply_updates(own, scaled(updates, group)))
-            remembered.append(optimizer)
-        changed = State(trainable, {**state.statistics, **statistics}, tuple(remembered), state.step + 1)
-        return changed, measured
-
-    compiled: Step = jit(step, donate_argnums=(0,))
+    compiled: Step = jit(step, static_argnames=("update",), donate_argnums=(0,))
     return compiled
+
+
+def step_key(recipe: Recipe, step: Array) -> Array:
+    """The randomness of a step: of the recipe's seed and of how many steps were taken before it."""
+    return jax.random.fold_in(jax.random.key(recipe.seed), step)
+
+
+def differentiated(
+    graph: Graph,
+    recipe: Recipe,
+    aims: tuple[Aim, ...],
+    groups: Sequence[Group],
+    table: Table,
+    state: State,
+    inputs: Inputs,
+    targets: Targets,
+    key: Array,
+) -> tuple[Arrays, Arrays, Measured]:
+    """The gradients of what is trainable, batch norm's new statistics, and what was measured."""
+    frozen = frozenset(node.name for node in graph if graph.weights(node)).difference(*groups)
+
+    def objective(trainable: Arrays) -> tuple[Array, tuple[Arrays, Array, Array]]:
+        outputs, statistics = apply(
+            graph,
+            merged(trainable, state.statistics),
+            inputs,
+            train=True,
+            key=key,
+            precision=recipe.precision,
+            logits=True,
+            frozen=frozen,
+            table=table,
+        )
+        means, hits, total = _measure(graph, aims, outputs, targets)
+        return total, (statistics, means, hits)
+
+    (total, (statistics, means, hits)), gradients = jax.value_and_grad(objective, has_aux=True)(state.trainable)
+    norm = optax.tree.norm(gradients)
+    numbers = [total, norm, *(array.sum() for array in jax.tree.leaves(statistics))]
+    good = jnp.isfinite(jnp.stack(numbers)).all()
+    return gradients, statistics, Measured(means, hits, total, norm, good)
 
 
 def evaluation_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...]) -> Evaluate:
@@ -168,7 +173,48 @@ def evaluation_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...]) -> Eval
     return compiled
 
 
-def _measure(graph: Graph, aims: tuple[Aim, ...], outputs: Mapping[str, Array], targets: tuple[Array, ...]) -> Measured:
+def _updated(
+    state: State, graph: Graph, recipe: Recipe, groups: Sequence[Group], gradients: Arrays, rate: Array
+) -> State:
+    """The state after an update by the mean of the gradients that wait and of these."""
+    if recipe.accumulate > 1:
+        count = (state.waiting + 1).astype(jnp.float32)
+        gradients = jax.tree.map(lambda gathered, own: (gathered + own) / count, state.gathered, gradients)
+        state = state._replace(gathered=jax.tree.map(jnp.zeros_like, gradients), waiting=jnp.zeros_like(state.waiting))
+    if recipe.clip is not None:
+        gradients, _ = optax.clip_by_global_norm(recipe.clip).update(gradients, optax.EmptyState())
+    trainable, remembered = dict(state.trainable), []
+    for group, known in zip(groups, state.optimizer, strict=True):
+        mask = decay_mask(graph, group)
+        own = {node: state.trainable[node] for node in mask}
+        slopes = {node: gradients[node] for node in mask}
+        steps, optimizer = transformation(recipe.optimizer, rate, mask).update(slopes, known, own)
+        trainable.update(optax.apply_updates(own, scaled(steps, group)))
+        remembered.append(optimizer)
+    state = state._replace(trainable=trainable, optimizer=tuple(remembered), updates=state.updates + 1)
+    return state if recipe.ema is None else state._replace(average=_averaged(state, recipe.ema))
+
+
+def _averaged(state: State, decay: float) -> Arrays:
+    """The moving average after an update; it follows fast at first, as TensorFlow's does with `num_updates`."""
+    updates = state.updates.astype(jnp.float32)
+    share = 1 - jnp.minimum(decay, (1 + updates) / (10 + updates))
+    # In this form what never changes stays as it is, bit for bit.
+    weights = merged(state.trainable, state.statistics)
+    averaged: Arrays = jax.tree.map(lambda average, new: average - share * (average - new), state.average, weights)
+    return averaged
+
+
+def _chosen(condition: Array, first: Tree, second: Tree) -> Tree:
+    """One of two trees, leaf by leaf."""
+    chosen: Tree = jax.tree.map(lambda one, other: jnp.where(condition, one, other), first, second)
+    return chosen
+
+
+def _measure(
+    graph: Graph, aims: tuple[Aim, ...], outputs: Mapping[str, Array], targets: Targets
+) -> tuple[Array, Array, Array]:
+    """The outputs' mean losses, their fractions of right answers, and the sum of the losses by their weights."""
     means, hits, total = [], [], jnp.zeros(())
     for (label, name), (loss, classified), target in zip(graph.outputs, aims, targets, strict=True):
         logits = outputs[label]
@@ -176,7 +222,7 @@ def _measure(graph: Graph, aims: tuple[Aim, ...], outputs: Mapping[str, Array], 
         total += loss.weight * mean
         means.append(mean)
         hits.append((ranks(loss, logits, target) == 0).mean() if classified else jnp.zeros(()))
-    return Measured(jnp.stack(means), jnp.stack(hits), total)
+    return jnp.stack(means), jnp.stack(hits), total
 
 
 def _score(graph: Graph, name: str, aim: Aim, logits: Array, target: Array) -> Scored:
@@ -184,9 +230,3 @@ def _score(graph: Graph, name: str, aim: Aim, logits: Array, target: Array) -> S
     if not aim.classified:
         return Scored(each, None, None, None)
     return Scored(each, ranks(aim.loss, logits, target), classes(target, logits), predictions(aim.loss, logits))
-
-
-def _merged(
-    trainable: Mapping[str, Mapping[str, Array]], statistics: Mapping[str, Mapping[str, Array]]
-) -> dict[str, dict[str, Array]]:
-    return {node: {**arrays, **statistics.get(node, {})} for node, arrays in trainable.items()}

@@ -26,6 +26,9 @@ class Started:
     batch: int
     steps: int
     epochs: int
+    epoch: int = 1
+    """The epoch that a resumed training goes on with, and below how many of its steps are done."""
+    step: int = 0
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,15 @@ class RunFolder:
         return self.path / "batch0.png"
 
     @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def bad_batch(self) -> Path:
+        """The examples of the step in which a training diverged."""
+        return self.path / "bad_batch.txt"
+
+    @property
     def best(self) -> Path:
         return self.path / "weights" / "best.safetensors"
 
