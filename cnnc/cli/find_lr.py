@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from cnnc.cli.extras import extra
-from cnnc.cli.options import spec_options, split_patterns
-from cnnc.cli.train import data_options, workers_option
+from cnnc.cli.options import in_flags, spec_options, split_patterns
+from cnnc.cli.train_options import data_options, workers_option
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -68,27 +69,39 @@ def find_lr(
     with extra("train", "training"):
         from cnnc.data.folder import Options
         from cnnc.data.load import load_data
+        from cnnc.training.events import Event, Said
         from cnnc.training.find_rate import STEPS, find_rate, write_points
         from cnnc.training.folder import claim_folder
         from cnnc.training.plots import draw_rates
-        from cnnc.training.ready import ready
-        from cnnc.training.run import overridden, transferring
+        from cnnc.training.prepared import prepared
+        from cnnc.training.run import overridden, starting_weights, transferring
 
-    recipe = overridden(net.recipe, epochs=None, batch=batch, lr=None, seed=seed, precision=precision)
+    recipe = overridden(net.recipe, lr=None, batch=batch, seed=seed, precision=precision)
     recipe = transferring(recipe, weights=weights, freeze=split_patterns(freeze) or None, unfreeze=None, rates=None)
     options = Options(0.2 if held_out is None else held_out, recipe.seed, skip_corrupt)
     data_set = load_data(name, folder=data_dir, options=options, report=click.echo)
-    made = ready(net, recipe, data_set, skip_corrupt=skip_corrupt, workers=workers)
-    for line in made.notes:
+    first, told = starting_weights(net, recipe, None)
+    for line in told:
         click.echo(line)
-    found = find_rate(
-        net, recipe, made.losses, made.classified, made.train, made.first, made.groups, steps=steps or STEPS
-    )
+
+    def say(event: Event) -> None:
+        if isinstance(event, Said):
+            click.echo(event.text)
+
+    ready = prepared(net, recipe, data_set, skip_corrupt=skip_corrupt, workers=workers, report=say)
+    with click.progressbar(length=1, label="trying rates", hidden=not sys.stdout.isatty()) as bar:
+
+        def move(step: int, count: int) -> None:
+            bar.length = count
+            bar.update(1)
+
+        found = find_rate(net, recipe, ready, first, steps=steps or STEPS, told=move)
     folder = claim_folder(net.name, "lr", out)
     write_points(folder / "lr.csv", found.tried)
     named = _named(found)
     draw_rates(folder / "lr.png", net.name, found.tried, [(label, rate) for label, rate, _ in named])
-    click.echo(f"{len(found.tried)} steps of {made.batch}, from {found.tried[0].rate:.0e} to {found.tried[-1].rate:.2g}")
+    last = found.tried[-1].rate
+    click.echo(f"{len(found.tried)} steps of {min(recipe.batch, len(ready.train))}, at rates from 1e-07 to {last:.2g}")
     for label, rate, what in named:
         click.echo(f"  {label:<9} {rate:<8.2g} {what}")
     click.echo(f"\nin {folder}: lr.png, lr.csv")
@@ -99,7 +112,9 @@ def find_lr(
             help="look at the picture; more steps show more, --steps 300, and so do other first weights, --seed 1",
         )
     click.echo("next:")
-    click.echo(f"  cnnc train {shlex.quote(spec)} --data {shlex.quote(name)} --lr {found.steepest:.2g}")
+    given = [spec, *in_flags(overrides), "--data", name, *([f"--data-dir={data_dir}"] if data_dir else [])]
+    given += [f"--batch={batch}"] if batch else []
+    click.echo(f"  cnnc train {shlex.join(given)} --lr {found.steepest:.2g}")
 
 
 def _named(found: Found) -> list[tuple[str, float, str]]:
@@ -107,6 +122,6 @@ def _named(found: Found) -> list[tuple[str, float, str]]:
     rates = [
         ("steepest", found.steepest, "where the loss falls the fastest"),
         ("lowest", found.lowest, "a tenth of the rate with the lowest loss"),
-        ("safe", found.safe, "a tenth of the rate at which the loss blows up"),
+        ("limit", found.limit, "a tenth of the rate at which the loss is back where it began"),
     ]
     return [(label, rate, what) for label, rate, what in rates if rate is not None]

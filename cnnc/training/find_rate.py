@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from math import exp, isfinite, log
 from pathlib import Path
 from typing import Any, Final
@@ -23,9 +25,11 @@ from cnnc.data.feed import Feed
 from cnnc.diagnostics import CnnError
 from cnnc.files import write_atomically
 from cnnc.net import Net
-from cnnc.recipe import Loss, Recipe
+from cnnc.recipe import Recipe
 from cnnc.training.evaluation import Weights, named_inputs
-from cnnc.training.learning import Group
+from cnnc.training.learning import learning_groups
+from cnnc.training.objective import classified
+from cnnc.training.prepared import Prepared
 
 LOWEST: Final = 1e-7
 HIGHEST: Final = 10.0
@@ -34,10 +38,12 @@ LEAST_STEPS: Final = 20
 """With fewer steps the rate rises by more than 2.6 times from one to the next, and the curve says nothing."""
 _EPOCHS: Final = 2
 """Passes over the data at most: later ones would show what the network has learnt by heart."""
-_MEMORY: Final = 0.9
+_MEMORY: Final = 0.8
 """How much of the mean so far goes into the next."""
 _BLOWN_UP: Final = 4.0
 """The loss is that many times its lowest when the test ends (fastai)."""
+_CLIPPED: Final = 1.5
+"""Losses count as that many times the first at most when the curve is read: beyond, the network has come apart."""
 _FIRST: Final = 0.1
 """The share of the steps at the start where the mean has too little to go by, and which are not read."""
 
@@ -59,62 +65,48 @@ class Found:
         tried: the steps, in the order of their rates.
         steepest: the rate at which the loss fell the fastest.
         lowest: a tenth of that at which it was the lowest.
-        safe: a tenth of that at which it blew up.
+        limit: a tenth of that at which it was back where it began, or blew up.
     """
 
     tried: tuple[Tried, ...]
     steepest: float | None
     lowest: float | None
-    safe: float | None
+    limit: float | None
 
 
 def find_rate(
     net: Net,
     recipe: Recipe,
-    losses: Sequence[Loss],
-    classified: Sequence[bool],
-    feed: Feed,
+    ready: Prepared,
     weights: Weights,
-    groups: Sequence[Group],
     *,
     steps: int = STEPS,
-    told: Callable[[int, int, Tried], None] = lambda step, steps, tried: None,
+    told: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Found:
     """Train for a few steps at rates that rise from `LOWEST` to `HIGHEST`, and read the losses.
+
+    A step is an update: of several batches, where the recipe gathers them.
 
     Args:
         net: the network.
         recipe: how it trains: optimizer, augmentation, precision, batch.
-        losses: of its outputs, in order.
-        classified: which of them have right and wrong answers.
-        feed: the examples to train on.
+        ready: its losses and its data.
         weights: the first ones.
-        groups: what learns, as at a training's first epoch.
         steps: as many as are wanted; there are fewer where two epochs have fewer.
-        told: is called after every step with its number, how many there are, and the step.
+        told: is called after every step with its number and how many there are.
 
     Raises:
         CnnError: `value` when the data has too few batches, `diverged` when the loss is no number from the start.
     """
-    batch = min(recipe.batch, len(feed))
-    count = min(steps, _EPOCHS * step_count(feed, batch))
-    if count < LEAST_STEPS:
-        most = _EPOCHS * len(feed) // LEAST_STEPS
-        raise CnnError.of(
-            "value",
-            f"{_EPOCHS} epochs of {len(feed):,} examples are {count} steps of {batch}, and the test wants {LEAST_STEPS}"
-            if steps >= LEAST_STEPS
-            else f"{steps} steps are too few to see a curve: {LEAST_STEPS} are wanted",
-            help=(f"--batch {most}" if most >= 1 else "more examples") if steps >= LEAST_STEPS else None,
-        )
+    count = _count(ready.train, recipe, steps)
     tried: list[Tried] = []
     mean, lowest = 0.0, float("inf")
-    for step, (rate, loss) in enumerate(_losses(net, recipe, losses, classified, feed, weights, groups, count), 1):
+    for step, (rate, loss) in enumerate(_losses(net, recipe, ready, weights, count), 1):
         mean = _MEMORY * mean + (1 - _MEMORY) * loss
         smooth = mean / (1 - _MEMORY**step)
         _require_start(step, count, rate, loss)
         tried.append(Tried(rate, loss, smooth))
-        told(step, count, tried[-1])
+        told(step, count)
         lowest = min(lowest, smooth) if step > 1 else smooth
         if not isfinite(loss) or smooth > _BLOWN_UP * lowest:
             break
@@ -133,8 +125,7 @@ def read(tried: Sequence[Tried], count: int) -> Found:
     """
     rates = np.array([each.rate for each in tried])
     values = np.array([each.loss for each in tried])
-    top = _BLOWN_UP * float(values[0])
-    # One loss of a million would be all that the means before it show.
+    top = _CLIPPED * float(values[0])
     values = np.where(np.isfinite(values), np.minimum(values, top), top)
     smooth = _mean_so_far(_mean_so_far(values)[::-1])[::-1]
     points = tuple(
@@ -142,12 +133,15 @@ def read(tried: Sequence[Tried], count: int) -> Found:
     )
     first = round(_FIRST * count)
     bottom = int(np.argmin(smooth))
-    safe = points[-1].rate / 10 if len(points) < count or not isfinite(tried[-1].loss) else None
+    back = np.flatnonzero(smooth[bottom:] >= smooth[: first + 1].mean())
+    limit = None
+    if len(back) or len(points) < count or not isfinite(tried[-1].loss):
+        limit = float(rates[bottom + int(back[0]) if len(back) else -1]) / 10
     if bottom - first < 2:
-        return Found(points, None, None, safe)
+        return Found(points, None, None, limit)
     slopes = np.gradient(smooth, np.log(rates))[first:bottom]
     steepest = float(rates[first + int(np.argmin(slopes))])
-    return Found(points, steepest, float(rates[bottom]) / 10, safe)
+    return Found(points, steepest, float(rates[bottom]) / 10, limit)
 
 
 def write_points(path: Path, tried: Sequence[Tried]) -> None:
@@ -159,36 +153,48 @@ def write_points(path: Path, tried: Sequence[Tried]) -> None:
     write_atomically(path, text.getvalue())
 
 
-def _losses(
-    net: Net,
-    recipe: Recipe,
-    losses: Sequence[Loss],
-    classified: Sequence[bool],
-    feed: Feed,
-    weights: Weights,
-    groups: Sequence[Group],
-    count: int,
-) -> Iterator[tuple[float, float]]:
+def _count(feed: Feed, recipe: Recipe, wanted: int) -> int:
+    """Steps to take. Raises CnnError when there are too few."""
+    if wanted < LEAST_STEPS:
+        raise CnnError.of("value", f"{wanted} steps show no curve: at least {LEAST_STEPS} are wanted")
+    batch = min(recipe.batch, len(feed))
+    count = min(wanted, _EPOCHS * step_count(feed, batch) // recipe.accumulate)
+    if count < LEAST_STEPS:
+        each = f"{batch}" if recipe.accumulate == 1 else f"{recipe.accumulate} times {batch}"
+        fitting = _EPOCHS * len(feed) // LEAST_STEPS // recipe.accumulate
+        raise CnnError.of(
+            "value",
+            f"{_EPOCHS} epochs of {len(feed):,} examples are {count} steps of {each}, and at least {LEAST_STEPS} are"
+            " wanted",
+            help=f"smaller batches: --batch {fitting}" if fitting else "more examples",
+        )
+    return count
+
+
+def _losses(net: Net, recipe: Recipe, ready: Prepared, weights: Weights, count: int) -> Iterator[tuple[float, float]]:
     """Rate and loss of every step."""
     backend = backends.load("jax", "step")
-    aims = tuple(backend.Aim(loss, known) for loss, known in zip(losses, classified, strict=True))
-    learning = [group.factors for group in groups if group.epoch <= 1]
+    known = classified(net, ready.losses, ready.train)
+    aims = tuple(backend.Aim(loss, is_known) for loss, is_known in zip(ready.losses, known, strict=True))
+    learning = [group.factors for group in learning_groups(net.graph, recipe) if group.epoch <= 1]
     take_step = backend.training_step(net.graph, recipe, aims, learning)
     state: Any = backend.first_state(net.graph, recipe, weights, learning)
-    batches = prefetch(_batches(feed, min(recipe.batch, len(feed)), count))
-    for step, batch in enumerate(batches):
-        rate = exp(log(LOWEST) + (log(HIGHEST) - log(LOWEST)) * step / (count - 1))
-        state, measured = take_step(state, named_inputs(net.graph, batch), batch.targets, np.float32(rate))
-        yield rate, float(measured.total)
+    batch, parts = min(recipe.batch, len(ready.train)), recipe.accumulate
+    with closing(prefetch(islice(_batches(ready.train, batch), count * parts))) as batches:
+        for step in range(count):
+            rate = exp(log(LOWEST) + (log(HIGHEST) - log(LOWEST)) * step / (count - 1))
+            total = 0.0
+            for part in range(1, parts + 1):
+                item = next(batches)
+                inputs = named_inputs(net.graph, item)
+                state, measured = take_step(state, inputs, item.targets, np.float32(rate), part == parts)
+                total += float(measured.total)
+            yield rate, total / parts
 
 
-def _batches(feed: Feed, batch: int, count: int) -> Iterator[Batch]:
+def _batches(feed: Feed, batch: int) -> Iterator[Batch]:
     for epoch in range(1, _EPOCHS + 1):
-        for item in training_batches(feed, batch, epoch):
-            if count == 0:
-                return
-            count -= 1
-            yield item
+        yield from training_batches(feed, batch, epoch)
 
 
 def _require_start(step: int, count: int, rate: float, loss: float) -> None:

@@ -164,9 +164,9 @@ def draw_rates(path: Path, model: str, tried: Sequence[Step], marked: Sequence[t
     axes.set_xscale("log")
     axes.set_xlabel("learning rate", color=_INK)
     # The last losses are of a network that has come apart: what leads there is what is to be seen.
-    low, high = min(smooth), max(smooth[: max(2, len(smooth) // 2)])
-    axes.set_ylim(low - 0.15 * (high - low), high + 0.6 * (high - low))
-    axes.legend(frameon=False, loc="upper left")
+    low, high = min(step.loss for step in tried), max(smooth[: max(2, len(smooth) // 2)])
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
+    axes.legend(frameon=False, loc="lower left")
     figure.suptitle(model, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
     _save(figure, path)
 

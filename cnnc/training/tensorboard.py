@@ -114,7 +114,8 @@ class _Record:
         match event:
             case Started():
                 self.steps, self.batch = event.steps, event.batch
-                self.curves = Curves(event.folder / FOLDER)
+                first_step = (event.epoch - 1) * event.steps + event.step + 1
+                self.curves = Curves(event.folder / FOLDER, first_step)
             case Progress():
                 self._step(event)
             case EpochEnded():
