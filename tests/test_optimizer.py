@@ -19,8 +19,11 @@ from cnnc.recipe import (
     Constant,
     Cosine,
     Exponential,
+    Lars,
     Linear,
+    Lion,
     MeanSquaredError,
+    OneCycle,
     Optimizer,
     OutOfRange,
     Recipe,
@@ -75,6 +78,17 @@ class Moments:
                 self.second = share * self.second + (1 - share) * gradient**2
                 self.first = momentum * self.first + rate * gradient / np.sqrt(self.second + epsilon)
                 return self.first
+            case Lars(momentum=momentum, weight_decay=decay, trust=trust, nesterov=nesterov):
+                gradient = gradient + decay * decayed
+                is_scaled = bool(np.any(decayed))
+                scale = trust * np.linalg.norm(decayed) / np.linalg.norm(gradient) if is_scaled else 1.0
+                step = rate * scale * gradient
+                self.first = momentum * self.first + step
+                return step + momentum * self.first if nesterov else self.first
+            case Lion(b1=b1, b2=b2, weight_decay=decay):
+                sign = np.sign(b1 * self.first + (1 - b1) * gradient)
+                self.first = b2 * self.first + (1 - b2) * gradient
+                return rate * (sign + decay * decayed)
         raise AssertionError(optimizer)
 
     def _adam(self, b1: float, b2: float, epsilon: float, gradient: Array, count: int) -> Array:
@@ -93,6 +107,11 @@ class Moments:
         AdamW(b1=0.8, weight_decay=0.1),
         RmsProp(epsilon=1e-3),
         RmsProp(decay=0.8, momentum=0.9, epsilon=1e-3, weight_decay=0.1),
+        Lars(trust=0.3),
+        Lars(momentum=0.0, weight_decay=0.0, trust=0.3),
+        Lars(momentum=0.8, weight_decay=0.1, trust=0.3, nesterov=True),
+        Lion(),
+        Lion(b1=0.8, b2=0.95, weight_decay=0.1),
     ],
     ids=repr,
 )
@@ -119,7 +138,9 @@ def decayed_net() -> Net:
     )
 
 
-@pytest.mark.parametrize("optimizer", [Sgd(weight_decay=0.5), AdamW(weight_decay=0.5)], ids=repr)
+@pytest.mark.parametrize(
+    "optimizer", [Sgd(weight_decay=0.5), AdamW(weight_decay=0.5), Lion(weight_decay=0.5)], ids=repr
+)
 def test_decay_shrinks_kernels_and_leaves_norms_and_biases(optimizer: Optimizer) -> None:
     net = decayed_net()
     recipe = Recipe(optimizer=optimizer)
@@ -140,6 +161,28 @@ def test_decay_shrinks_kernels_and_leaves_norms_and_biases(optimizer: Optimizer)
             expected = 0.5 * (1 - 0.1 * 0.5) if short == "kernel" else 0.5
             np.testing.assert_allclose(array, expected, rtol=1e-6, err_msg=f"{node}.{short}")
     assert {"kernel", "bias", "gamma", "beta"} <= seen
+
+
+def test_lars_scales_kernels_and_leaves_norms_and_biases_alone() -> None:
+    # The layers' steps have the length trust * rate * |w| whatever their gradients; all else takes its gradient.
+    net = decayed_net()
+    weights = initialize(net.graph, 0)
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 2)).astype(np.uint8)
+    found = []
+    for recipe in (Recipe(optimizer=Lars(0.0, 0.0, trust=0.01)), Recipe(optimizer=Sgd())):
+        step = training_step(net.graph, recipe, (Aim(MeanSquaredError(), classified=False),))
+        batch = {"input": pictures}, (np.ones((4, 3), np.float32),)
+        state, _ = step(first_state(net.graph, recipe, weights), *batch, 0.1)
+        found.append(weights_of(state))
+    scaled, plain = found
+    for node, arrays in scaled.items():
+        for short, array in arrays.items():
+            if short == "kernel":
+                before = np.asarray(weights[node][short])
+                length = np.linalg.norm(np.asarray(array) - before)
+                assert length == pytest.approx(0.001 * np.linalg.norm(before), rel=1e-3)
+            else:
+                np.testing.assert_array_equal(array, plain[node][short])
 
 
 def test_running_statistics_follow_the_data_and_no_gradient() -> None:
@@ -171,6 +214,10 @@ def test_schedules_at_known_points() -> None:
     assert learning_rate(Linear(1.0, warmup=1, floor=0.2), 5, 9) == pytest.approx(0.6)
     assert learning_rate(Linear(1.0), 9, 9) == 0
     assert learning_rate(Exponential(1.0, factor=0.25, every=2), 1, 9) == pytest.approx(0.5)
+    cycle = OneCycle(0.8, rise=0.25, start=0.1, end=0.05)
+    # Up: 0.8 * (1 + 0.1) / 2 halfway; down: 0.8 * (1 + 0.05) / 2 halfway.
+    wanted = [0.08, 0.44, 0.8, 0.42, 0.04, 0.04]
+    assert [learning_rate(cycle, epoch, 8) for epoch in (0, 1, 2, 5, 8, 9)] == pytest.approx(wanted)
     assert learning_rate(Exponential(1.0, warmup=1, factor=0.25, every=2), 2, 9) == pytest.approx(sqrt(0.25))
 
 
@@ -179,6 +226,26 @@ def test_schedules_at_known_points() -> None:
 )
 def test_warm_up_rises_from_zero_in_a_line(schedule: Constant) -> None:
     assert [learning_rate(schedule, epoch, 10) for epoch in (0, 0.5, 1, 2)] == pytest.approx([0, 0.1, 0.2, 0.4])
+
+
+@pytest.mark.parametrize(("rise", "start", "end"), [(0.3, 0.04, 4e-6), (0.25, 0.1, 0.01)])
+def test_one_cycle_is_pytorchs(rise: float, start: float, end: float) -> None:
+    torch = pytest.importorskip("torch")
+    steps = 200
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.5, steps, pct_start=rise, div_factor=1 / start, final_div_factor=start / end, cycle_momentum=False
+    )
+    rates = []
+    for _ in range(steps):
+        rates.append(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step() if len(rates) < steps else None
+    # PyTorch peaks in the step before the share `rise` is over and ends in the last one, ours right after them.
+    top = rise * steps - 1
+    for number, rate in enumerate(rates):
+        share = rise * number / top if number <= top else rise + (1 - rise) * (number - top) / (steps - 1 - top)
+        assert learning_rate(OneCycle(0.5, rise, start, end), share * 30, 30) == pytest.approx(rate, rel=1e-9)
 
 
 def test_a_warm_up_longer_than_the_training_only_rises() -> None:
@@ -202,6 +269,18 @@ def test_a_warm_up_longer_than_the_training_only_rises() -> None:
         Linear(0.1, floor=1.5),
         Exponential(0.1, every=0.0),
         Constant(0.1, warmup=-1.0),
+        OneCycle(0.0),
+        OneCycle(rise=0.0),
+        OneCycle(rise=1.0),
+        OneCycle(start=1.5),
+        OneCycle(end=-0.1),
+        Lars(momentum=1.0),
+        Lars(trust=0.0),
+        Lars(momentum=0.0, nesterov=True),
+        Lars(weight_decay=-1.0),
+        Lion(b1=1.0),
+        Lion(b2=-0.1),
+        Lion(weight_decay=-0.1),
     ],
     ids=repr,
 )

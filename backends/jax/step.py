@@ -123,6 +123,11 @@ def step_key(recipe: Recipe, step: Array) -> Array:
     return jax.random.fold_in(jax.random.key(recipe.seed), step)
 
 
+def frozen_nodes(graph: Graph, groups: Sequence[Group]) -> frozenset[str]:
+    """Those with weights that are in no group."""
+    return frozenset(node.name for node in graph if graph.weights(node)).difference(*groups)
+
+
 def differentiated(
     graph: Graph,
     recipe: Recipe,
@@ -135,7 +140,7 @@ def differentiated(
     key: Array,
 ) -> tuple[Arrays, Arrays, Measured]:
     """The gradients of what is trainable, batch norm's new statistics, and what was measured."""
-    frozen = frozenset(node.name for node in graph if graph.weights(node)).difference(*groups)
+    frozen = frozen_nodes(graph, groups)
 
     def objective(trainable: Arrays) -> tuple[Array, tuple[Arrays, Array, Array]]:
         outputs, statistics = apply(

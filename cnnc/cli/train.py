@@ -98,7 +98,7 @@ def train(
     if len(peaks) > 1:
         raise click.UsageError("`--lr` gives the learning rate's peak twice: write PATTERN=X for that of some layers")
     peak = peaks[0] if peaks else None
-    common = {"lr": peak, "epochs": epochs, "workers": workers, "save_minutes": save_minutes}
+    common: dict[str, Any] = {"lr": peak, "epochs": epochs, "workers": workers, "save_minutes": save_minutes}
     if resume is not None:
         _require_alone(context, [pattern for pattern, _ in lrs if pattern is not None])
         with extra("train", "training"):
@@ -173,8 +173,11 @@ class Stopped(click.ClickException):
 
     def __init__(self, message: str, by: signal.Signals, folder: Path) -> None:
         super().__init__(message)
-        self.exit_code = 0 if by == signal.SIGTERM else 130
-        self.folder = folder
+        self.by, self.folder = by, folder
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # click only reads it
+        return 0 if self.by == signal.SIGTERM else 130
 
     def show(self, file: Any = None) -> None:
         click.echo(f"\n{self.message}\ngo on with: cnnc train --resume {self.folder}", err=self.exit_code != 0)

@@ -96,33 +96,33 @@ def recipe_options(command: F) -> F:
 
     It receives those that are given as `settings`, by the names of the recipe.
     """
-    options = [
-        click.option("--batch", type=click.IntRange(1, _MOST), metavar="N", help="Pictures a step."),
-        click.option("--seed", type=click.IntRange(0, _MOST), metavar="N", help="Of all that is random."),
-        click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in."),
-        click.option(
+    options: dict[str, Callable[[Any], Any]] = {
+        "batch": click.option("--batch", type=click.IntRange(1, _MOST), metavar="N", help="Pictures a step."),
+        "seed": click.option("--seed", type=click.IntRange(0, _MOST), metavar="N", help="Of all that is random."),
+        "precision": click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in."),
+        "accumulate": click.option(
             "--accumulate", type=click.IntRange(1, _MOST), metavar="N", help="Steps whose gradients give one update."
         ),
-        click.option("--clip", type=positive, metavar="X", help="The most that the norm of all gradients may be."),
-        click.option("--ema", type=share, metavar="X", help="Decay of an average of the weights: 0.999."),
-        click.option(
+        "clip": click.option("--clip", type=positive, metavar="X", help="Most that the norm of all gradients may be."),
+        "ema": click.option("--ema", type=share, metavar="X", help="Decay of an average of the weights: 0.999."),
+        "patience": click.option(
             "--patience", type=click.IntRange(1, _MOST), metavar="N", help="Stop after N epochs without a better one."
         ),
-        click.option(
+        "remat": click.option(
             "--remat/--no-remat", default=None, help="Compute activations again in the backward pass, for memory."
         ),
-        click.option(
+        "batch_norm": click.option(
             "--batch-norm", type=click.Choice(["global", "local"]), help="Statistics of the batch, or a device's part."
         ),
-        click.option("--on-nan", type=click.Choice(["stop", "skip"]), help="What to do when a loss is no number."),
-    ]
-    names = [option(lambda: None).__click_params__[0].name for option in options]
+        "on_nan": click.option("--on-nan", type=click.Choice(["stop", "skip"]), help="When a loss is no number."),
+    }
 
     @wraps(command)
     def collected(*args: Any, **given: Any) -> Any:
-        settings = {name: value for name in names if (value := given.pop(name)) is not None}
+        settings = {name: value for name in options if (value := given.pop(name)) is not None}
         return command(*args, settings=settings, **given)
 
-    for option in reversed(options):
-        collected = option(collected)
-    return collected  # type: ignore[return-value]  # click calls it by keywords, of which it takes more than `command`
+    found: Any = collected  # click calls it by keywords, of which it takes more than `command`
+    for option in reversed(options.values()):
+        found = option(found)
+    return found  # type: ignore[no-any-return]

@@ -24,7 +24,8 @@ from cnnc.training.position import Position
 
 KEPT: Final = 2
 """Checkpoints that are kept: the last one, and one to fall back to."""
-_ARRAYS, _POSITION, _MANIFEST, _UNFINISHED = "arrays", "position.json", "manifest.json", ".tmp"
+_ARRAYS, _TREE, _POSITION, _MANIFEST = "arrays", "arrays.json", "position.json", "manifest.json"
+_UNFINISHED: Final = ".tmp"
 _BROKEN: Final = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError)
 """What Orbax and tensorstore raise at a damaged checkpoint, or at a full disk."""
 
@@ -46,23 +47,22 @@ class Saved:
         Raises:
             CnnError: `run`, when they are not those of this network and recipe.
         """
-        import jax
         import orbax.checkpoint as orbax  # type: ignore[import-untyped]  # ships no types
 
-        wanted = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for name, leaf in like.items()
-        }
-        try:
-            with orbax.StandardCheckpointer() as checkpointer:
-                found: dict[str, Any] = checkpointer.restore((self.path / _ARRAYS).resolve(), wanted)
-        except _BROKEN as error:
-            reason = " ".join(str(error).split())[:200]
+        told = json.loads((self.path / _TREE).read_text(encoding="utf-8"))
+        fits = _tree(like)
+        wrong = next((name for name in (*fits, *told) if fits.get(name) != told.get(name)), None)
+        if wrong is not None:
             raise CnnError.of(
                 "run",
                 f"`{self.path}` does not fit the network and the settings of its run",
-                notes=[reason],
+                notes=[f"of `{wrong}` it has {told.get(wrong, 'nothing')}, and {fits.get(wrong, 'nothing')} is wanted"],
                 help="put back the spec.cnn and args.yaml that it was trained with",
-            ) from error
+            )
+        with orbax.StandardCheckpointer() as checkpointer:
+            found: dict[str, Any] = checkpointer.restore(
+                (self.path / _ARRAYS).resolve(), {name: _like(leaf) for name, leaf in like.items()}
+            )
         return found
 
 
@@ -95,6 +95,7 @@ class Checkpoints:
             wait(f"{place.name} written")
             if self.leads:
                 (unfinished / _POSITION).write_text(json.dumps(position.to_json(), indent=1), encoding="utf-8")
+                (unfinished / _TREE).write_text(json.dumps(_tree(arrays), indent=1), encoding="utf-8")
                 (unfinished / _MANIFEST).write_text(json.dumps(_manifest(unfinished), indent=1), encoding="utf-8")
                 _to_disk(unfinished)
                 unfinished.rename(place)
@@ -111,7 +112,7 @@ class Checkpoints:
 
     def newest(self) -> tuple[Saved | None, list[str]]:
         """The last checkpoint that is whole, and what is to be said of those that are not."""
-        told = []
+        told: list[str] = []
         for path in reversed(self._all()):
             try:
                 return Saved(path, _verified(path)), told
@@ -132,6 +133,18 @@ class Checkpoints:
     def _all(self) -> list[Path]:
         """Finished ones, oldest first."""
         return sorted((p for p in self.folder.glob("*") if p.name.isdigit() and p.is_dir()), key=_number)
+
+
+def _like(leaf: Any) -> Any:
+    """What is to be read, without its values."""
+    import jax
+
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)  # type: ignore[no-untyped-call]
+
+
+def _tree(arrays: Mapping[str, Any]) -> dict[str, str]:
+    """Shapes and types by name."""
+    return {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}
 
 
 def _number(path: Path) -> int:

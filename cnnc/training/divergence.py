@@ -15,6 +15,7 @@ from cnnc.recipe import Recipe
 _NAMED = 3
 _SAYS = {
     "input": "the input `{}` holds values that are no finite numbers",
+    "target": "what the output `{}` is held to is no finite number",
     "value": "the first layer whose values are no finite numbers is `{}`",
     "loss": "all layers have finite values, and the loss of the output `{}` has none",
     "gradient": "loss and layers are finite; the first gradient that is not, from the output back, is that of `{}`",

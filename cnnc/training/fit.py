@@ -114,7 +114,7 @@ class _Training:
     def __init__(self, plan: Plan, weights: Weights, report: Report, saved: Saved | None, stop: Stop) -> None:
         self.plan, self.report, self.stop = plan, report, stop
         self.graph, self.recipe = plan.net.graph, plan.recipe
-        self.backend = backends.load("jax", "step")
+        self.backend, self.states = backends.load("jax", "step"), backends.load("jax", "state")
         self.aims = tuple(
             self.backend.Aim(loss, known) for loss, known in zip(plan.losses, plan.classified, strict=True)
         )
@@ -125,7 +125,7 @@ class _Training:
         begun = self.position.epoch - self.position.is_between_epochs
         self.learning = [group for group in plan.groups if group.epoch <= max(begun, 1)]
         self.take_step = self._compiled()
-        self.state = self.backend.first_state(self.graph, self.recipe, weights, self._factors)
+        self.state = self.states.first_state(self.graph, self.recipe, weights, self._factors)
         if saved:
             leaves = backends.load("jax", "leaves")
             self.state = leaves.with_leaves(self.state, saved.arrays(leaves.leaves_of(self.state)))
@@ -136,7 +136,7 @@ class _Training:
     @property
     def weights(self) -> Weights:
         """What is evaluated and kept."""
-        found: Weights = self.backend.averaged_of(self.state)
+        found: Weights = self.states.averaged_of(self.state)
         return found
 
     @property
@@ -178,7 +178,7 @@ class _Training:
             if group.epoch == self.position.epoch:
                 self.report(Said(thaw_in_words(self.graph, group)))
                 self.learning.append(group)
-                self.state = self.backend.thawed(self.state, self.graph, self.recipe, group.factors)
+                self.state = self.states.thawed(self.state, self.graph, self.recipe, group.factors)
                 self.take_step = self._compiled()
 
     def _compiled(self) -> Any:
@@ -246,7 +246,7 @@ class _Training:
                 f"{fault}, as in the {MOST_LEFT_OUT} steps before", self.recipe, self.plan.folder.path, notes=[]
             )
         done = (self.position.epoch - 1) * self.plan.steps + self.position.means.done
-        self.state = self.backend.resumable(self.state, done)
+        self.state = self.states.resumable(self.state, done)
         self._save()
         notes = [
             find_cause(
@@ -273,6 +273,10 @@ class _Training:
     def _end_epoch(self, evaluate: Evaluate) -> None:
         """Measure the network, and keep what it came to."""
         began, before = time.monotonic(), self.position
+        if not before.means.steps:
+            raise diverged(
+                f"no loss was a number in epoch {before.epoch}", self.recipe, self.plan.folder.path, notes=[]
+            )
         try:
             scores = evaluate(self.weights, self.plan.val)
         except StopRequested:

@@ -205,7 +205,10 @@ def draw_difference(path: Path, model: str, layers: Sequence[Layer]) -> None:
 def _displayable(pictures: NDArray[Any]) -> NDArray[np.uint8]:
     """Pictures as 8-bit grey or RGB: the first channel where there are others, the whole range where it is another."""
     if pictures.dtype != np.uint8:
-        low, high = float(pictures.min()), float(pictures.max())
+        finite = pictures[np.isfinite(pictures)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        # What is no number is black, and infinities are at the ends of the range.
+        pictures = np.nan_to_num(pictures, nan=low, posinf=high, neginf=low)
         pictures = (pictures - low) * (255 / (high - low if high > low else 1))
     channels = pictures.shape[-1]
     kept = pictures[..., :3] if channels in (3, 4) else pictures[..., 0]

@@ -63,6 +63,8 @@ class Position:
 
     def in_words(self) -> str:
         """`epoch 3, step 12`, the last that is done; `epoch 2` where it is whole."""
+        if self == Position():
+            return "its start"
         return f"epoch {self.epoch - 1}" if self.is_between_epochs else f"epoch {self.epoch}, step {self.means.done}"
 
     def to_json(self) -> dict[str, Any]:

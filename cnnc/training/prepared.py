@@ -92,7 +92,7 @@ def data_digest(*parts: Part) -> str:
                 arrays = [part.file, part.offset, part.length, part.labels]
         for array in arrays:
             found.update(f"{array.dtype} {array.shape}".encode())
-            found.update(np.ascontiguousarray(array))
+            found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
 
 

@@ -93,6 +93,7 @@ def _entry(words: Mapping[str, Any]) -> Any:
     """Raises KeyError, TypeError or ValueError for no entry, and OutOfRange for one that is none."""
     ((name, values),) = words.items()
     kinds = [kind for kind in vars(recipes).values() if isinstance(kind, type) and issubclass(kind, Entry)]
-    entry = next(kind for kind in kinds if name in kind.names)(**{key: frozen(item) for key, item in values.items()})
+    by_name = {each: kind for kind in kinds for each in kind.names}
+    entry = by_name[name](**{key: frozen(item) for key, item in values.items()})
     entry.validate()
     return entry

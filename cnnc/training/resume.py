@@ -74,10 +74,10 @@ def resume(
         raise CnnError.of("run", f"`{folder.path}` has no checkpoint, and the arrays that it started from are not kept")
     first, _ = starting_weights(net, replace(recipe, weights=None) if saved else recipe, None)
     write_record(folder, net, recipe, note)
-    where = (
-        "its last whole checkpoint, after " + saved.position.in_words() if saved else "its start: it has no checkpoint"
-    )
-    report(Said(f"{folder.path} goes on from {where}"))
+    if saved is None:
+        report(Said(f"{folder.path} has no checkpoint, and starts anew"))
+    else:
+        report(Said(f"{folder.path} goes on after {saved.position.in_words()}"))
     plan = plan_of(net, recipe, ready, folder, groups, save_minutes)
     return trained(plan, carried_out(plan, note.classes, first, report, saved))
 
