@@ -45,8 +45,8 @@ def played(folder: Path, *, epochs: int, first_epoch: int = 1, loss: float = 2.0
         for epoch in range(first_epoch, epochs + 1):
             for step in range(1, 51):
                 now += 0.5
-                # The step's own loss is `loss + step`, of which the event has the mean so far.
-                report(Progress(epoch, step, loss + (step + 1) / 2, 0.5, 20.0))
+                own = float("nan") if step == 30 else loss + step
+                report(Progress(epoch, step, loss + (step + 1) / 2, 0.5, 20.0, own, 2.0 * step))
             now += 7.0
             report(EpochEnded(Row(epoch, 32.0, 0.1 / epoch, loss, 0.5, loss + 1, 0.25, None), best=True))
 
@@ -60,8 +60,10 @@ def test_epochs_and_steps_are_curves_over_the_steps_of_the_training(tmp_path: Pa
     assert "val/top5" not in found
     assert found["lr"] == [(50, pytest.approx(0.1)), (100, pytest.approx(0.05))]
     assert found["time"] == [(50, 32.0), (100, 32.0)]
-    # Steps 2 to 21 and 22 to 41 of each epoch: the means of 2 + step.
-    assert found["step/loss"] == [(21, 13.5), (41, 33.5), (71, 13.5), (91, 33.5)]
+    # Steps 2 to 21 and 22 to 41 of each epoch: the means of 2 + step, without step 30.
+    second = pytest.approx((20 * 33.5 - 32) / 19)
+    assert found["step/loss"] == [(21, 13.5), (41, second), (71, 13.5), (91, second)]
+    assert found["step/gradient_norm"] == [(21, 23.0), (41, 63.0), (71, 23.0), (91, 63.0)]
     assert found["step/pictures_per_second"] == [(step, pytest.approx(20.0)) for step in (21, 41, 71, 91)]
 
 
@@ -93,8 +95,8 @@ def test_tensorflow_reads_the_same(tmp_path: Path) -> None:
     assert read[0].file_version == "brain.Event:2"
     found = {(event.step, value.tag): value.simple_value for event in read for value in event.summary.value}
     assert found[50, "val/top1"] == 0.25
-    assert found[41, "step/loss"] == 33.5
-    assert len(found) == 10
+    assert found[41, "step/gradient_norm"] == 63.0
+    assert len(found) == 12
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

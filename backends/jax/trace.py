@@ -114,7 +114,8 @@ def shared_out(spans: list[Span]) -> dict[str, float]:
 def _taken(step: Any, arguments: Callable[[Any], tuple[Any, ...]], state: Any, count: int) -> Any:
     for _ in range(count):
         state, measured = step(*arguments(state))
-    jax.block_until_ready((state, measured))
+    finish: Callable[[Any], Any] = jax.block_until_ready
+    finish((state, measured))
     return state
 
 

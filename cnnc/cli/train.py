@@ -70,6 +70,7 @@ _WITH_RESUME: Final = (
     metavar="X",
     help="Time between checkpoints within an epoch.",
 )
+@click.option("--profile", is_flag=True, help="Measure first what every layer takes of a step, and leave a trace.")
 @click.pass_context
 def train(
     context: click.Context,
@@ -89,6 +90,7 @@ def train(
     out: Path | None,
     resume: Path | None,
     save_minutes: float,
+    profile: bool,
 ) -> None:
     """Train the network of SPEC and leave weights, curves and numbers in a folder.
 
@@ -143,6 +145,7 @@ def train(
             rates={pattern: peak for pattern, peak in lrs if pattern is not None} or None,
             out=out,
             skip_corrupt=skip_corrupt,
+            profile=profile,
             origin=Origin(name, data_dir, options.held_out),
             **settings,
             **common,

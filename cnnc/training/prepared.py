@@ -15,10 +15,11 @@ from cnnc.data.feed import Feed, prepare
 from cnnc.data.sources import DataSet, Examples, Files, Part, Records
 from cnnc.net import Net
 from cnnc.recipe import Loss, Recipe
-from cnnc.training.events import Report, Said
+from cnnc.training.events import Report, Said, told_to
 from cnnc.training.fit import Fitted, Plan, fit
 from cnnc.training.objective import output_losses, require_classes, require_targets
 from cnnc.training.plots import draw_batch, draw_confusion
+from cnnc.training.tensorboard import recording
 
 _DRAWN = 32
 
@@ -66,7 +67,8 @@ def carried_out(plan: Plan, classes: Sequence[str], weights: Any, report: Report
     """Train by a plan, with the pictures that come before and after it."""
     if not plan.folder.first_batch.exists():
         _draw_first_batch(plan, classes)
-    fitted = fit(plan, weights, report, saved)
+    with recording() as record:
+        fitted = fit(plan, weights, told_to(report, record), saved)
     confusion = None if plan.headline is None else fitted.best.scores[plan.headline].confusion
     if confusion is not None:
         names = classes or [str(i) for i in range(len(confusion))]

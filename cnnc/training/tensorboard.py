@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 from cnnc.diagnostics import CnnError
@@ -19,7 +21,7 @@ from cnnc.training.events import EpochEnded, Event, Progress, Report, Started
 FOLDER: Final = "tensorboard"
 """Where the events of a run lie, in its folder."""
 EVERY: Final = 20
-"""Steps between two events of steps."""
+"""Steps that a point of the steps' curves is the mean of."""
 _FLUSHED_SECONDS: Final = 10.0
 """Events are on the disk after so long at most, and at the end of every epoch."""
 
@@ -38,7 +40,14 @@ class Curves:
             first_step: what is written next. What the folder has of it and of later ones is void.
         """
         # It takes a second where torch is installed, so it is not done before there is something to write.
-        from tensorboardX.event_file_writer import EventsWriter
+        try:
+            from tensorboardX.event_file_writer import EventsWriter
+        except ModuleNotFoundError as error:
+            raise CnnError.of(
+                "install",
+                f"writing TensorBoard's events needs the package `{error.name}`, which is not installed",
+                help='pip install "cnnc[train]"',
+            ) from error
 
         self.folder = folder
         with self._writing():
@@ -107,8 +116,9 @@ class _Record:
         self.clock = clock
         self.curves: Curves | None = None
         self.steps = self.batch = 0
-        self.last: Progress | None = None
-        self.at = 0.0
+        self.since: list[Progress] = []
+        """Steps since the last point, or since the first of the epoch."""
+        self.at: float | None = None
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -122,21 +132,24 @@ class _Record:
                 self._epoch(event)
 
     def _step(self, event: Progress) -> None:
-        if self.last is None or self.last.epoch != event.epoch:
+        now = self.clock()
+        if self.at is None:
             # The first step of an epoch waited for compilation, or for the evaluation before it.
-            self.last, self.at = event, self.clock()
-        elif event.step - self.last.step >= EVERY and self.curves is not None:
-            now, steps = self.clock(), event.step - self.last.step
-            # Means are of the epoch so far; what they rose by is that of the steps since.
-            loss = (event.loss * event.step - self.last.loss * self.last.step) / steps
-            speed = steps * self.batch / max(now - self.at, 1e-9)
-            figures = {"step/loss": loss, "step/pictures_per_second": speed}
+            self.at = now
+            return
+        self.since.append(event)
+        if len(self.since) >= EVERY and self.curves is not None:
+            figures = {
+                "step/loss": _mean([each.own_loss for each in self.since]),
+                "step/gradient_norm": _mean([each.norm for each in self.since]),
+                "step/pictures_per_second": len(self.since) * self.batch / max(now - self.at, 1e-9),
+            }
             self.curves.write((event.epoch - 1) * self.steps + event.step, figures)
-            self.last, self.at = event, now
+            self.since, self.at = [], now
 
     def _epoch(self, event: EpochEnded) -> None:
         row = event.row
-        self.last = None
+        self.since, self.at = [], None
         if self.curves is None:
             return
         figures = {
@@ -152,3 +165,9 @@ class _Record:
             figures |= {f"val/{label}/loss": loss, f"val/{label}/top1": top1}
         self.curves.write(row.epoch * self.steps, figures)
         self.curves.flush()
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are finite numbers; steps that were left out are not."""
+    finite = [value for value in values if value is not None and isfinite(value)]
+    return fmean(finite) if finite else None
