@@ -207,7 +207,7 @@ def show_end(trained: Any) -> None:
 
 def show_next(folder: Path) -> None:
     """What to look at and to type after a training."""
-    click.echo(f"\nin {folder}: results.csv, results.png, confusion_matrix.png, batch0.png, weights/")
+    click.echo(f"\nin {folder}: report.html, results.csv, results.png, confusion_matrix.png, batch0.png, weights/")
     click.echo("next:")
     click.echo(f"  cnnc eval {folder}")
     click.echo(f"  cnnc predict {folder} PICTURE...")

@@ -47,6 +47,10 @@ class RunFolder:
         return self.path / "confusion_matrix.png"
 
     @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def first_batch(self) -> Path:
         return self.path / "batch0.png"
 
