@@ -144,3 +144,27 @@ def test_a_schedulers_sigterm_saves_and_exits_with_success(tmp_path: Path, data:
     assert f"go on with: {RESUMED} {case.run}\n" in out
     case.finish()
     require_same(case, undisturbed)
+
+
+@pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="only root can make a small disk")
+def test_a_full_disk_ends_it_with_advice_and_it_goes_on_once_there_is_room(
+    tmp_path: Path, data: Path, undisturbed: Case
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=420k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        case = Case(disk / "case", data)
+        case.log = tmp_path / "log"
+        process = case.start()
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert re.search(r"error\[run\]: cannot write .*no space left on device", errors, re.IGNORECASE), errors
+        assert "make room on that disk" in errors
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        case.finish()
+        require_same(case, undisturbed)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnc.cli.train import Stopped, told_how_to_go_on
 from cnnc.data import batches
+from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.training import fit
 from cnnc.training.resume import resume
@@ -60,6 +61,9 @@ def main(run: str, data: str, log: str, *rest: str) -> int:
                 resume(run, save_minutes=0.002)
             else:
                 train(load_text(SPEC), data, out=run, save_minutes=0.002)
+    except CnnError as error:
+        print(error, file=sys.stderr)
+        return 1
     except Stopped as stop:
         stop.show()
         return stop.exit_code

@@ -8,6 +8,7 @@ after a power loss or on a disk that lies, is passed over for the one before it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,11 +22,14 @@ from typing import Any, Final
 from cnnc.diagnostics import CnnError
 from cnnc.files import sync_folder
 from cnnc.training.position import Position
+from cnnc.weights.quiet import quiet_orbax
 
 KEPT: Final = 2
 """Checkpoints that are kept: the last one, and one to fall back to."""
 _ARRAYS, _TREE, _POSITION, _MANIFEST = "arrays", "arrays.json", "position.json", "manifest.json"
 _UNFINISHED: Final = ".tmp"
+_MARGIN: Final = 1 << 18
+"""Bytes that a checkpoint takes beside its arrays, with some to spare."""
 _BROKEN: Final = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError)
 """What Orbax and tensorstore raise at a damaged checkpoint, or at a full disk."""
 
@@ -59,7 +63,7 @@ class Saved:
                 notes=[f"of `{wrong}` it has {told.get(wrong, 'nothing')}, and {fits.get(wrong, 'nothing')} is wanted"],
                 help="put back the spec.cnn and args.yaml that it was trained with",
             )
-        with orbax.StandardCheckpointer() as checkpointer:
+        with quiet_orbax(), orbax.StandardCheckpointer() as checkpointer:
             found: dict[str, Any] = checkpointer.restore(
                 (self.path / _ARRAYS).resolve(), {name: _like(leaf) for name, leaf in like.items()}
             )
@@ -89,8 +93,9 @@ class Checkpoints:
         try:
             if self.leads:
                 unfinished.mkdir(parents=True)
+                _require_room(unfinished, sum(array.nbytes for array in arrays.values()))
             wait(f"{place.name} begun")
-            with orbax.StandardCheckpointer() as checkpointer:
+            with quiet_orbax(), orbax.StandardCheckpointer() as checkpointer:
                 checkpointer.save((unfinished / _ARRAYS).resolve(), dict(arrays))
             wait(f"{place.name} written")
             if self.leads:
@@ -105,8 +110,11 @@ class Checkpoints:
         except _BROKEN as error:
             if self.leads:
                 shutil.rmtree(unfinished, ignore_errors=True)
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
-            raise CnnError.of("run", f"cannot write the checkpoint `{place}`: {reason.lower()}") from error
+            raise CnnError.of(
+                "run",
+                f"cannot write the checkpoint `{place}`: {_reason(error)}",
+                help="make room on that disk, or let it be written to, and go on",
+            ) from error
         wait(f"{place.name} in place")
         return place
 
@@ -133,6 +141,21 @@ class Checkpoints:
     def _all(self) -> list[Path]:
         """Finished ones, oldest first."""
         return sorted((p for p in self.folder.glob("*") if p.name.isdigit() and p.is_dir()), key=_number)
+
+
+def _require_room(folder: Path, size: int) -> None:
+    """Raise OSError where so many bytes are not free: sooner than Orbax, which is loud about it."""
+    if shutil.disk_usage(folder).free < size + _MARGIN:
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} for {size / 1e6:.1f} MB")
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be written: the system's own words, which tensorstore puts at the end of a long line."""
+    text = " ".join(str(error).split())
+    system = getattr(error, "strerror", None)
+    if system is None and "[os_error_code" in text:
+        system = text.partition("[os_error_code")[0].rpartition(": ")[2]
+    return (system or text[:200]).strip() or type(error).__name__
 
 
 def _like(leaf: Any) -> Any:

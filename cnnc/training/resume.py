@@ -17,6 +17,7 @@ from cnnc.training.checkpoint import Checkpoints, Saved
 from cnnc.training.events import Report, Said, ignore
 from cnnc.training.fit import is_over
 from cnnc.training.learning import learning_groups
+from cnnc.training.position import Position
 from cnnc.training.prepared import carried_out, data_digest, prepared
 from cnnc.training.record import DataNote, Record, open_record, versions, write_record
 from cnnc.training.run import Trained, overridden, plan_of, starting_weights, trained
@@ -76,7 +77,7 @@ def resume(
     write_record(folder, net, recipe, note)
     if saved is None:
         report(Said(f"{folder.path} has no checkpoint, and starts anew"))
-    else:
+    elif saved.position != Position():
         report(Said(f"{folder.path} goes on after {saved.position.in_words()}"))
     plan = plan_of(net, recipe, ready, folder, groups, save_minutes)
     return trained(plan, carried_out(plan, note.classes, first, report, saved))
