@@ -6,16 +6,21 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
 
 from cnnc.cli.extras import extra
 from cnnc.cli.options import override_options, split_patterns
+from cnnc.cli.report import report as print_error
 from cnnc.cli.train_options import data_options, epochs, positive, rate, recipe_options, thaw, workers_option
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
+
+if TYPE_CHECKING:
+    from cnnc.training.run import Trained
+    from cnnc.training.seeds import Seeds
 
 _WITH_RESUME: Final = (
     *("resume", "epochs", "lrs", "patience", "on_nan", "data", "data_dir", "workers", "save_minutes"),
@@ -70,6 +75,10 @@ _WITH_RESUME: Final = (
     metavar="X",
     help="Time between checkpoints within an epoch.",
 )
+@click.option(
+    "--seeds", metavar="N|LIST", help="A run for each of N seeds from --seed on, or of 0,5,7, with mean and spread."
+)
+@click.option("--profile", is_flag=True, help="Measure first what every layer takes of a step, and leave a trace.")
 @click.pass_context
 def train(
     context: click.Context,
@@ -89,6 +98,8 @@ def train(
     out: Path | None,
     resume: Path | None,
     save_minutes: float,
+    profile: bool,
+    seeds: str | None,
 ) -> None:
     """Train the network of SPEC and leave weights, curves and numbers in a folder.
 
@@ -130,25 +141,64 @@ def train(
         from cnnc.training.events import Said
         from cnnc.training.run import Origin
         from cnnc.training.run import train as start
+        from cnnc.training.seeds import by_seeds
 
-    options = Options(0.2 if held_out is None else held_out, settings.get("seed", net.recipe.seed), skip_corrupt)
+    first_seed = settings.get("seed", net.recipe.seed)
+    several = None if seeds is None else _seeds(seeds, first_seed, is_listed_alone="seed" not in settings)
     with watching() as report, told_how_to_go_on():
-        data_set = load_data(name, folder=data_dir, options=options, report=lambda line: report(Said(line)))
-        trained = start(
-            net,
-            data_set,
-            weights=weights,
-            freeze=split_patterns(freeze) or None,
-            unfreeze=unfreeze or None,
-            rates={pattern: peak for pattern, peak in lrs if pattern is not None} or None,
-            out=out,
-            skip_corrupt=skip_corrupt,
-            origin=Origin(name, data_dir, options.held_out),
-            **settings,
-            **common,
-            report=report,
-        )
-    show_end(trained)
+
+        def run(seed: int, folder: Path | None) -> Trained:
+            options = Options(0.2 if held_out is None else held_out, seed, skip_corrupt)
+            data_set = load_data(name, folder=data_dir, options=options, report=lambda line: report(Said(line)))
+            return start(
+                net,
+                data_set,
+                weights=weights,
+                freeze=split_patterns(freeze) or None,
+                unfreeze=unfreeze or None,
+                rates={pattern: peak for pattern, peak in lrs if pattern is not None} or None,
+                out=folder,
+                skip_corrupt=skip_corrupt,
+                profile=profile and (several is None or seed == several[0]),
+                origin=Origin(name, data_dir, options.held_out),
+                **{**settings, "seed": seed},
+                **common,
+                report=report,
+            )
+
+        if several is None:
+            trained = run(first_seed, out)
+        else:
+            found = by_seeds(net.name, several, run, out, report)
+    if several is None:
+        show_end(trained)
+    else:
+        show_seeds(found, context)
+
+
+def _seeds(text: str, first: int, *, is_listed_alone: bool) -> tuple[int, ...]:
+    """Raises UsageError for what is no number and no list of seeds, or a list beside `--seed`."""
+    from cnnc.training.seeds import parse_seeds
+
+    if "," in text and not is_listed_alone:
+        raise click.UsageError("`--seeds` lists the seeds, and `--seed` gives another")
+    try:
+        return parse_seeds(text, first)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--seeds") from error
+
+
+def show_seeds(found: Seeds, context: click.Context) -> None:
+    """What came of all seeds; exit status 1 if a training failed."""
+    from cnnc.training.seeds import TABLE, in_words
+
+    click.echo(f"\n{in_words(found)}\nin {found.folder}: {TABLE}, and a run for each seed")
+    for run in found.failed:
+        assert run.error is not None
+        click.echo(f"\nseed {run.seed} failed:", err=True)
+        print_error(run.error, context)
+    if found.failed:
+        context.exit(1)
 
 
 def _require_alone(context: click.Context, patterns: list[str]) -> None:
@@ -204,7 +254,7 @@ def show_end(trained: Any) -> None:
 
 def show_next(folder: Path) -> None:
     """What to look at and to type after a training."""
-    click.echo(f"\nin {folder}: results.csv, results.png, confusion_matrix.png, batch0.png, weights/")
+    click.echo(f"\nin {folder}: report.html, results.csv, results.png, confusion_matrix.png, batch0.png, weights/")
     click.echo("next:")
     click.echo(f"  cnnc eval {folder}")
     click.echo(f"  cnnc predict {folder} PICTURE...")

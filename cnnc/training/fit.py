@@ -198,7 +198,8 @@ class _Training:
             self.position = replace(self.position, seconds=first.seconds + elapsed)
             speed = (means.done - first.means.done) * plan.batch / elapsed
             top1 = None if plan.headline is None else means.top1
-            self.report(Progress(epoch, means.done, means.loss, top1, speed))
+            own_loss, norm = float(measured.total), float(measured.norm)
+            self.report(Progress(epoch, means.done, means.loss, top1, speed, own_loss, norm))
 
         batches = prefetch(training_batches(plan.train, plan.batch, epoch, start=first.means.done))
         with closing(batches):

@@ -15,10 +15,13 @@ from cnnc.data.feed import Feed, prepare
 from cnnc.data.sources import DataSet, Examples, Files, Part, Records
 from cnnc.net import Net
 from cnnc.recipe import Loss, Recipe
-from cnnc.training.events import Report, Said
+from cnnc.training.events import Report, Said, told_to
 from cnnc.training.fit import Fitted, Plan, fit
 from cnnc.training.objective import output_losses, require_classes, require_targets
+from cnnc.training.page import write_page
 from cnnc.training.plots import draw_batch, draw_confusion
+from cnnc.training.record import open_record
+from cnnc.training.tensorboard import recording
 
 _DRAWN = 32
 
@@ -66,12 +69,15 @@ def carried_out(plan: Plan, classes: Sequence[str], weights: Any, report: Report
     """Train by a plan, with the pictures that come before and after it."""
     if not plan.folder.first_batch.exists():
         _draw_first_batch(plan, classes)
-    fitted = fit(plan, weights, report, saved)
-    confusion = None if plan.headline is None else fitted.best.scores[plan.headline].confusion
+    with recording() as record:
+        fitted = fit(plan, weights, told_to(report, record), saved)
+    head = None if plan.headline is None else fitted.best.scores[plan.headline]
+    confusion = None if head is None else head.confusion
     if confusion is not None:
         names = classes or [str(i) for i in range(len(confusion))]
         draw_confusion(plan.folder.confusion, plan.net.name, confusion, names)
     say_broken(report, *(part for part in (plan.train, plan.val) if part.size is not None))
+    write_page(open_record(plan.folder.path), fitted.rows, fitted.best.row, head)
     return fitted
 
 

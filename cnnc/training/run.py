@@ -25,6 +25,7 @@ from cnnc.training.learning import Group, in_words, learning_groups
 from cnnc.training.metrics import Scores
 from cnnc.training.objective import classified
 from cnnc.training.prepared import Prepared, carried_out, data_digest, prepared
+from cnnc.training.profile import profile as profile_steps
 from cnnc.training.record import DataNote, graph_hash, write_record
 
 Data = DataSet | tuple[Arrays, Arrays] | str | os.PathLike[str]
@@ -75,6 +76,7 @@ def train(
     skip_corrupt: bool = False,
     workers: int | None = None,
     save_minutes: float = 10.0,
+    profile: bool = False,
     origin: Origin | None = None,
     report: Report = ignore,
 ) -> Trained:
@@ -106,6 +108,7 @@ def train(
         skip_corrupt: leave out pictures that cannot be decoded.
         workers: threads that decode and augment pictures, one a core by default; they change nothing but the time.
         save_minutes: a checkpoint is written after every epoch, and this often within one.
+        profile: measure first what every layer takes of a step.
         origin: where a `DataSet` came from.
         report: is told how it goes.
 
@@ -140,6 +143,8 @@ def train(
     )
     write_record(folder, net, recipe, note)
     plan = plan_of(net, recipe, ready, folder, groups, save_minutes)
+    if profile:
+        profile_steps(plan, first, report)
     return trained(plan, carried_out(plan, data_set.classes, first, report))
 
 
