@@ -145,7 +145,7 @@ def saved(mesh: str, folder: str, which: str) -> Any:
 
 def restored(mesh: str, folder: str, which: str) -> Any:
     """The losses of the epoch after a checkpoint of another mesh."""
-    import orbax.checkpoint as ocp  # type: ignore[import-untyped]  # ships no types
+    import orbax.checkpoint as ocp
 
     training = Training({"small": SMALL, "large": LARGE}[which], mesh or None)
     with ocp.StandardCheckpointer() as checkpointer:

@@ -58,13 +58,15 @@ def test_epochs_and_steps_are_curves_over_the_steps_of_the_training(tmp_path: Pa
     assert found["val/loss"] == [(50, 3.0), (100, 3.0)]
     assert found["val/top1"] == [(50, 0.25), (100, 0.25)]
     assert "val/top5" not in found
-    assert found["lr"] == [(50, pytest.approx(0.1)), (100, pytest.approx(0.05))]
+    rates: list[Any] = [(50, pytest.approx(0.1)), (100, pytest.approx(0.05))]
+    assert found["lr"] == rates
     assert found["time"] == [(50, 32.0), (100, 32.0)]
     # Steps 2 to 21 and 22 to 41 of each epoch: the means of 2 + step, without step 30.
-    second = pytest.approx((20 * 33.5 - 32) / 19)
+    second: Any = pytest.approx((20 * 33.5 - 32) / 19)
     assert found["step/loss"] == [(21, 13.5), (41, second), (71, 13.5), (91, second)]
     assert found["step/gradient_norm"] == [(21, 23.0), (41, 63.0), (71, 23.0), (91, 63.0)]
-    assert found["step/pictures_per_second"] == [(step, pytest.approx(20.0)) for step in (21, 41, 71, 91)]
+    speeds: list[Any] = [(step, pytest.approx(20.0)) for step in (21, 41, 71, 91)]
+    assert found["step/pictures_per_second"] == speeds
 
 
 def test_no_thread_is_left_and_none_is_needed(tmp_path: Path) -> None:
