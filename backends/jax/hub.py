@@ -95,6 +95,8 @@ class Hub:
         peer.heard = time.monotonic()
         *lines, peer.received = (peer.received + data).split(b"\n")
         for line in lines:
+            if peer.connection.fileno() < 0:  # dropped at the line before
+                return
             message = _read(line)
             if message is None or len(line) > _LONGEST:
                 self._lose(peer, "it sent what is no message")
@@ -115,6 +117,7 @@ class Hub:
                 del self.rounds[int(message["round"])]
         elif "stop" in message:
             peer.stopped = str(message["stop"])
+            self._lose(peer, "it stopped")
         elif "leave" in message:
             self._drop(peer)
 
