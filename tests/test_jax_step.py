@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from cnnc import ops
 from cnnc.backends.jax.init import initialize
 from cnnc.backends.jax.nonfinite import Nonfinite, first_nonfinite
-from cnnc.backends.jax.step import Aim, State, averaged_of, first_state, thawed, training_step, weights_of
+from cnnc.backends.jax.state import State, averaged_of, first_state, thawed, weights_of
+from cnnc.backends.jax.step import Aim, training_step
 from cnnc.net import Net
 from cnnc.recipe import Adam, CrossEntropy, Lion, MeanSquaredError, Optimizer, Recipe, RmsProp, Sgd
 from tests.networks import Builder, sequential
@@ -52,11 +54,13 @@ def on_host(tree: Any) -> Any:
 
 
 def assert_same(found: Any, wanted: Any) -> None:
-    """Bit for bit, with the same structure."""
-    assert jax.tree.structure(found) == jax.tree.structure(wanted)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+    """Bit for bit, with the same structure, or else jax refuses."""
+
+    def check(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(one, other)
         assert one.dtype == other.dtype
+
+    jax.tree.map(check, found, wanted)
 
 
 def start(net: Net, recipe: Recipe) -> tuple[Any, State]:
@@ -195,7 +199,7 @@ def test_what_is_frozen_has_itself_for_an_average_and_thaws_with_it() -> None:
     groups.append({"conv0": 1.0, "bn1": 1.0})
     state = thawed(state, net.graph, recipe, groups[-1])
     assert_same(state.average, average)
-    assert jax.tree.structure(state.gathered) == jax.tree.structure(state.trainable)
+    assert_same(jax.tree.map(jnp.zeros_like, state.trainable), state.gathered)
     step = training_step(net.graph, recipe, AIMS, groups)
     state, _ = step(state, *batch(5), RATE, True)
     assert not np.allclose(averaged_of(state)["conv0"]["kernel"], before["conv0"]["kernel"])
@@ -280,10 +284,10 @@ def test_the_first_layer_that_overflows_is_found(precision: Any) -> None:
     net = normed_net()
     recipe = Recipe(precision=precision)
     weights = initialize(net.graph, 0)
-    weights["dense4"]["kernel"] = np.full_like(weights["dense4"]["kernel"], 3e38)
+    weights["dense4"]["kernel"] = jnp.full_like(weights["dense4"]["kernel"], 3e38)
     state = first_state(net.graph, recipe, weights)
     assert explained(net, recipe, state, *batch(0)) == Nonfinite("dense4", "value")
-    weights["conv0"]["kernel"] = np.full_like(weights["conv0"]["kernel"], 3e38)
+    weights["conv0"]["kernel"] = jnp.full_like(weights["conv0"]["kernel"], 3e38)
     state = first_state(net.graph, recipe, weights)
     assert explained(net, recipe, state, *batch(0)) == Nonfinite("conv0", "value")
 
@@ -304,10 +308,7 @@ def test_a_gradient_that_overflows_is_found_nearest_to_the_output() -> None:
     # All values are 0, as the first layer's weights are; on the way back one huge weight after the other multiplies.
     net = sequential((4,), ops.Dense(3), ops.Dense(3), ops.Dense(2))
     weights = initialize(net.graph, 0)
-    zeros = {
-        node: {short: np.zeros(array.shape, np.float32) for short, array in own.items()}
-        for node, own in weights.items()
-    }
+    zeros = {node: jax.tree.map(jnp.zeros_like, dict(own)) for node, own in weights.items()}
     zeros["dense2"]["kernel"] += 3e38
     zeros["dense1"]["kernel"] += 3e38
     aims = (Aim(MeanSquaredError(), classified=False),)

@@ -54,7 +54,7 @@ def main(run: str, data: str, log: str, *rest: str) -> int:
                 file.write(f"{epoch} {step} {places} {values}\n")
             yield made
 
-    fit.training_batches = noted  # type: ignore[assignment]
+    fit.training_batches = noted  # type: ignore[assignment,attr-defined]
     try:
         with told_how_to_go_on():
             if "--resume" in rest:

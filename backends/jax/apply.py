@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import groupby
 from typing import Literal
-from zlib import crc32
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cnnc.backends.jax import compile, randomness
+from cnnc.backends.jax import compile
 from cnnc.backends.jax.choice import PLAIN, Table
-from cnnc.backends.jax.lower import FLOAT32, lower
+from cnnc.backends.jax.evaluate import Mode, Statistics, drops, evaluate
+from cnnc.backends.jax.evaluate import Weights as Weights
+from cnnc.backends.jax.looping import NEVER, chosen, loop
 from cnnc.backends.jax.normalization import widened
-from cnnc.backends.jax.tuned import batch_norm_tuned, lower_tuned
-from cnnc.diagnostics import CnnError
-from cnnc.ir import Graph, Node
-from cnnc.ops import BatchNorm, Dropout, DropPath, Input, Op, Sigmoid, Softmax
+from cnnc.backends.jax.remat import again, grouped
+from cnnc.backends.jax.segments import Run, Segment, ancestors, runs, segments
+from cnnc.ir import Graph
+from cnnc.ops import Input, Sigmoid, Softmax
 
-Weights = Mapping[str, Mapping[str, Array]]
 Precision = Literal["f32", "bf16", "f64"]
 """`f64` is for comparisons: it wants float64 weights, and jax's x64 mode."""
 
@@ -42,7 +43,10 @@ def apply(
     logits: bool = False,
     frozen: frozenset[str] = frozenset(),
     table: Table = PLAIN,
-) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
+    scan: int = NEVER,
+    remat: bool = False,
+    shards: int = 1,
+) -> tuple[dict[str, Array], Statistics]:
     """The outputs by their names, and batch norm's new running statistics (empty unless `train`).
 
     Args:
@@ -56,19 +60,14 @@ def apply(
         frozen: nodes whose weights do not learn; batch norm of theirs uses its running statistics and keeps them.
         table: in training, the forms that layers are computed in: `choice.chosen()` where the step is compiled for this
             machine. They have no forward-mode derivative.
+        scan: how many alike segments in a row are evaluated in a loop, which compiles faster and computes the same:
+            `looping.chosen()` where the function is compiled for this machine.
+        remat: in training, whether the gradient computes most of what it needs a second time instead of keeping it.
+        shards: in training, the equal parts of the batch that batch norm normalises each by its own statistics.
     """
     ends = {label: _logits_of(graph, name) if logits else name for label, name in graph.outputs}
-    values, statistics = _evaluate(
-        graph,
-        weights,
-        inputs,
-        set(ends.values()),
-        train=train,
-        key=key,
-        precision=precision,
-        frozen=frozen,
-        table=table,
-    )
+    mode = Mode(train, key, jnp.dtype(_DTYPES[precision]), frozen, table if train else PLAIN, shards)
+    values, statistics = _evaluate(graph, weights, inputs, set(ends.values()), mode, scan, remat and train)
     return {label: widened(values[name]) for label, name in ends.items()}, statistics
 
 
@@ -76,27 +75,27 @@ def activations(
     graph: Graph, weights: Weights, inputs: Mapping[str, Array], *, precision: Precision = "f32"
 ) -> dict[str, Array]:
     """The value of every node at inference, by its name."""
-    wanted = set(graph.by_name)
-    return _evaluate(graph, weights, inputs, wanted, train=False, key=None, precision=precision, table=PLAIN)[0]
+    mode = Mode(False, None, jnp.dtype(_DTYPES[precision]), frozenset(), PLAIN)
+    return _evaluate(graph, weights, inputs, set(graph.by_name), mode, NEVER, False)[0]
 
 
-def forward(graph: Graph) -> Callable[..., tuple[dict[str, Array], dict[str, dict[str, Array]]]]:
+def forward(graph: Graph) -> Callable[..., tuple[dict[str, Array], Statistics]]:
     """`apply` of one graph, compiled: for this machine when called on arrays, else for the caller's transformation.
 
     jax takes compiler options at the outermost `jit` only.
     """
-    plain = partial(apply, graph)
+    plain = partial(apply, graph, scan=chosen())
     options = ("train", "precision", "logits")
     outermost = compile.jit(plain, static_argnames=options)
     inner = jax.jit(plain, static_argnames=options)
 
     def call(
         weights: Weights, inputs: Mapping[str, Array], *, key: Array | None, train: bool, precision: str, logits: bool
-    ) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
+    ) -> tuple[dict[str, Array], Statistics]:
         # Under jit even a fresh constant is a tracer; under grad and vmap only what they were given is.
         leaves = (*jax.tree.leaves((weights, inputs, key)), jnp.zeros(()))
         compiled = inner if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else outermost
-        result: tuple[dict[str, Array], dict[str, dict[str, Array]]]
+        result: tuple[dict[str, Array], Statistics]
         result = compiled(weights, inputs, key=key, train=train, precision=precision, logits=logits)
         return result
 
@@ -105,7 +104,7 @@ def forward(graph: Graph) -> Callable[..., tuple[dict[str, Array], dict[str, dic
 
 def has_dropout(graph: Graph) -> bool:
     """Whether training needs a key: some dropout or stochastic depth has a rate above 0."""
-    return any(_drops(node.op) for node in graph)
+    return any(drops(node.op) for node in graph)
 
 
 def _evaluate(
@@ -113,78 +112,82 @@ def _evaluate(
     weights: Weights,
     inputs: Mapping[str, Array],
     wanted: set[str],
-    *,
-    train: bool,
-    key: Array | None,
-    precision: Precision,
-    frozen: frozenset[str] = frozenset(),
-    table: Table,
-) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
-    dtype = jnp.dtype(_DTYPES[precision])
-    wide = jnp.promote_types(dtype, jnp.float32)
-    values: dict[str, Array] = {}
-    statistics: dict[str, dict[str, Array]] = {}
-    for node in _ancestors(graph, wanted):
-        if isinstance(node.op, Input):
-            # Never bfloat16: pixels are normalised before they are rounded.
-            values[node.name] = inputs[node.name].astype(jnp.int32 if node.op.dtype == "int" else wide)
-            continue
-        operands = [values[name] for name in node.inputs]
-        arrays = weights.get(node.owner, {})
-        if not isinstance(node.op, FLOAT32):
-            operands = [_cast(operand, dtype) for operand in operands]
-            arrays = {short: _cast(array, dtype) for short, array in arrays.items()}
-        match node.op:
-            case BatchNorm() if train and node.owner not in frozen:
-                # One that is used again goes on from what its last use made of the statistics.
-                arrays = {**arrays, **statistics.get(node.owner, {})}
-                values[node.name], statistics[node.owner] = batch_norm_tuned(node.op, table, arrays, operands[0])
-            case Dropout() if train and _drops(node.op):
-                values[node.name] = randomness.dropout(node.op.rate, _key_of(node, key), operands[0])
-            case DropPath() if train and _drops(node.op):
-                values[node.name] = randomness.drop_path(node.op.rate, _key_of(node, key), operands[0])
-            case _:
-                values[node.name] = _lowered(node, arrays, operands, table if train else PLAIN)
+    mode: Mode,
+    scan: int,
+    remat: bool,
+) -> tuple[dict[str, Array], Statistics]:
+    """The values of the wanted nodes, among others, and the new statistics."""
+    nodes = ancestors(graph, wanted)
+    values = {node.name: _input(node.op, inputs[node.name], mode) for node in nodes if isinstance(node.op, Input)}
+    if scan == NEVER and not remat:
+        found, statistics = evaluate((node for node in nodes if node.name not in values), weights, values, {}, mode)
+        return {**values, **found}, statistics
+    statistics = {}
+    found_runs = _runs(graph, wanted, mode, scan, remat)
+    for run in found_runs:
+        # What follows the last segment needs its inside at once.
+        again = remat and run is not found_runs[-1]
+        if len(run) > 1:
+            values[run[-1].exit], changed = loop(run, weights, values[str(run[0].entry)], mode, remat=again)
+        else:
+            found, changed = _segment(run[0], weights, values, statistics, mode, wanted, again)
+            values |= found
+        statistics |= changed
     return values, statistics
 
 
-def _lowered(node: Node, arrays: Mapping[str, Array], operands: list[Array], table: Table) -> Array:
-    if lower.dispatch(type(node.op)) is lower.dispatch(Op):
-        raise CnnError.of(
-            "backend",
-            f"the backend `jax` has no operator `{node.op.name}`, which `{node.name}` needs",
-            node.origin.span if node.origin else None,
-            notes=node.origin.notes if node.origin else (),
-        )
-    # The name shows in profiles and in jax's own error messages.
-    with jax.named_scope(node.name):
-        return lower_tuned(node.op, table, arrays, *operands)
+def _runs(graph: Graph, wanted: set[str], mode: Mode, scan: int, remat: bool) -> list[Run]:
+    """What is evaluated in turn: loops, and segments, which for rematerialisation are grouped."""
+    parts = segments(graph, wanted)
+    found: list[Run] = [(part,) for part in parts]
+    if scan != NEVER:
+        found = runs(graph, parts, wanted, mode.frozen, scan)
+    if not remat:
+        return found
+    regrouped: list[Run] = []
+    for alone, neighbours in groupby(found, lambda run: len(run) == 1):
+        regrouped += [(part,) for part in grouped([part for (part,) in neighbours])] if alone else neighbours
+    return regrouped
 
 
-def _ancestors(graph: Graph, wanted: set[str]) -> list[Node]:
-    """The nodes that the wanted ones depend on, in topological order."""
-    needed = set(wanted)
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(node.inputs)
-    return [node for node in graph if node.name in needed]
+def _segment(
+    part: Segment,
+    weights: Weights,
+    values: Mapping[str, Array],
+    statistics: Statistics,
+    mode: Mode,
+    wanted: set[str],
+    remat: bool,
+) -> tuple[dict[str, Array], Statistics]:
+    """The segment's values that are read from elsewhere, and its new statistics."""
+
+    def compute(given: _Given, read: Mapping[str, Array]) -> tuple[Array, tuple[dict[str, Array], Statistics]]:
+        arrays, before, key = given
+        found, changed = evaluate(part.nodes, arrays, read, before, mode._replace(key=key))
+        return found[part.exit], ({name: found[name] for name in found.keys() & wanted}, changed)
+
+    owners = {node.owner for node in part.nodes}
+    read = {name for node in part.nodes for name in node.inputs}
+    given = (
+        {owner: weights[owner] for owner in owners & weights.keys()},
+        {owner: statistics[owner] for owner in owners & statistics.keys()},
+        mode.key,
+    )
+    value, (found, changed) = (again(compute) if remat else compute)(
+        given, {name: values[name] for name in read & values.keys()}
+    )
+    return {**found, part.exit: value}, changed
 
 
-def _cast(array: Array, dtype: jnp.dtype) -> Array:
-    return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
+_Given = tuple[Weights, Statistics, Array | None]
+"""A segment's weights, what earlier uses made of its statistics, and the key of the network."""
+
+
+def _input(op: Input, array: Array, mode: Mode) -> Array:
+    """Never bfloat16: pixels are normalised before they are rounded."""
+    return array.astype(jnp.int32 if op.dtype == "int" else jnp.promote_types(mode.dtype, jnp.float32))
 
 
 def _logits_of(graph: Graph, name: str) -> str:
     node = graph[name]
     return node.inputs[0] if isinstance(node.op, Softmax | Sigmoid) else name
-
-
-def _drops(op: Op) -> bool:
-    return isinstance(op, Dropout | DropPath) and op.rate > 0
-
-
-def _key_of(node: Node, key: Array | None) -> Array:
-    """A key of the node's own: other layers come and go without changing what it drops."""
-    if key is None:
-        raise ValueError(f"`{node.name}` drops at random when train=True: pass key=jax.random.key(seed)")
-    return jax.random.fold_in(key, crc32(node.name.encode()))

@@ -7,15 +7,16 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def dropout(rate: float, key: Array, x: Array) -> Array:
-    """Each value is 0 with probability `rate`, else divided by 1 - rate."""
-    return _kept(rate, key, x, x.shape)
+def keep(share: float | Array, key: Array, x: Array) -> Array:
+    """Dropout: each value stays with probability `share`, divided by it, and is else 0."""
+    return _kept(share, key, x, x.shape)
 
 
-def drop_path(rate: float, key: Array, x: Array) -> Array:
-    """Each sample is 0 as a whole with probability `rate`, else divided by 1 - rate."""
-    return _kept(rate, key, x, (x.shape[0], *[1] * (x.ndim - 1)))
+def keep_paths(share: float | Array, key: Array, x: Array) -> Array:
+    """Stochastic depth: each sample as a whole stays with probability `share`, divided by it, and is else 0."""
+    return _kept(share, key, x, (x.shape[0], *[1] * (x.ndim - 1)))
 
 
-def _kept(rate: float, key: Array, x: Array, shape: tuple[int, ...]) -> Array:
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, shape), x / (1 - rate), jnp.zeros((), x.dtype))
+def _kept(share: float | Array, key: Array, x: Array, shape: tuple[int, ...]) -> Array:
+    divisor = jnp.asarray(share, x.dtype)
+    return jnp.where(jax.random.bernoulli(key, share, shape), x / divisor, jnp.zeros((), x.dtype))

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from cnnc.caption import caption, magnitude
 from cnnc.files import write_atomically
+from cnnc.html import Section, breakable, document, png_address, table
 from cnnc.ops import format_shape
-from cnnc.seeing.html import Section, breakable, document, png_address, table
 from cnnc.summary import rows as layer_rows
 from cnnc.summary import totals
 from cnnc.training.events import Row
