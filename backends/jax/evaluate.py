@@ -68,11 +68,11 @@ def evaluate(
     for node in nodes:
         operands = [found[name] if name in found else values[name] for name in node.inputs]
         arrays = weights.get(node.owner, {})
-        if not isinstance(node.op, FLOAT32):
-            operands = [_cast(operand, mode.dtype) for operand in operands]
-            arrays = {short: _cast(array, mode.dtype) for short, array in arrays.items()}
         # The name shows in profiles and in jax's own error messages.
         with jax.named_scope(node.name):
+            if not isinstance(node.op, FLOAT32):
+                operands = [_cast(operand, mode.dtype) for operand in operands]
+                arrays = {short: _cast(array, mode.dtype) for short, array in arrays.items()}
             if isinstance(node.op, BatchNorm) and mode.train and node.owner not in mode.frozen:
                 # One that is used again goes on from what its last use made of the statistics.
                 arrays = {**arrays, **statistics.get(node.owner, {}), **changed.get(node.owner, {})}
