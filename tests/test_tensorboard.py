@@ -7,14 +7,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cnnc.data.tfrecord import walk
 from cnnc.diagnostics import CnnError
+from cnnc.loading import load_text
 from cnnc.training.events import EpochEnded, Progress, Row, Started
+from cnnc.training.resume import resume
+from cnnc.training.run import train
 from cnnc.training.tensorboard import Curves, recording
 
 pytest.importorskip("tensorboardX")
+
+SPEC = """\
+model tiny(classes=2) {
+  input 4x4x1
+  normalize(mean=128, std=64) | flatten | dense(classes) | softmax
+}
+
+train {
+  optimizer sgd
+  batch     4
+}
+"""
 
 
 def events(folder: Path) -> Iterator[Any]:
@@ -58,15 +74,13 @@ def test_epochs_and_steps_are_curves_over_the_steps_of_the_training(tmp_path: Pa
     assert found["val/loss"] == [(50, 3.0), (100, 3.0)]
     assert found["val/top1"] == [(50, 0.25), (100, 0.25)]
     assert "val/top5" not in found
-    rates: list[Any] = [(50, pytest.approx(0.1)), (100, pytest.approx(0.05))]
-    assert found["lr"] == rates
+    assert dict(found["lr"]) == pytest.approx({50: 0.1, 100: 0.05})
     assert found["time"] == [(50, 32.0), (100, 32.0)]
     # Steps 2 to 21 and 22 to 41 of each epoch: the means of 2 + step, without step 30.
-    second: Any = pytest.approx((20 * 33.5 - 32) / 19)
-    assert found["step/loss"] == [(21, 13.5), (41, second), (71, 13.5), (91, second)]
+    second = (20 * 33.5 - 32) / 19
+    assert dict(found["step/loss"]) == pytest.approx({21: 13.5, 41: second, 71: 13.5, 91: second})
     assert found["step/gradient_norm"] == [(21, 23.0), (41, 63.0), (71, 23.0), (91, 63.0)]
-    speeds: list[Any] = [(step, pytest.approx(20.0)) for step in (21, 41, 71, 91)]
-    assert found["step/pictures_per_second"] == speeds
+    assert dict(found["step/pictures_per_second"]) == pytest.approx(dict.fromkeys((21, 41, 71, 91), 20.0))
 
 
 def test_no_thread_is_left_and_none_is_needed(tmp_path: Path) -> None:
@@ -86,6 +100,20 @@ def test_a_training_that_goes_on_voids_what_the_one_before_wrote_of_the_same_ste
     second.close()
     assert curves_of(tmp_path)["step/loss"] == [(20, 1.0), (40, 2.0)]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_a_run_that_is_resumed_goes_on_in_its_curves(tmp_path: Path) -> None:
+    net = load_text(SPEC)
+    pictures = np.random.default_rng(0).integers(0, 256, (240, 4, 4, 1)).astype(np.uint8)
+    data = (pictures, (np.arange(240) % 2).astype(np.int32))
+    train(net, data, epochs=2, out=tmp_path / "run")
+    resume(tmp_path / "run", data, epochs="+1")
+    found = curves_of(tmp_path / "run" / "tensorboard")
+    # 192 pictures in batches of 4.
+    assert [step for step, _ in found["val/loss"]] == [48, 96, 144]
+    assert [step for step, _ in found["step/loss"]] == [21, 41, 69, 89, 117, 137]
+    assert all(norm > 0 for _, norm in found["step/gradient_norm"])
 
 
 @pytest.mark.slow

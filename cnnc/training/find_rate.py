@@ -178,7 +178,7 @@ def _losses(net: Net, recipe: Recipe, ready: Prepared, weights: Weights, count: 
     aims = tuple(backend.Aim(loss, is_known) for loss, is_known in zip(ready.losses, known, strict=True))
     learning = [group.factors for group in learning_groups(net.graph, recipe) if group.epoch <= 1]
     take_step = backend.training_step(net.graph, recipe, aims, learning)
-    state: Any = backend.first_state(net.graph, recipe, weights, learning)
+    state: Any = backends.load("jax", "state").first_state(net.graph, recipe, weights, learning)
     batch, parts = min(recipe.batch, len(ready.train)), recipe.accumulate
     with closing(prefetch(islice(_batches(ready.train, batch), count * parts))) as batches:
         for step in range(count):

@@ -70,7 +70,7 @@ def profile(plan: Plan, weights: Weights, report: Report) -> Profile:
         return state, named_inputs(graph, batch), batch.targets, rate
 
     folder = plan.folder.path / FOLDER
-    state = backend.first_state(graph, recipe, weights, learning)
+    state = backends.load("jax", "state").first_state(graph, recipe, weights, learning)
     found = trace.trace_steps(step, arguments, state, [node.name for node in graph], folder, _SECONDS)
     kinds = {node.name: caption(node.op) for node in graph} | {
         "(optimizer)": "update of the weights, norms, averages",
