@@ -42,9 +42,9 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def run_processes(case: str, arguments: Sequence[Sequence[str]], devices: int = 1, port: int = 0) -> list[Ended]:
+def run_processes(case: str, arguments: Sequence[Sequence[str]], devices: int = 1, seconds: float = 240) -> list[Ended]:
     """How the processes of a case end, one for every list of arguments."""
-    count, port = len(arguments), port or free_port()
+    count, port = len(arguments), free_port()
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip()
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
     running = []
@@ -52,7 +52,7 @@ def run_processes(case: str, arguments: Sequence[Sequence[str]], devices: int = 
         command = [sys.executable, "-m", "tests.process_cases", str(port), str(count), str(index), case, *own]
         pipe = subprocess.PIPE
         running.append(subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=pipe, stderr=pipe))
-    return wait_for(running)
+    return wait_for(running, seconds)
 
 
 def wait_for(running: Sequence[subprocess.Popen[str]], seconds: float = 240) -> list[Ended]:

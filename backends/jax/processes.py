@@ -195,8 +195,8 @@ def group_of(place: Place, end: Callable[[CnnError], NoReturn], seconds: float =
     try:
         yield group
     except CnnError as error:
-        # What cannot be written or read may be a collective whose other end is gone.
-        lost = group.lost(1.0)
+        # A checkpoint that cannot be written may be one that another process is gone from.
+        lost = group.lost(1.0) if error.diagnostics[0].code == "run" else None
         group.stop(error.diagnostics[0].message)
         end(lost or error)
     except (RuntimeError, ValueError, OSError) as error:
@@ -259,8 +259,8 @@ def require_same(facts: Sequence[Mapping[str, str]]) -> None:
         for index, known in enumerate(facts):
             values.setdefault(known.get(name, "nothing"), []).append(index)
         if len(values) > 1:
-            said = "; ".join(f"{_named(indices)}: {value}" for value, indices in values.items())
-            notes.append(f"{name} differs. {said}")
+            said = ", ".join(f"{value} in {_named(indices)}" for value, indices in values.items())
+            notes.append(f"{name} is {said}")
     if notes:
         raise CnnError.of(
             "process",

@@ -197,7 +197,8 @@ def facts(net: Net, recipe: Recipe, data: DataNote, weights: Weights) -> dict[st
         "the number of pictures to train on": str(data.train_count),
         "the number of pictures to validate on": str(data.val_count),
         "the data": f"`{data.data}` of the hash {(data.digest or '')[:12]}",
-        "the first weights": f"of the hash {_weights_hash(weights)[:12]}",
+        # Those drawn by a seed are what the seed makes them.
+        **({} if recipe.weights is None else {"what it starts from": f"of the hash {_weights_hash(weights)[:12]}"}),
         **{f"the version of {name}": version for name, version in versions().items()},
     }
 
