@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from cnnc.seeing.style import CSS
+from cnnc.html_style import CSS
 
 Section = tuple[str, str, str]
 """Its anchor, its heading in plain text, and its HTML."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import partial
 from typing import Any
 
 import jax
@@ -130,7 +129,7 @@ def batch() -> tuple[dict[str, Any], tuple[Any]]:
 def test_all_that_a_step_keeps_is_in_float32(optimizer: Optimizer) -> None:
     step, state, _ = lowered("bf16", PLAIN, Recipe(optimizer=optimizer))
     for update in (False, True):
-        found = jax.eval_shape(partial(step, update=update), state, *batch(), np.float32(0.1))
+        found = step.lower(state, *batch(), np.float32(0.1), update=update).out_info
         for leaf in jax.tree.leaves(found):
             assert leaf.dtype in (jnp.float32, jnp.int32, jnp.bool_), leaf
 

@@ -18,6 +18,7 @@ from cnnc.training.learning import learning_groups
 from cnnc.training.prepared import prepared
 from cnnc.training.profile import Profile, in_words, profile
 from cnnc.training.run import plan_of, starting_weights
+from cnnc.training.team import alone
 
 NODES = frozenset({"body.conv1", "body", "relu", "add"})
 
@@ -87,7 +88,7 @@ def test_the_layers_add_up_to_the_step(tmp_path: Path) -> None:
     data = arrays_data_set(net.graph, (pictures, (np.arange(256) % 10).astype(np.int32)), None, seed=0)
     ready = prepared(net, net.recipe, data, skip_corrupt=False, workers=None, report=ignore)
     folder = claim("net", tmp_path / "run")
-    plan = plan_of(net, net.recipe, ready, folder, learning_groups(net.graph, net.recipe), 10.0)
+    plan = plan_of(net, net.recipe, ready, folder, learning_groups(net.graph, net.recipe), alone(), 10.0)
     said: list[Event] = []
     found = profile(plan, starting_weights(net, net.recipe, None)[0], said.append)
     by_name = {cost.name: cost for cost in found.costs}

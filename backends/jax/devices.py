@@ -7,6 +7,7 @@ summed, what drops at random drops as on one device.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
@@ -16,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from numpy.typing import NDArray
 
+from cnnc.backends.jax.compile import user_flags
 from cnnc.backends.jax.layout import AXES, Layout, layout_of, require_even
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
@@ -102,8 +104,8 @@ class Devices:
         return jax.lax.with_sharding_constraint(tree, self.sharding_of(graph, tree))  # type: ignore[no-untyped-call]
 
     def whole(self, tree: Any) -> Any:
-        """The tree's arrays as every process can read them: a state to save, or weights that lie in parts."""
-        if self.mesh is None:
+        """The tree's arrays as this process can read them, even if they lie in parts on devices of others."""
+        if self.mesh is None or all(map(_is_readable, jax.tree.leaves(tree))):
             return tree
         return jax.jit(_same, out_shardings=NamedSharding(self.mesh, _over()))(tree)
 
@@ -127,12 +129,28 @@ def devices_of(text: str | None = None) -> Devices:
     Raises:
         CnnError: of code `value` when the devices cannot be laid out so.
     """
+    _make_room()
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     layout = layout_of(text, len(devices))
     if len(devices) == 1:
         return Devices()
     _require_whole_rows(jax.local_device_count(), layout.model)
     return Devices(Mesh(np.array(devices).reshape(layout), AXES))
+
+
+def _make_room() -> None:
+    """Let XLA have threads for devices that it makes of one CPU. It must be done before jax knows its devices.
+
+    By default there are as many as cores. With more devices than that, those that wait for each other take all, and
+    none is left for whom they wait.
+    """
+    flag = user_flags(os.environ.get("XLA_FLAGS", "")).get("xla_force_host_platform_device_count", "")
+    if flag.isdigit():
+        os.environ.setdefault("NPROC", str(max(2 * int(flag), os.cpu_count() or 1)))
+
+
+def _is_readable(leaf: jax.Array) -> bool:
+    return leaf.is_fully_addressable or leaf.is_fully_replicated
 
 
 def _require_whole_rows(local: int, model: int) -> None:

@@ -95,11 +95,15 @@ class Hub:
         peer.heard = time.monotonic()
         *lines, peer.received = (peer.received + data).split(b"\n")
         for line in lines:
-            message = _read(line)
-            if message is None or len(line) > _LONGEST:
+            if peer.connection.fileno() < 0:  # dropped at the line before
+                return
+            try:
+                self._handle(peer, _read(line))
+            except (ValueError, KeyError, TypeError):
                 self._lose(peer, "it sent what is no message")
                 return
-            self._handle(peer, message)
+        if len(peer.received) > _LONGEST:
+            self._lose(peer, "it sent what is no message")
 
     def _handle(self, peer: Peer, message: Mapping[str, Any]) -> None:
         if "join" in message:
@@ -115,6 +119,7 @@ class Hub:
                 del self.rounds[int(message["round"])]
         elif "stop" in message:
             peer.stopped = str(message["stop"])
+            self._lose(peer, "it stopped")
         elif "leave" in message:
             self._drop(peer)
 
@@ -217,12 +222,12 @@ def _send(peer: Peer, message: Mapping[str, Any]) -> None:
         return
 
 
-def _read(line: bytes) -> Mapping[str, Any] | None:
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return None
-    return message if isinstance(message, dict) else None
+def _read(line: bytes) -> Mapping[str, Any]:
+    """Raises ValueError for what is no message."""
+    message = json.loads(line)
+    if not isinstance(message, dict):
+        raise ValueError(line)
+    return message
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 T = TypeVar("T")
 
@@ -19,6 +20,12 @@ def with_leaves(state: T, leaves: Mapping[str, Any]) -> T:
     """The tree with other arrays, by their paths. All of them must be there."""
     changed: T = jax.tree_util.tree_map_with_path(lambda path, _: leaves[_name(path)], state)
     return changed
+
+
+def on_host(tree: T) -> T:
+    """A copy of a tree's arrays in this process's memory."""
+    copied: T = jax.tree.map(np.array, tree)
+    return copied
 
 
 def _name(path: tuple[Any, ...]) -> str:

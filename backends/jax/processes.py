@@ -195,11 +195,10 @@ def group_of(place: Place, end: Callable[[CnnError], NoReturn], seconds: float =
     try:
         yield group
     except CnnError as error:
+        # What cannot be written or read may be a collective whose other end is gone.
+        lost = group.lost(1.0)
         group.stop(error.diagnostics[0].message)
-        end(error)
-    except KeyboardInterrupt:
-        group.stop("it was interrupted")
-        raise
+        end(lost or error)
     except (RuntimeError, ValueError, OSError) as error:
         # What a collective raises when its other end is gone; the hub knows whose that is.
         lost = group.lost(SILENT_SECONDS + _GRACE_SECONDS)
@@ -207,6 +206,9 @@ def group_of(place: Place, end: Callable[[CnnError], NoReturn], seconds: float =
             group.stop(f"{type(error).__name__}: {error}")
             raise
         end(lost)
+    except BaseException as error:
+        group.stop("it was interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}")
+        raise
     group.wait_for_all()
     jax.distributed.shutdown()  # type: ignore[no-untyped-call]
     # Last, as the hub ends after the last, and jax's service with it.

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from cnnc.cli.extras import extra
 from cnnc.cli.options import override_options, split_patterns
 from cnnc.cli.report import report as print_error
+from cnnc.cli.train_devices import DEVICE_PARAMETERS, Where, device_options, require_whole, together
 from cnnc.cli.train_options import data_options, epochs, positive, rate, recipe_options, thaw, workers_option
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _WITH_RESUME: Final = (
     *("resume", "epochs", "lrs", "patience", "on_nan", "data", "data_dir", "workers", "save_minutes"),
+    *DEVICE_PARAMETERS,
 )
 """The parameters that go with `--resume`; what else a training follows is noted in its run."""
 
@@ -79,6 +81,7 @@ _WITH_RESUME: Final = (
     "--seeds", metavar="N|LIST", help="A run for each of N seeds from --seed on, or of 0,5,7, with mean and spread."
 )
 @click.option("--profile", is_flag=True, help="Measure first what every layer takes of a step, and leave a trace.")
+@device_options
 @click.pass_context
 def train(
     context: click.Context,
@@ -100,6 +103,7 @@ def train(
     save_minutes: float,
     profile: bool,
     seeds: str | None,
+    where: Where,
 ) -> None:
     """Train the network of SPEC and leave weights, curves and numbers in a folder.
 
@@ -109,15 +113,17 @@ def train(
     if len(peaks) > 1:
         raise click.UsageError("`--lr` gives the learning rate's peak twice: write PATTERN=X for that of some layers")
     peak = peaks[0] if peaks else None
+    require_whole(where)
     common: dict[str, Any] = {"lr": peak, "epochs": epochs, "workers": workers, "save_minutes": save_minutes}
+    common["mesh"] = where.mesh
     if resume is not None:
         _require_alone(context, [pattern for pattern, _ in lrs if pattern is not None])
         with extra("train", "training"):
             from cnnc.cli.watch import watching
             from cnnc.training.resume import resume as go_on
-        with watching() as report, told_how_to_go_on():
-            trained = go_on(resume, data, data_dir=data_dir, **settings, **common, report=report)
-        show_end(trained)
+        with told_how_to_go_on(), together(where, context) as group, watching(group=group) as report:
+            trained = go_on(resume, data, data_dir=data_dir, **settings, **common, group=group, report=report)
+        show_end(trained, group)
         return
     if spec is None:
         raise click.UsageError("it is not said what to train: give a SPEC, or a run to go on with: --resume RUN")
@@ -145,7 +151,9 @@ def train(
 
     first_seed = settings.get("seed", net.recipe.seed)
     several = None if seeds is None else _seeds(seeds, first_seed, is_listed_alone="seed" not in settings)
-    with watching() as report, told_how_to_go_on():
+    if several is not None and (where.distributed or where.coordinator is not None):
+        raise click.UsageError("`--seeds` trains in one process: start a training for every seed")
+    with told_how_to_go_on(), together(where, context) as group, watching(group=group) as report:
 
         def run(seed: int, folder: Path | None) -> Trained:
             options = Options(0.2 if held_out is None else held_out, seed, skip_corrupt)
@@ -163,6 +171,7 @@ def train(
                 origin=Origin(name, data_dir, options.held_out),
                 **{**settings, "seed": seed},
                 **common,
+                group=group,
                 report=report,
             )
 
@@ -171,7 +180,7 @@ def train(
         else:
             found = by_seeds(net.name, several, run, out, report)
     if several is None:
-        show_end(trained)
+        show_end(trained, group)
     else:
         show_seeds(found, context)
 
@@ -244,10 +253,12 @@ def told_how_to_go_on() -> Iterator[None]:
         raise Stopped(str(stop), stop.by, stop.folder) from None
 
 
-def show_end(trained: Any) -> None:
-    """What a training came to, what to look at and what to type after it."""
+def show_end(trained: Any, group: Any) -> None:
+    """What a training came to, what to look at and what to type after it; the first of several processes says it."""
     from cnnc.cli.watch import describe_best
 
+    if group is not None and group.index:
+        return
     click.echo(describe_best(trained.best))
     show_next(trained.folder)
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from cnnc.training.events import EpochEnded, Event, Report, Row, Said, Started
+from cnnc.training.events import EpochEnded, Event, Report, Row, Said, Started, ignore
 from cnnc.training.events import Progress as Step
 from cnnc.training.remaining import Remaining, in_words
 
 
 @contextmanager
-def watching(console: Console | None = None) -> Iterator[Report]:
-    """A report that shows events as they come."""
+def watching(console: Console | None = None, group: Any = None) -> Iterator[Report]:
+    """A report that shows events as they come, in the first process of a `group`."""
+    if group is not None and group.index:
+        yield ignore
+        return
     console = console or Console(highlight=False)
     if not console.is_terminal:
         yield _Lines()

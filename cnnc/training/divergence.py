@@ -11,7 +11,9 @@ from cnnc.data.feed import Feed, example_name
 from cnnc.diagnostics import CnnError
 from cnnc.files import write_atomically
 from cnnc.recipe import Recipe
+from cnnc.training.team import Team
 
+NO_CAUSE = "computed once more, the step has finite values"
 _NAMED = 3
 _SAYS = {
     "input": "the input `{}` holds values that are no finite numbers",
@@ -36,11 +38,7 @@ def diverged(what: str, recipe: Recipe, folder: Path, *, notes: list[str], can_s
 
 def cause(finding: Any) -> str:
     """What `nonfinite.first_nonfinite` found, in words."""
-    return (
-        "computed once more, the step has finite values"
-        if finding is None
-        else _SAYS[finding.what].format(finding.node)
-    )
+    return NO_CAUSE if finding is None else _SAYS[finding.what].format(finding.node)
 
 
 def find_cause(graph: Any, recipe: Recipe, aims: Any, groups: Any, state: Any, inputs: Any, targets: Any) -> str:
@@ -49,9 +47,11 @@ def find_cause(graph: Any, recipe: Recipe, aims: Any, groups: Any, state: Any, i
     return cause(found)
 
 
-def list_examples(path: Path, feed: Feed, batch: Batch) -> str:
-    """Write a line for every example of a batch, and name the first of them."""
-    names = [str(example_name(feed, int(index))) for index in batch.indices]
-    write_atomically(path, "".join(f"{name}\n" for name in names))
+def list_examples(path: Path, feed: Feed, batch: Batch, team: Team) -> str:
+    """Write a line for every example of a batch, of all processes together, and name the first of them."""
+    parts = dict(team.gather([feed.shard.index, batch.indices.tolist()]))
+    names = [str(example_name(feed, index)) for _, indices in sorted(parts.items()) for index in indices]
+    if team.leads:
+        write_atomically(path, "".join(f"{name}\n" for name in names))
     more = f", ... all {len(names)} are listed in {path}" if len(names) > _NAMED else ""
     return f"the step's examples: {', '.join(names[:_NAMED])}{more}"

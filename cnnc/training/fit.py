@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.net import Net
 from cnnc.recipe import Loss, Recipe
 from cnnc.training.checkpoint import Saved, locked
-from cnnc.training.divergence import diverged, find_cause, list_examples
+from cnnc.training.divergence import NO_CAUSE, diverged, find_cause, list_examples
 from cnnc.training.evaluation import Evaluate, Weights, evaluator, named_inputs
 from cnnc.training.events import EpochEnded, Progress, Report, Row, Said, Started
 from cnnc.training.folder import RunFolder
@@ -29,8 +30,10 @@ from cnnc.training.learning import Group, thaw_in_words
 from cnnc.training.metrics import Scores
 from cnnc.training.position import Position
 from cnnc.training.schedule import learning_rate
+from cnnc.training.team import Team, Wishes
 from cnnc.weights.checkpoint import load_weights
 
+Tree = TypeVar("Tree")
 LAG = 8
 """Steps that may run before the host looks at the loss of the first of them, so that it never waits for a step."""
 MOST_LEFT_OUT = 50
@@ -50,6 +53,7 @@ class Plan:
     folder: RunFolder
     metadata: Mapping[str, str]
     groups: tuple[Group, ...]
+    team: Team
     save_every: float = 600.0
 
     @property
@@ -94,7 +98,7 @@ def fit(plan: Plan, weights: Weights, report: Report, saved: Saved | None = None
             whatever goes wrong, the checkpoint before it stays, and the error says how to go on.
         Interrupted: after a Ctrl-C or SIGTERM, once all is saved.
     """
-    with locked(plan.folder.path), deferred_interrupt() as stop:
+    with locked(plan.folder.path) if plan.team.leads else nullcontext(), deferred_interrupt() as stop:
         training = _Training(plan, weights, report, saved, stop)
         try:
             return training.run()
@@ -118,14 +122,15 @@ class _Training:
         self.aims = tuple(
             self.backend.Aim(loss, known) for loss, known in zip(plan.losses, plan.classified, strict=True)
         )
-        self.keeper = Keeper(plan.folder, self.graph.name, plan.metadata)
+        self.devices, self.wishes = plan.team.devices, Wishes(plan.team)
+        self.keeper = Keeper(plan.folder, self.graph.name, plan.metadata, plan.team.leads, plan.team.wait)
         self.position = saved.position if saved else Position()
         self.best: Best | None = None
         self.left_out_in_a_row = 0
         begun = self.position.epoch - self.position.is_between_epochs
         self.learning = [group for group in plan.groups if group.epoch <= max(begun, 1)]
         self.take_step = self._compiled()
-        self.state = self.states.first_state(self.graph, self.recipe, weights, self._factors)
+        self.state = self._placed(self.states.first_state(self.graph, self.recipe, weights, self._factors))
         if saved:
             leaves = backends.load("jax", "leaves")
             self.state = leaves.with_leaves(self.state, saved.arrays(leaves.leaves_of(self.state)))
@@ -136,7 +141,7 @@ class _Training:
     @property
     def weights(self) -> Weights:
         """What is evaluated and kept."""
-        found: Weights = self.states.averaged_of(self.state)
+        found: Weights = self.devices.whole(self.states.averaged_of(self.state))
         return found
 
     @property
@@ -160,7 +165,14 @@ class _Training:
             )
         )
         evaluate = evaluator(
-            graph, self.recipe, plan.losses, plan.classified, plan.batch, should_stop=lambda: self.stop()
+            graph,
+            self.recipe,
+            plan.losses,
+            plan.classified,
+            plan.batch,
+            # Several processes agree on when to stop at steps only.
+            should_stop=lambda: self.stop() and plan.team.group is None,
+            devices=self.devices,
         )
         while not is_over(self.recipe, self.position):
             self._thaw()
@@ -178,11 +190,20 @@ class _Training:
             if group.epoch == self.position.epoch:
                 self.report(Said(thaw_in_words(self.graph, group)))
                 self.learning.append(group)
-                self.state = self.states.thawed(self.state, self.graph, self.recipe, group.factors)
+                self.state = self._placed(self.states.thawed(self.state, self.graph, self.recipe, group.factors))
                 self.take_step = self._compiled()
 
     def _compiled(self) -> Any:
-        return self.backend.training_step(self.graph, self.recipe, self.aims, self._factors)
+        return self.backend.training_step(self.graph, self.recipe, self.aims, self._factors, devices=self.devices)
+
+    def _placed(self, state: Any) -> Any:
+        return self.devices.place_state(self.graph, state)
+
+    def _wish(self) -> int:
+        """What this process would do now: nothing, save, or stop by a signal, whose number it is."""
+        if self.stop.by is not None:
+            return self.stop.by
+        return int(time.monotonic() - self.keeper.saved > self.plan.save_every)
 
     def _take_steps(self) -> None:
         """The rest of an epoch's steps."""
@@ -206,18 +227,18 @@ class _Training:
             for number, batch in enumerate(batches, first.means.done + 1):
                 rate = learning_rate(recipe.schedule, epoch - 1 + (number - 1) / plan.steps, recipe.epochs)
                 update = number % recipe.accumulate == 0 or number == plan.steps
-                inputs = named_inputs(self.graph, batch)
-                self.state, measured = self.take_step(self.state, inputs, batch.targets, np.float32(rate), update)
+                inputs, targets = self.devices.place_batch((named_inputs(self.graph, batch), batch.targets))
+                self.state, measured = self.take_step(self.state, inputs, targets, np.float32(rate), update)
                 waiting.append((batch, measured))
                 if len(waiting) > LAG:
                     look()
-                due = time.monotonic() - self.keeper.saved > plan.save_every
-                if self.stop() or due:
+                wish = self.wishes(self._wish())
+                if wish:
                     while waiting:
                         look()
                     self._save()
-                if self.stop():
-                    self._interrupt()
+                if wish > 1:
+                    self._interrupt(signal.Signals(wish))
             while waiting:
                 look()
 
@@ -237,7 +258,7 @@ class _Training:
         if self.recipe.on_nan == "stop" or self.left_out_in_a_row > MOST_LEFT_OUT:
             raise self._diverged(fault, batch)
         if not means.left_out:
-            self.report(Said(f"{fault}: left out. {list_examples(self.plan.folder.bad_batch, self.plan.train, batch)}"))
+            self.report(Said(f"{fault}: left out. {self._examples(batch)}"))
         self.position = replace(self.position, means=means.without())
 
     def _diverged(self, fault: str, batch: Batch) -> CnnError:
@@ -247,29 +268,33 @@ class _Training:
                 f"{fault}, as in the {MOST_LEFT_OUT} steps before", self.recipe, self.plan.folder.path, notes=[]
             )
         done = (self.position.epoch - 1) * self.plan.steps + self.position.means.done
-        self.state = self.states.resumable(self.state, done)
+        self.state = self._placed(self.states.resumable(self.state, done))
         self._save()
+        found = find_cause(
+            self.graph,
+            self.recipe,
+            self.aims,
+            self._factors,
+            self.state if self.devices.mesh is None else on_host(self.devices.whole(self.state)),
+            named_inputs(self.graph, batch),
+            batch.targets,
+        )
         notes = [
-            find_cause(
-                self.graph,
-                self.recipe,
-                self.aims,
-                self._factors,
-                self.state,
-                named_inputs(self.graph, batch),
-                batch.targets,
-            ),
-            list_examples(self.plan.folder.bad_batch, self.plan.train, batch),
+            next((cause for cause in self.plan.team.gather(found) if cause != NO_CAUSE), NO_CAUSE),
+            self._examples(batch),
         ]
         return diverged(fault, self.recipe, self.plan.folder.path, notes=notes, can_skip=True)
+
+    def _examples(self, batch: Batch) -> str:
+        return list_examples(self.plan.folder.bad_batch, self.plan.train, batch, self.plan.team)
 
     def _save(self) -> None:
         self.keeper.save(self.state, self.weights, self.position)
         self.saved = self.position
+        self.wishes.fulfilled()
 
-    def _interrupt(self) -> None:
-        assert self.stop.by is not None
-        raise Interrupted(self.plan.folder.path, self.saved.in_words(), self.stop.by)
+    def _interrupt(self, by: signal.Signals) -> None:
+        raise Interrupted(self.plan.folder.path, self.saved.in_words(), by)
 
     def _end_epoch(self, evaluate: Evaluate) -> None:
         """Measure the network, and keep what it came to."""
@@ -282,7 +307,8 @@ class _Training:
             scores = evaluate(self.weights, self.plan.val)
         except StopRequested:
             self._save()
-            self._interrupt()
+            assert self.stop.by is not None
+            self._interrupt(self.stop.by)
         row = _row(self.plan, before, before.seconds + time.monotonic() - began, scores)
         self._require_finite(row)
         if before.means.left_out:
@@ -320,9 +346,10 @@ def is_over(recipe: Recipe, position: Position) -> bool:
     return position.is_between_epochs and (position.epoch > recipe.epochs or waited)
 
 
-def on_host(weights: Weights) -> Weights:
+def on_host(tree: Tree) -> Tree:
     """A copy that outlives the step that the device's arrays are given to."""
-    return {node: {short: np.array(array) for short, array in arrays.items()} for node, arrays in weights.items()}
+    copied: Tree = backends.load("jax", "leaves").on_host(tree)
+    return copied
 
 
 def _row(plan: Plan, position: Position, seconds: float, scores: Sequence[Scores]) -> Row:

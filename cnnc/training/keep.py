@@ -7,7 +7,7 @@ written when the run goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ class Keeper:
     metadata: Mapping[str, str]
     leads: bool = True
     """Whether this process writes what only one may write."""
+    wait: Callable[[str], None] = lambda name: None
+    """Holds all processes up for each other."""
     drawn: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
     """When the last checkpoint was written."""
@@ -74,7 +76,7 @@ class Keeper:
         self.drawn = time.monotonic()
 
     def _checkpoint(self, state: Any, position: Position) -> None:
-        self.checkpoints.save(position, backends.load("jax", "leaves").leaves_of(state))
+        self.checkpoints.save(position, backends.load("jax", "leaves").leaves_of(state), self.wait)
         self.saved = time.monotonic()
 
     def _write_epoch(self, weights: Weights, position: Position) -> None:

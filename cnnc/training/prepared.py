@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.data.batches import training_batches
-from cnnc.data.feed import Feed, prepare
+from cnnc.data.feed import Feed, Shard, prepare
 from cnnc.data.sources import DataSet, Examples, Files, Part, Records
 from cnnc.net import Net
 from cnnc.recipe import Loss, Recipe
@@ -21,6 +21,7 @@ from cnnc.training.objective import output_losses, require_classes, require_targ
 from cnnc.training.page import write_page
 from cnnc.training.plots import draw_batch, draw_confusion
 from cnnc.training.record import open_record
+from cnnc.training.team import Team
 from cnnc.training.tensorboard import recording
 
 _DRAWN = 32
@@ -37,19 +38,27 @@ class Prepared:
 
 
 def prepared(
-    net: Net, recipe: Recipe, data: DataSet, *, skip_corrupt: bool, workers: int | None, report: Report
+    net: Net,
+    recipe: Recipe,
+    data: DataSet,
+    *,
+    skip_corrupt: bool,
+    workers: int | None,
+    report: Report,
+    team: Team | None = None,
 ) -> Prepared:
-    """The data set made ready. What the user should know of it is reported.
+    """The data set made ready, this process's part of it where several train. What the user should know is reported.
 
     Raises:
-        CnnError: it does not fit the network.
+        CnnError: it does not fit the network, or its batches the devices.
     """
     losses = output_losses(net, recipe)
     require_classes(net, losses, data.classes)
     for line in data.notes:
         report(Said(line))
     shapes = [node.shape for node in net.graph.inputs]
-    held = prepare(data.val, shapes, skip_corrupt=skip_corrupt, workers=workers)
+    shard = Shard() if team is None else team.shard
+    held = prepare(data.val, shapes, skip_corrupt=skip_corrupt, workers=workers, shard=shard)
     feed = prepare(
         data.train,
         shapes,
@@ -58,7 +67,10 @@ def prepared(
         skip_corrupt=skip_corrupt,
         widths=[net.graph[node].shape[-1] for _, node in net.graph.outputs],
         workers=workers,
+        shard=shard,
     )
+    if team is not None:
+        team.devices.require_even(min(recipe.batch, len(feed)))
     for part in (feed, held):
         require_targets(net, losses, part)
     say_broken(report, feed, held)
@@ -67,6 +79,8 @@ def prepared(
 
 def carried_out(plan: Plan, classes: Sequence[str], weights: Any, report: Report, saved: Any = None) -> Fitted:
     """Train by a plan, with the pictures that come before and after it."""
+    if not plan.team.leads:
+        return fit(plan, weights, report, saved)
     if not plan.folder.first_batch.exists():
         _draw_first_batch(plan, classes)
     with recording() as record:

@@ -20,7 +20,8 @@ from cnnc.training.learning import learning_groups
 from cnnc.training.position import Position
 from cnnc.training.prepared import carried_out, data_digest, prepared
 from cnnc.training.record import DataNote, Record, open_record, versions, write_record
-from cnnc.training.run import Trained, overridden, plan_of, starting_weights, trained
+from cnnc.training.run import Trained, facts, overridden, plan_of, starting_weights, trained
+from cnnc.training.team import Group, team_of
 
 
 def resume(
@@ -35,6 +36,8 @@ def resume(
     data_dir: Path | None = None,
     workers: int | None = None,
     save_minutes: float = 10.0,
+    mesh: str | None = None,
+    group: Group | None = None,
     report: Report = ignore,
 ) -> Trained:
     """Go on with a run from its last checkpoint that is whole.
@@ -53,11 +56,14 @@ def resume(
         data_dir: where the files of a data set by name lie.
         workers: threads that read pictures.
         save_minutes: a checkpoint is written after every epoch, and this often within one.
+        mesh: how the devices share the work; they may be others than before.
+        group: the processes that train together; they may be more or fewer than before.
         report: is told how it goes.
 
     Raises:
         CnnError: the folder is no run, the run is finished, its data has changed, or all that `train` raises.
     """
+    team = team_of(mesh, group)
     record = open_record(Path(run))
     folder, net, note = record.folder, record.net, record.data
     recipe = _changed(record.recipe, epochs, lr, patience, on_nan)
@@ -67,19 +73,23 @@ def resume(
     if saved is not None and is_over(recipe, saved.position):
         raise _finished(folder.path, saved, recipe)
     data_set = _same_data(note, data, val, data_dir, record, report)
-    ready = prepared(net, recipe, data_set, skip_corrupt=note.skip_corrupt, workers=workers, report=report)
+    ready = prepared(net, recipe, data_set, skip_corrupt=note.skip_corrupt, workers=workers, report=report, team=team)
     if (len(ready.train), len(ready.val)) != (note.train_count, note.val_count):
         raise _other_data(f"{len(ready.train)} and {len(ready.val)} pictures can be read", note)
-    groups = learning_groups(net.graph, recipe)
+    layers = learning_groups(net.graph, recipe)
     if saved is None and recipe.weights == "arrays":
         raise CnnError.of("run", f"`{folder.path}` has no checkpoint, and the arrays that it started from are not kept")
     first, _ = starting_weights(net, replace(recipe, weights=None) if saved else recipe, None)
-    write_record(folder, net, recipe, note)
+    checkpoint = {"the checkpoint": saved.path.name if saved else "none"}
+    team.agree({**facts(net, recipe, note, first), **checkpoint})
+    team.led(folder.path)
+    if team.leads:
+        write_record(folder, net, recipe, note)
     if saved is None:
         report(Said(f"{folder.path} has no checkpoint, and starts anew"))
     elif saved.position != Position():
         report(Said(f"{folder.path} goes on after {saved.position.in_words()}"))
-    plan = plan_of(net, recipe, ready, folder, groups, save_minutes)
+    plan = plan_of(net, recipe, ready, folder, layers, team, save_minutes)
     return trained(plan, carried_out(plan, note.classes, first, report, saved))
 
 

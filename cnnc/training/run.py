@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from cnnc import backends
 from cnnc.data.arrays import Arrays, arrays_data_set
@@ -21,12 +25,15 @@ from cnnc.training.events import Report, Row, Said, ignore
 from cnnc.training.first import first_weights
 from cnnc.training.fit import Fitted, Plan
 from cnnc.training.folder import RunFolder, claim
-from cnnc.training.learning import Group, in_words, learning_groups
+from cnnc.training.learning import Group as Learning
+from cnnc.training.learning import in_words, learning_groups
 from cnnc.training.metrics import Scores
 from cnnc.training.objective import classified
 from cnnc.training.prepared import Prepared, carried_out, data_digest, prepared
 from cnnc.training.profile import profile as profile_steps
-from cnnc.training.record import DataNote, graph_hash, write_record
+from cnnc.training.recipe_words import recipe_in_words
+from cnnc.training.record import DataNote, graph_hash, versions, write_record
+from cnnc.training.team import Group, Team, team_of
 
 Data = DataSet | tuple[Arrays, Arrays] | str | os.PathLike[str]
 
@@ -77,6 +84,8 @@ def train(
     workers: int | None = None,
     save_minutes: float = 10.0,
     profile: bool = False,
+    mesh: str | None = None,
+    group: Group | None = None,
     origin: Origin | None = None,
     report: Report = ignore,
 ) -> Trained:
@@ -109,6 +118,8 @@ def train(
         workers: threads that decode and augment pictures, one a core by default; they change nothing but the time.
         save_minutes: a checkpoint is written after every epoch, and this often within one.
         profile: measure first what every layer takes of a step.
+        mesh: how the devices share the work, such as `data=4,model=2`; by default each takes a part of every batch.
+        group: the processes that train together, as `cnnc.backends.jax.processes.group_of` gives them.
         origin: where a `DataSet` came from.
         report: is told how it goes.
 
@@ -119,17 +130,17 @@ def train(
         **{"epochs": epochs, "batch": batch, "seed": seed, "precision": precision, "accumulate": accumulate},
         **{"clip": clip, "ema": ema, "patience": patience, "remat": remat, "batch_norm": batch_norm, "on_nan": on_nan},
     }
+    team = team_of(mesh, group)
     recipe = overridden(net.recipe, lr=lr, **changes)
     recipe = transferring(recipe, weights=weights, freeze=freeze, unfreeze=unfreeze, rates=rates)
-    groups = learning_groups(net.graph, recipe)
+    layers = learning_groups(net.graph, recipe)
     first, told = starting_weights(net, recipe, None if isinstance(weights, str | os.PathLike) else weights)
     data_set, origin = _data_set(net, data, val, Options(seed=recipe.seed, skip_corrupt=skip_corrupt), origin, report)
-    ready = prepared(net, recipe, data_set, skip_corrupt=skip_corrupt, workers=workers, report=report)
-    for line in (*told, *in_words(net.graph, groups)):
+    ready = prepared(net, recipe, data_set, skip_corrupt=skip_corrupt, workers=workers, report=report, team=team)
+    for line in (*told, *in_words(net.graph, layers)):
         report(Said(line))
     if recipe.batch > len(ready.train):
         report(Said(f"a batch is {len(ready.train)}, as there are no more pictures"))
-    folder = claim(net.name, None if out is None else Path(out))
     note = DataNote(
         origin.data if origin.data in (*NAMES, "arrays") else os.path.abspath(os.path.expanduser(origin.data)),
         None if origin.folder is None else os.path.abspath(origin.folder),
@@ -141,15 +152,24 @@ def train(
         skip_corrupt,
         data_digest(data_set.train, data_set.val),
     )
-    write_record(folder, net, recipe, note)
-    plan = plan_of(net, recipe, ready, folder, groups, save_minutes)
-    if profile:
+    team.agree(facts(net, recipe, note, first))
+    folder = RunFolder(team.led(claim(net.name, None if out is None else Path(out)).path if team.leads else None))
+    if team.leads:
+        write_record(folder, net, recipe, note)
+    plan = plan_of(net, recipe, ready, folder, layers, team, save_minutes)
+    if profile and team.leads:
         profile_steps(plan, first, report)
     return trained(plan, carried_out(plan, data_set.classes, first, report))
 
 
 def plan_of(
-    net: Net, recipe: Recipe, ready: Prepared, folder: RunFolder, groups: tuple[Group, ...], save_minutes: float
+    net: Net,
+    recipe: Recipe,
+    ready: Prepared,
+    folder: RunFolder,
+    layers: tuple[Learning, ...],
+    team: Team,
+    save_minutes: float,
 ) -> Plan:
     """What the loop follows."""
     if not save_minutes > 0:
@@ -163,9 +183,31 @@ def plan_of(
         ready.val,
         folder,
         {"model": net.name, "graph_sha256": graph_hash(net.graph)},
-        groups,
+        layers,
+        team,
         60 * save_minutes,
     )
+
+
+def facts(net: Net, recipe: Recipe, data: DataNote, weights: Weights) -> dict[str, str]:
+    """All that processes must agree on before they train together, by name."""
+    return {
+        "the network": f"{net.name}, whose graph has the hash {graph_hash(net.graph)[:12]}",
+        **{f"`{name}`": json.dumps(value, sort_keys=True) for name, value in recipe_in_words(recipe).items()},
+        "the number of pictures to train on": str(data.train_count),
+        "the number of pictures to validate on": str(data.val_count),
+        "the data": f"`{data.data}` of the hash {(data.digest or '')[:12]}",
+        "the first weights": f"of the hash {_weights_hash(weights)[:12]}",
+        **{f"the version of {name}": version for name, version in versions().items()},
+    }
+
+
+def _weights_hash(weights: Weights) -> str:
+    found = hashlib.sha256()
+    for node, arrays in weights.items():
+        for short, array in arrays.items():
+            found.update(f"{node}.{short}".encode() + np.asarray(array).tobytes())
+    return found.hexdigest()
 
 
 def trained(plan: Plan, fitted: Fitted) -> Trained:
