@@ -30,7 +30,7 @@ BOUND = 60.0
 
 @pytest.mark.parametrize("text", ["host", "host:", ":1234", "host:0", "host:65536", "host:x", ""])
 def test_an_address_without_a_port_is_refused(text: str) -> None:
-    with pytest.raises(CnnError, match="HOST:PORT|no port") as caught:
+    with pytest.raises(CnnError, match=r"HOST:PORT|no port") as caught:
         address(text)
     assert "10.0.0.1:1234" in (caught.value.diagnostics[0].help or "")
 
