@@ -142,3 +142,11 @@ def test_flags_give_the_overrides_that_they_were_made_of() -> None:
     assert in_flags(overrides) == [
         *("--variant=b3", "--phi=1.0", "--depth=0.5", "--input=96x96x3", "--input=board=19x19", "--set=classes=10")
     ]
+
+
+def test_a_folder_that_is_taken_is_found_out_before_the_test(tmp_path: Path) -> None:
+    (tmp_path / "tiny.cnn").write_text(SPEC)
+    make_tree(tmp_path / "data", {"train/dark": 40, "train/light": 40, "val/dark": 5, "val/light": 5})
+    result = call("find-lr", tmp_path / "tiny.cnn", "--data", tmp_path / "data", "--out", tmp_path / "data")
+    assert result.exit_code == 1
+    assert "is not empty, and a run overwrites nothing" in result.output

@@ -15,9 +15,12 @@ from hypothesis import HealthCheck, given, settings
 import cnnc
 from cnnc.backends.jax import looping
 from cnnc.backends.jax.apply import apply
-from cnnc.backends.jax.choice import Entry, Layer, Table
+from cnnc.backends.jax.choice import PLAIN, Entry, Layer, Table
+from cnnc.backends.jax.state import first_state
+from cnnc.backends.jax.step import Aim, training_step
 from cnnc.net import Net
 from cnnc.ops import Input
+from cnnc.recipe import CrossEntropy, Recipe, Sgd
 from tests.language import network
 from tests.spec_texts import Random, random_specs
 
@@ -188,6 +191,28 @@ def test_twice_the_depth_fits_in_the_memory_when_computed_again(scan: int) -> No
     shallow, deep = (memory(blocks(count), remat=False) for count in (4, 8))
     assert deep > 1.5 * shallow
     assert memory(blocks(8), remat=True, scan=scan) < shallow
+
+
+def test_a_recipe_asks_for_it_and_trains_the_same_network_in_half_the_memory() -> None:
+    net = blocks(8)
+    aims = (Aim(CrossEntropy(), classified=True),)
+    inputs = {"input": np.random.default_rng(0).standard_normal((16, 16, 16, 8)).astype(np.float32)}
+    targets = (np.arange(16, dtype=np.int32) % 3,)
+    held, losses = [], []
+    for remat in (False, True):
+        recipe = Recipe(optimizer=Sgd(momentum=0.9), remat=remat)
+        state = first_state(net.graph, recipe, net.init(0))
+        step: Any = training_step(net.graph, recipe, aims, table=PLAIN)
+        compiled = step.lower(state, inputs, targets, 0.05).compile()
+        held.append(compiled.memory_analysis().temp_size_in_bytes)
+        measured = []
+        for _ in range(4):
+            state, figures = compiled(state, inputs, targets, 0.05)
+            measured.append(float(figures.total))
+        losses.append(measured)
+    assert held[1] < 0.5 * held[0]
+    assert losses[0][-1] < losses[0][0]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
 def blocks(count: int) -> Net:

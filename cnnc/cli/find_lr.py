@@ -80,6 +80,8 @@ def find_lr(
     recipe = transferring(recipe, weights=weights, freeze=split_patterns(freeze) or None, unfreeze=None, rates=None)
     options = Options(0.2 if held_out is None else held_out, recipe.seed, skip_corrupt)
     data_set = load_data(name, folder=data_dir, options=options, report=click.echo)
+    # One that is named and taken is found out before the test, and one that is not named is not left empty.
+    folder = None if out is None else claim_folder(net.name, "lr", out)
     first, told = starting_weights(net, recipe, None)
     for line in told:
         click.echo(line)
@@ -96,7 +98,8 @@ def find_lr(
             bar.update(1)
 
         found = find_rate(net, recipe, ready, first, steps=steps or STEPS, told=move)
-    folder = claim_folder(net.name, "lr", out)
+    if folder is None:
+        folder = claim_folder(net.name, "lr")
     write_points(folder / "lr.csv", found.tried)
     named = _named(found)
     draw_rates(folder / "lr.png", net.name, found.tried, [(label, rate) for label, rate, _ in named])
@@ -112,8 +115,10 @@ def find_lr(
             help="look at the picture; more steps show more, --steps 300, and so do other first weights, --seed 1",
         )
     click.echo("next:")
-    given = [spec, *in_flags(overrides), "--data", name, *([f"--data-dir={data_dir}"] if data_dir else [])]
-    given += [f"--batch={batch}"] if batch else []
+    flags = {"data": name, "data-dir": data_dir, "split": held_out, "batch": batch, "seed": seed}
+    flags |= {"precision": precision, "weights": weights, "freeze": ",".join(freeze) or None}
+    given = [spec, *in_flags(overrides), *(f"--{flag}={value}" for flag, value in flags.items() if value is not None)]
+    given += ["--skip-corrupt"] if skip_corrupt else []
     click.echo(f"  cnnc train {shlex.join(given)} --lr {found.steepest:.2g}")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -78,12 +79,9 @@ def claim(model: str, out: Path | None = None) -> RunFolder:
     Raises:
         CnnError: `out` holds something already, or no folder can be made.
     """
-    try:
-        path = claim_folder(model, "exp", out)
+    path = claim_folder(model, "exp", out)
+    with _making(path):
         (path / "weights").mkdir()
-    except OSError as error:
-        place = out or RUNS / model
-        raise CnnError.of("run", f"cannot make a run folder in `{place}`: {(error.strerror or '').lower()}") from error
     return RunFolder(path)
 
 
@@ -91,10 +89,10 @@ def claim_folder(model: str, kind: str, out: Path | None = None) -> Path:
     """A folder that is new or empty: `out`, or the next free `runs/<model>/<kind><n>`.
 
     Raises:
-        CnnError: `out` holds something already.
-        OSError: no folder can be made.
+        CnnError: `out` holds something already, or no folder can be made.
     """
-    return _claim_next(RUNS / model, kind) if out is None else _claim_given(out)
+    with _making(out or RUNS / model):
+        return _claim_next(RUNS / model, kind) if out is None else _claim_given(out)
 
 
 def write_rows(folder: RunFolder, rows: Sequence[Row]) -> None:
@@ -108,6 +106,14 @@ def write_rows(folder: RunFolder, rows: Sequence[Row]) -> None:
         figures = [getattr(row, name) for name in names]
         writer.writerow([_cell(figure) for figure in (*figures, *(x for _, *own in row.outputs for x in own))])
     write_atomically(folder.results, text.getvalue())
+
+
+@contextmanager
+def _making(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CnnError.of("run", f"cannot make a run folder in `{place}`: {(error.strerror or '').lower()}") from error
 
 
 def _claim_next(parent: Path, kind: str) -> Path:

@@ -61,16 +61,19 @@ def profile(plan: Plan, weights: Weights, report: Report) -> Profile:
     backend, trace = backends.load("jax", "step"), backends.load("jax", "trace")
     aims = tuple(backend.Aim(loss, known) for loss, known in zip(plan.losses, plan.classified, strict=True))
     learning = [group.factors for group in plan.groups if group.epoch <= 1]
-    step = backend.training_step(graph, recipe, aims, learning)
+    # Of several processes one profiles, by itself: it can take no step that the others have a part in.
+    devices = plan.team.devices if plan.team.group is None else backends.load("jax", "devices").ONE_DEVICE
+    step = backend.training_step(graph, recipe, aims, learning, devices=devices)
     batches = cycle(list(islice(training_batches(plan.train, plan.batch, 1), _BATCHES)))
     rate = np.float32(recipe.schedule.peak * 1e-3)
 
     def arguments(state: Any) -> tuple[Any, ...]:
         batch = next(batches)
-        return state, named_inputs(graph, batch), batch.targets, rate
+        inputs, targets = devices.place_batch((named_inputs(graph, batch), batch.targets))
+        return state, inputs, targets, rate
 
     folder = plan.folder.path / FOLDER
-    state = backends.load("jax", "state").first_state(graph, recipe, weights, learning)
+    state = devices.place_state(graph, backends.load("jax", "state").first_state(graph, recipe, weights, learning))
     found = trace.trace_steps(step, arguments, state, [node.name for node in graph], folder, _SECONDS)
     kinds = {node.name: caption(node.op) for node in graph} | {
         "(optimizer)": "update of the weights, norms, averages",

@@ -68,10 +68,7 @@ def by_seeds(
         CnnError: the folder cannot be made.
     """
     assert len(set(seeds)) == len(seeds), seeds
-    try:
-        folder = claim_folder(model, "exp", out)
-    except OSError as error:
-        raise CnnError.of("run", f"cannot make a folder for the runs: {(error.strerror or '').lower()}") from error
+    folder = claim_folder(model, "exp", out)
     runs: list[Seeded] = []
     for place, seed in enumerate(seeds, 1):
         report(Said(f"{'' if place == 1 else chr(10)}seed {seed} ({place} of {len(seeds)})"))

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from cnnc import backends
 from cnnc.data.feed import Shard
 from cnnc.diagnostics import CnnError
+from cnnc.training.events import Report, Said
 
 VOTE_LAG: Final = 8
 """Steps that are begun before the host looks at what the processes wished at the first of them."""
@@ -111,6 +112,13 @@ def team_of(mesh: str | None = None, group: Group | None = None) -> Team:
         CnnError: they cannot be laid out so.
     """
     return Team(backends.load("jax", "devices").devices_of(mesh), group)
+
+
+def keep_programs(report: Report) -> None:
+    """Read compiled programs from the user's cache and keep new ones there; what stands in the way is reported."""
+    told = backends.load("jax", "cache").enable()
+    if told is not None:
+        report(Said(told))
 
 
 def alone() -> Team:
