@@ -295,14 +295,33 @@ def test_sigterm_to_one_process_stops_all_after_the_same_step_and_they_go_on(tmp
         running[1].send_signal(signal.SIGTERM)
 
     threading.Thread(target=end_one).start()
-    places = []
-    for process in wait_for(running):
-        assert process.code == 0, process.err
-        said = re.search(r"stopped; saved up to (epoch \d+(, step \d+)?)", process.out)
-        assert said, process.out
-        places.append(said[1])
-    assert places[0] == places[1]
+    first, second = wait_for(running)
+    assert (first.code, second.code) == (0, 0), (first.err, second.err)
+    assert re.search(r"stopped; saved up to epoch \d+.*\ngo on with: cnnc train --resume", first.out), first.out
+    assert "stopped" not in second.out
     done = len(rows(tmp_path / "run"))
     for process in train(tmp_path, "--resume", "run", "--epochs", str(done + 1)):
         assert process.code == 0, process.err
     assert len(rows(tmp_path / "run")) == done + 1
+
+
+@pytest.mark.slow
+def test_where_the_machine_of_the_first_process_is_gone_the_others_end_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "small.cnn").write_text(SMALL)
+    port = free_port()
+    running = [start(tmp_path, port, i, 2, "small.cnn", "--out", "run", "--epochs", "1000") for i in range(2)]
+
+    def end_the_hub_and_the_first() -> None:
+        while not (tmp_path / "run" / "results.csv").exists() and running[1].poll() is None:
+            time.sleep(0.1)
+        found = subprocess.run(["pgrep", "-f", f"cnnc.backends.jax.hub {port} "], capture_output=True, text=True)
+        os.kill(int(found.stdout), signal.SIGKILL)
+        running[0].kill()
+
+    threading.Thread(target=end_the_hub_and_the_first).start()
+    _, second = wait_for(running)
+    assert second.code == 1, second.err
+    assert "error[process]: the machine of process 0 is gone, or the way to it" in second.err
+    assert "cnnc train --resume" in second.err
+    assert "stack trace" not in second.err
+    assert "Traceback" not in second.err
