@@ -120,19 +120,38 @@ def padded_as_pytorch(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
+def peers_network(network: str, peers: Path) -> Any:
+    """The peer's network, a module of PyTorch's."""
+    return _peer(network, peers)["net"]
+
+
 def loss_of_pytorch(graph: Graph, weights: Any, network: str, peers: Path) -> float:
-    """The peer's network with our weights, matched in order among those of one shape; then one forward pass."""
+    """One forward pass of the peer's network with our weights."""
     import torch
 
+    peer = _peer(network, peers)
+    moved_to_pytorch(graph, weights, peer["net"])
+    with torch.no_grad():
+        return float(torch.nn.functional.cross_entropy(peer["net"](peer["xt"]), peer["yt"]))
+
+
+def _peer(network: str, peers: Path) -> dict[str, Any]:
+    """All that the peer's script defines."""
     arguments, sys.argv = (
         sys.argv,
         ["peer_train.py", "torch", network, "--batch", str(NETWORKS[network][2]), "--steps", "1"],
     )
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            peer = runpy.run_path(str(peers / "peer_train.py"))
+            return runpy.run_path(str(peers / "peer_train.py"))
     finally:
         sys.argv = arguments
+
+
+def moved_to_pytorch(graph: Graph, weights: Any, module: Any) -> None:
+    """Put our weights into a module of PyTorch's, layers matched in order among those of one shape; norms alike."""
+    import torch
+
     waiting = [node for node in graph if graph.weights(node)]
 
     def turned(node: Any, short: str) -> Any:
@@ -148,8 +167,8 @@ def loss_of_pytorch(graph: Graph, weights: Any, network: str, peers: Path) -> fl
 
     names = {"weight": ("kernel", "gamma"), "bias": ("bias", "beta")}
     with torch.no_grad():
-        for module in peer["net"].modules():
-            own = dict(module.named_parameters(recurse=False))
+        for layer in module.modules():
+            own = dict(layer.named_parameters(recurse=False))
             if not own:
                 continue
             node = next(n for n in waiting if _fits(n, own, turned, names, weights))
@@ -158,9 +177,9 @@ def loss_of_pytorch(graph: Graph, weights: Any, network: str, peers: Path) -> fl
                 short = next(s for s in names[name] if s in weights[node.name])
                 parameter.copy_(torch.tensor(np.ascontiguousarray(turned(node, short))))
             if isinstance(node.op, ops.BatchNorm):
-                module.eps = node.op.epsilon
-        assert not waiting, [node.name for node in waiting]
-        return float(torch.nn.functional.cross_entropy(peer["net"](peer["xt"]), peer["yt"]))
+                layer.eps, layer.momentum = node.op.epsilon, 1 - node.op.momentum
+                layer.reset_running_stats()
+    assert not waiting, [node.name for node in waiting]
 
 
 def _fits(node: Any, own: Any, turned: Any, names: Any, weights: Any) -> bool:

@@ -8,13 +8,18 @@ from cnnc.loading import load_text as load_text
 from cnnc.net import Net as Net
 
 if TYPE_CHECKING:
+    from cnnc.training.resume import resume as resume
     from cnnc.training.run import train as train
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`cnnc.train`, which is imported when it is asked for: it brings jax and matplotlib."""
+    """`cnnc.train` and `cnnc.resume`, imported when they are asked for: they bring jax and matplotlib."""
+    if name == "resume":
+        from cnnc.training.resume import resume
+
+        return resume
     if name == "train":
         from cnnc.training.run import train
 

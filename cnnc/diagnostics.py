@@ -38,6 +38,7 @@ CODES: Mapping[str, str] = {
     "weights": "weights that are missing or do not fit the network",
     "run": "a run folder that is missing, incomplete or of another spec",
     "diverged": "a loss that stopped being a number",
+    "process": "processes of a training that cannot meet, do not agree, or are gone",
     "backend": "an operator that a backend does not have",
     "tflite": "a TFLite file that is damaged, or not of the form that is wanted",
     "target": "a layer that the target cannot run",

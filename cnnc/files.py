@@ -25,12 +25,13 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise CnnError.of("run", f"cannot write `{path}`: {(error.strerror or str(error)).lower()}") from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the disk hold the names in a folder."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -21,15 +21,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of the tests' own: the user's is left alone."""
-    before = os.environ.get("CNNC_DATA")
-    os.environ["CNNC_DATA"] = str(tmp_path_factory.mktemp("cache"))
+def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches of the tests' own, of data and of compiled programs: the user's are left alone."""
+    names = ("CNNC_DATA", "XDG_CACHE_HOME")
+    before = {name: os.environ.get(name) for name in names}
+    for name in names:
+        os.environ[name] = str(tmp_path_factory.mktemp(name.lower()))
     yield
-    if before is None:
-        del os.environ["CNNC_DATA"]
-    else:
-        os.environ["CNNC_DATA"] = before
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture

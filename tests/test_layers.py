@@ -20,7 +20,7 @@ LAYERS = (
     "scaling values arithmetic bind namespace evaluate place call_chain",
     "build inner meter repeats arguments timm_blocks expand",
     "train_section resolve budget model",
-    "caption boxes folding summary drawing printer",
+    "caption boxes folding summary drawing html_style html printer",
     "initializers tflite passes",
     "backends net backends.reference backends.jax backends.tflite backends.edgetpu backends.keras",
     "loading weights data training running timing differing",

@@ -14,16 +14,18 @@ import yaml
 from PIL import Image
 
 from cnnc import ops
+from cnnc.augmentations import Mixup, PadCrop
 from cnnc.diagnostics import CnnError, Source
 from cnnc.files import write_atomically
 from cnnc.loading import Spec, load_spec, load_text
 from cnnc.net import Net
 from cnnc.overrides import Overrides
-from cnnc.recipe import Cosine, Recipe
+from cnnc.recipe import Cosine, CrossEntropy, MeanSquaredError, Recipe, RmsProp, Step
 from cnnc.training.events import Row
 from cnnc.training.folder import RunFolder, claim
 from cnnc.training.plots import draw_batch, draw_confusion, draw_curves
-from cnnc.training.record import DataNote, graph_hash, open_run, recipe_in_words, write_record
+from cnnc.training.recipe_words import recipe_from_words, recipe_in_words
+from cnnc.training.record import DataNote, graph_hash, open_run, write_record
 from cnnc.weights.checkpoint import load_weights, save_weights
 from tests.networks import sequential
 
@@ -156,6 +158,36 @@ def test_args_say_every_setting_in_words() -> None:
     assert words["schedule"] == {"cosine": {"peak": 0.1, "warmup": 2.0, "floor": 0.0}}
     assert words["loss"]["every output"]["cross_entropy"]["label_smoothing"] == 0.0
     assert words["precision"] == "f32"
+
+
+def test_a_recipe_comes_back_from_its_words() -> None:
+    recipe = Recipe(
+        data="digits",
+        augment=(PadCrop(2), Mixup()),
+        losses=(("a", CrossEntropy(0.1)), ("b", MeanSquaredError())),
+        optimizer=RmsProp(momentum=0.9),
+        schedule=Step(0.1, 1.0, (3.0, 6.0)),
+        batch=7,
+        weights="w.safetensors",
+        freeze=("stem", "*.bn1"),
+        unfreeze=((5, "stem"),),
+        rates=(("head", 0.5),),
+        accumulate=2,
+        clip=1.0,
+        ema=0.99,
+        patience=3,
+        remat=True,
+        batch_norm="local",
+        on_nan="skip",
+    )
+    written = yaml.safe_load(yaml.safe_dump(recipe_in_words(recipe)))
+    assert recipe_from_words(written, "digits") == recipe
+    assert recipe_from_words(recipe_in_words(Recipe()), None) == Recipe()
+    for damaged in ({**written, "batchh": 1}, {**written, "optimizer": {"sdg": {}}}, {**written, "schedule": 3}):
+        with pytest.raises(CnnError, match=r"args\.yaml"):
+            recipe_from_words(damaged, None)
+    with pytest.raises(CnnError, match="`momentum` must be from 0 up to 1"):
+        recipe_from_words({"optimizer": {"sgd": {"momentum": 2}}}, None)
 
 
 # Folders that are no run

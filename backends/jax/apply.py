@@ -45,6 +45,7 @@ def apply(
     table: Table = PLAIN,
     scan: int = NEVER,
     remat: bool = False,
+    shards: int = 1,
 ) -> tuple[dict[str, Array], Statistics]:
     """The outputs by their names, and batch norm's new running statistics (empty unless `train`).
 
@@ -62,9 +63,10 @@ def apply(
         scan: how many alike segments in a row are evaluated in a loop, which compiles faster and computes the same:
             `looping.chosen()` where the function is compiled for this machine.
         remat: in training, whether the gradient computes most of what it needs a second time instead of keeping it.
+        shards: in training, the equal parts of the batch that batch norm normalises each by its own statistics.
     """
     ends = {label: _logits_of(graph, name) if logits else name for label, name in graph.outputs}
-    mode = Mode(train, key, jnp.dtype(_DTYPES[precision]), frozen, table if train else PLAIN)
+    mode = Mode(train, key, jnp.dtype(_DTYPES[precision]), frozen, table if train else PLAIN, shards)
     values, statistics = _evaluate(graph, weights, inputs, set(ends.values()), mode, scan, remat and train)
     return {label: widened(values[name]) for label, name in ends.items()}, statistics
 

@@ -10,16 +10,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from cnnc.backends.jax.normalization import widened
+from cnnc.backends.jax.wide import widely
 
 
 def attend(weights: Mapping[str, Array], x: Array) -> Array:
     """Every position of `(batch, ..., channels)` reads all of them. The softmax is in float32 at least."""
     flat = x.reshape(x.shape[0], -1, x.shape[-1])
     query, key, value = (
-        jnp.einsum("bpc,chf->bphf", flat, weights[f"{part}_kernel"]) + weights[f"{part}_bias"]
+        widely(jnp.add, jnp.einsum("bpc,chf->bphf", flat, weights[f"{part}_kernel"]), weights[f"{part}_bias"])
         for part in ("query", "key", "value")
     )
     scores = jnp.einsum("bqhf,bkhf->bhqk", query, key) / sqrt(query.shape[-1])
     shares = jax.nn.softmax(widened(scores)).astype(x.dtype)
     mixed = jnp.einsum("bhqk,bkhf->bqhf", shares, value)
-    return (jnp.einsum("bqhf,hfc->bqc", mixed, weights["output_kernel"]) + weights["output_bias"]).reshape(x.shape)
+    joined = jnp.einsum("bqhf,hfc->bqc", mixed, weights["output_kernel"])
+    return widely(jnp.add, joined, weights["output_bias"]).reshape(x.shape)

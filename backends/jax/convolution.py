@@ -7,12 +7,14 @@ and a depthwise convolution is a sum of shifted products (measured: 4 times fast
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import product
 from math import prod
 
 import jax.numpy as jnp
 from jax import Array, lax
 
+from cnnc.backends.jax.wide import widely
 from cnnc.ops.window import Window
 
 _MOST_TERMS = 64
@@ -51,14 +53,15 @@ def convolve_depthwise(
     taps = kernel.reshape(*sizes, channels * multiplier)
     padded = jnp.pad(x, [(0, 0), *((axis.before, axis.after) for axis in windows), (0, 0)])
     outputs = [axis.size for axis in windows]
-    terms = (
-        shifted(padded, [i * d for i, d in zip(tap, dilation, strict=True)], stride, outputs) * taps[tap]
-        for tap in product(*map(range, sizes))
-    )
-    total = next(terms)
-    for term in terms:
-        total = total + term
-    return total
+
+    def summed(taps: Array, padded: Array) -> Array:
+        terms = (
+            shifted(padded, [i * d for i, d in zip(tap, dilation, strict=True)], stride, outputs) * taps[tap]
+            for tap in product(*map(range, sizes))
+        )
+        return reduce(jnp.add, terms)
+
+    return widely(summed, taps, padded)
 
 
 def convolve_transposed(

@@ -13,6 +13,7 @@ from jax import Array
 from cnnc.backends.jax import randomness
 from cnnc.backends.jax.choice import Table
 from cnnc.backends.jax.lower import FLOAT32, lower
+from cnnc.backends.jax.normalization import batch_norm_of_shards
 from cnnc.backends.jax.tuned import batch_norm_tuned, lower_tuned
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Node
@@ -41,6 +42,7 @@ class Mode(NamedTuple):
     dtype: jnp.dtype
     frozen: frozenset[str]
     table: Table
+    shards: int = 1
 
 
 def evaluate(
@@ -66,17 +68,23 @@ def evaluate(
     for node in nodes:
         operands = [found[name] if name in found else values[name] for name in node.inputs]
         arrays = weights.get(node.owner, {})
-        if not isinstance(node.op, FLOAT32):
-            operands = [_cast(operand, mode.dtype) for operand in operands]
-            arrays = {short: _cast(array, mode.dtype) for short, array in arrays.items()}
-        if isinstance(node.op, BatchNorm) and mode.train and node.owner not in mode.frozen:
-            # One that is used again goes on from what its last use made of the statistics.
-            arrays = {**arrays, **statistics.get(node.owner, {}), **changed.get(node.owner, {})}
-            found[node.name], changed[node.owner] = batch_norm_tuned(node.op, mode.table, arrays, operands[0])
-        elif mode.train and drops(node.op):
-            found[node.name] = _dropped(node, (chances or {}).get(node.name, chance(node)), mode.key, operands[0])
-        else:
-            found[node.name] = _lowered(node, arrays, operands, mode)
+        # The name shows in profiles and in jax's own error messages.
+        with jax.named_scope(node.name):
+            if not isinstance(node.op, FLOAT32):
+                operands = [_cast(operand, mode.dtype) for operand in operands]
+                arrays = {short: _cast(array, mode.dtype) for short, array in arrays.items()}
+            if isinstance(node.op, BatchNorm) and mode.train and node.owner not in mode.frozen:
+                # One that is used again goes on from what its last use made of the statistics.
+                arrays = {**arrays, **statistics.get(node.owner, {}), **changed.get(node.owner, {})}
+                found[node.name], changed[node.owner] = (
+                    batch_norm_tuned(node.op, mode.table, arrays, operands[0])
+                    if mode.shards == 1
+                    else batch_norm_of_shards(node.op, arrays, operands[0], mode.shards)
+                )
+            elif mode.train and drops(node.op):
+                found[node.name] = _dropped(node, (chances or {}).get(node.name, chance(node)), mode.key, operands[0])
+            else:
+                found[node.name] = _lowered(node, arrays, operands, mode)
     return found, changed
 
 
@@ -106,9 +114,7 @@ def _lowered(node: Node, arrays: Mapping[str, Array], operands: list[Array], mod
             node.origin.span if node.origin else None,
             notes=node.origin.notes if node.origin else (),
         )
-    # The name shows in profiles and in jax's own error messages.
-    with jax.named_scope(node.name):
-        return lower_tuned(node.op, mode.table, arrays, *operands)
+    return lower_tuned(node.op, mode.table, arrays, *operands)
 
 
 def _cast(array: Array, dtype: jnp.dtype) -> Array:

@@ -5,7 +5,7 @@ Each computes in the type of its inputs, except those of `FLOAT32`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce, singledispatch
 
 import jax
@@ -14,6 +14,7 @@ from jax import Array
 
 from cnnc import ops
 from cnnc.backends.jax import attention, convolution, normalization, pooling, resampling
+from cnnc.backends.jax.wide import widely
 from cnnc.ops.window import windows
 
 Weights = Mapping[str, Array]
@@ -61,7 +62,7 @@ def _(op: ops.Dense, weights: Weights, x: Array) -> Array:
 @lower.register
 def _(op: ops.Embedding, weights: Weights, indices: Array) -> Array:
     # An index beyond the table gives NaN, not the nearest row.
-    return jnp.take(weights["table"], indices, axis=0, mode="fill")
+    return widely(lambda table: jnp.take(table, indices, axis=0, mode="fill"), weights["table"])
 
 
 @lower.register
@@ -106,7 +107,7 @@ def _(op: ops.LeakyRelu, weights: Weights, x: Array) -> Array:
 
 @lower.register
 def _(op: ops.Prelu, weights: Weights, x: Array) -> Array:
-    return jnp.where(x > 0, x, weights["alpha"] * x)
+    return widely(lambda alpha, x: jnp.where(x > 0, x, alpha * x), weights["alpha"], x)
 
 
 @lower.register
@@ -207,12 +208,12 @@ def _(op: ops.DropPath, weights: Weights, x: Array) -> Array:
 
 @lower.register
 def _(op: ops.Add, weights: Weights, *inputs: Array) -> Array:
-    return reduce(jnp.add, inputs)
+    return _together(jnp.add, inputs)
 
 
 @lower.register
 def _(op: ops.Sub, weights: Weights, first: Array, second: Array) -> Array:
-    return first - second
+    return _together(jnp.subtract, (first, second))
 
 
 @lower.register
@@ -227,7 +228,7 @@ def _(op: ops.Positions, weights: Weights, x: Array) -> Array:
 
 @lower.register
 def _(op: ops.Mul, weights: Weights, *inputs: Array) -> Array:
-    return reduce(jnp.multiply, inputs)
+    return _together(jnp.multiply, inputs)
 
 
 @lower.register
@@ -275,7 +276,7 @@ def _(op: ops.ChannelShuffle, weights: Weights, x: Array) -> Array:
 
 @lower.register
 def _(op: ops.LayerScale, weights: Weights, x: Array) -> Array:
-    return x * weights["gamma"]
+    return widely(jnp.multiply, x, weights["gamma"])
 
 
 @lower.register
@@ -292,7 +293,14 @@ def _(op: ops.Bgr, weights: Weights, x: Array) -> Array:
 
 def biased(weights: Weights, y: Array) -> Array:
     """`y` and its layer's bias, if that has one."""
-    return y + weights["bias"] if "bias" in weights else y
+    return widely(jnp.add, y, weights["bias"]) if "bias" in weights else y
+
+
+def _together(function: Callable[[Array, Array], Array], inputs: Sequence[Array]) -> Array:
+    """The inputs joined two by two; an axis of size 1 counts for all of the others' values there."""
+    if len({x.shape for x in inputs}) == 1:
+        return reduce(function, inputs)
+    return widely(lambda *wide: reduce(function, wide), *inputs)
 
 
 def _relu6(x: Array) -> Array:

@@ -100,6 +100,11 @@ def averaged_of(state: State) -> Arrays:
     return state.average or weights_of(state)
 
 
+def resumable(state: State, steps: int) -> State:
+    """A state that a bad step halted, as it was after `steps` steps, free to go on."""
+    return state._replace(step=jnp.asarray(steps, jnp.int32), halted=jnp.zeros((), bool))
+
+
 def merged(trainable: Mapping[str, Mapping[str, Array]], statistics: Mapping[str, Mapping[str, Array]]) -> Arrays:
     """The weights of every node, from its trainable ones and the others."""
     return {node: {**arrays, **statistics.get(node, {})} for node, arrays in trainable.items()}

@@ -17,9 +17,11 @@ from jax import Array
 
 from cnnc.backends.jax import looping
 from cnnc.backends.jax.apply import Weights, apply
-from cnnc.backends.jax.choice import Table, chosen
+from cnnc.backends.jax.choice import PLAIN, Table, chosen
 from cnnc.backends.jax.compile import jit
+from cnnc.backends.jax.devices import ONE_DEVICE, Devices
 from cnnc.backends.jax.loss import classes, losses, predictions, ranks
+from cnnc.backends.jax.memory import keep_freed_memory
 from cnnc.backends.jax.optimizer import Group, decay_mask, scaled, transformation, whole
 from cnnc.backends.jax.state import Arrays, State, merged
 from cnnc.backends.jax.state import averaged_of as averaged_of
@@ -88,13 +90,17 @@ def training_step(
     aims: tuple[Aim, ...],
     groups: Sequence[Group] | None = None,
     table: Table | None = None,
+    devices: Devices = ONE_DEVICE,
 ) -> Step:
     """A compiled step `(state, inputs, targets, rate, update=True) -> (state, measured)`; the state is donated.
 
     `groups` are those of the state. What is in none of them is not differentiated and stays as it is. `table` says in
-    which forms the layers are computed: this machine's, unless one is given.
+    which forms the layers are computed: this machine's, unless one is given. On several devices they are plain ones,
+    as XLA cannot take the others apart; state and batches are placed by `devices` then.
     """
-    forms = chosen() if table is None else table
+    keep_freed_memory()
+    forms = PLAIN if devices.mesh else chosen() if table is None else table
+    shards = devices.layout.data if recipe.batch_norm == "local" else 1
     learning = whole(graph) if groups is None else tuple(groups)
 
     def step(
@@ -103,7 +109,7 @@ def training_step(
         assert update or recipe.accumulate > 1, "every step makes an update"
         key = step_key(recipe, state.step)
         gradients, statistics, measured = differentiated(
-            graph, recipe, aims, learning, forms, state, inputs, targets, key
+            graph, recipe, aims, learning, forms, state, inputs, targets, key, shards
         )
         changed = state._replace(statistics={**state.statistics, **statistics})
         if update:
@@ -113,7 +119,9 @@ def training_step(
             changed = changed._replace(gathered=gathered, waiting=state.waiting + 1)
         kept = _chosen(measured.good & ~state.halted, changed, state)
         halted = state.halted | ~measured.good if recipe.on_nan == "stop" else state.halted
-        return kept._replace(step=state.step + ~state.halted, halted=halted), measured
+        kept = kept._replace(step=state.step + ~state.halted, halted=halted)
+        result: tuple[State, Measured] = devices.constrain(graph, (kept, measured))
+        return result
 
     compiled: Step = jit(step, static_argnames=("update",), donate_argnums=(0,))
     return compiled
@@ -139,6 +147,7 @@ def differentiated(
     inputs: Inputs,
     targets: Targets,
     key: Array,
+    shards: int = 1,
 ) -> tuple[Arrays, Arrays, Measured]:
     """The gradients of what is trainable, batch norm's new statistics, and what was measured."""
     frozen = frozen_nodes(graph, groups)
@@ -156,6 +165,7 @@ def differentiated(
             table=table,
             scan=looping.chosen(),
             remat=recipe.remat,
+            shards=shards,
         )
         means, hits, total = _measure(graph, aims, outputs, targets)
         return total, (statistics, means, hits)
@@ -167,15 +177,24 @@ def differentiated(
     return gradients, statistics, Measured(means, hits, total, norm, good)
 
 
-def evaluation_step(graph: Graph, recipe: Recipe, aims: tuple[Aim, ...]) -> Evaluate:
+def evaluation_step(
+    graph: Graph,
+    recipe: Recipe,
+    aims: tuple[Aim, ...],
+    devices: Devices = ONE_DEVICE,
+) -> Evaluate:
     """A compiled `(weights, inputs, targets) -> scored`, an entry for every output in order."""
 
     def evaluate(weights: Weights, inputs: Mapping[str, Array], targets: tuple[Array, ...]) -> tuple[Scored, ...]:
         outputs, _ = apply(graph, weights, inputs, precision=recipe.precision, logits=True, scan=looping.chosen())
-        return tuple(
-            _score(graph, name, aim, outputs[label], target)
-            for (label, name), aim, target in zip(graph.outputs, aims, targets, strict=True)
+        scored: tuple[Scored, ...] = devices.constrain(
+            graph,
+            tuple(
+                _score(graph, name, aim, outputs[label], target)
+                for (label, name), aim, target in zip(graph.outputs, aims, targets, strict=True)
+            ),
         )
+        return scored
 
     compiled: Evaluate = jit(evaluate)
     return compiled

@@ -19,6 +19,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "show": "Show a network as a table, a picture or a spec written out.",
     "data": "Look at a data set: counts, sizes, colours, broken files.",
     "train": "Train a network on pictures.",
+    "find-lr": "Find a learning rate by trying rates from low to high.",
     "eval": "Measure a trained network: accuracy, classes, confusion.",
     "predict": "Say what a trained network sees in pictures.",
     "import-weights": "Import weights that others trained.",

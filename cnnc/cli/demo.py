@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cnnc.cli.extras import extra
-from cnnc.cli.train import Stopped, show_next
+from cnnc.cli.train import show_next, told_how_to_go_on
 from cnnc.files import write_atomically
 
 SPEC = """\
@@ -55,17 +55,13 @@ def demo(out: Path | None) -> None:
         from cnnc.compiling.tflite import compile_tflite
     with extra("train", "the demo"):
         from cnnc.cli.watch import watching
-        from cnnc.training.interrupt import Interrupted
         from cnnc.training.measure import measure
         from cnnc.training.record import open_run
         from cnnc.training.run import train
 
     click.echo(SPEC)
-    with watching() as report:
-        try:
-            trained = train(net, "digits", out=out, report=report)
-        except Interrupted as stop:
-            raise Stopped(str(stop)) from None
+    with watching() as report, told_how_to_go_on():
+        trained = train(net, "digits", out=out, report=report)
     found = measure(open_run(trained.folder, "last"))
     assert found.scores.top1 is not None
     click.echo(f"\n{100 * found.scores.top1:.2f} % of {found.what} are read right after the last epoch")

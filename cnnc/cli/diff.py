@@ -11,7 +11,7 @@ import click
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import say, threads_of
 from cnnc.cli.options import format_option
-from cnnc.cli.train import data_options
+from cnnc.cli.train_options import data_options
 from cnnc.diagnostics import CnnError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from cnnc.cli.model_options import (
     weights_option,
 )
 from cnnc.cli.options import format_option, override_options
-from cnnc.cli.train import data_options
+from cnnc.cli.train_options import data_options
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 

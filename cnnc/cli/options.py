@@ -84,6 +84,15 @@ def spec_options(command: F) -> F:
     return click.argument("spec", metavar="SPEC")(override_options(command))
 
 
+def in_flags(overrides: Overrides) -> list[str]:
+    """The options that would give these overrides."""
+    plain = {name: getattr(overrides, name) for name in ("variant", "phi", "width", "depth", "resolution")}
+    words = [f"--{name}={value}" for name, value in plain.items() if value is not None]
+    for name, dims in overrides.input:
+        words.append(f"--input={f'{name}=' if name else ''}{'x'.join(map(str, dims))}")
+    return [*words, *(f"--set={name}={value}" for name, value in overrides.settings)]
+
+
 def format_option(*choices: Literal["text", "table", "json"]) -> Callable[[F], F]:
     """`--format`, the first choice being the default; errors come in the format that is asked for."""
     return click.option(

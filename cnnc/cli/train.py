@@ -1,86 +1,40 @@
-"""`cnnc train`: a spec and a data set to a run's folder."""
+"""`cnnc train`: a spec and a data set to a run's folder, or a run on from where it ended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from cnnc.cli.extras import extra
-from cnnc.cli.options import finite, spec_options, split_patterns
+from cnnc.cli.options import override_options, split_patterns
+from cnnc.cli.report import report as print_error
+from cnnc.cli.train_devices import DEVICE_PARAMETERS, Where, device_options, require_whole, together
+from cnnc.cli.train_options import data_options, epochs, positive, rate, recipe_options, thaw, workers_option
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from cnnc.training.run import Trained
+    from cnnc.training.seeds import Seeds
 
-
-def positive(text: str) -> float:
-    """A finite number above 0."""
-    number = finite(text)
-    if number <= 0:
-        raise click.BadParameter(f"`{text}` is not above 0")
-    return number
-
-
-def rate(text: str) -> tuple[str | None, float]:
-    """`0.01`, or `head=0.01` for the layers that a pattern names."""
-    pattern, equals, number = text.rpartition("=")
-    if equals and not pattern.strip():
-        raise click.BadParameter(f"`{text}` lacks a pattern: write head=0.01, or just a number")
-    return pattern.strip() or None, positive(number)
-
-
-def thaw(text: str) -> tuple[int, str]:
-    """`5:features`."""
-    epoch, _, pattern = text.partition(":")
-    if not (epoch.isascii() and epoch.isdigit() and len(epoch) < 10 and pattern.strip()):
-        raise click.BadParameter(f"`{text}` is not EPOCH:PATTERN: write 5:features")
-    return int(epoch), pattern.strip()
-
-
-def data_options(command: F) -> F:
-    """Give a command `--data`, `--data-dir`, `--split` and `--skip-corrupt`."""
-    options = [
-        click.option(
-            "--data",
-            metavar="D",
-            help="digits, mnist, fashion_mnist, cifar10, a folder {train,val}/<class>/*.jpg, or one of record files.",
-        ),
-        click.option(
-            "--data-dir",
-            type=click.Path(path_type=Path),
-            metavar="DIR",
-            help="Where the files of a data set by name lie; without it they are downloaded once.",
-        ),
-        click.option(
-            "--split",
-            "held_out",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            metavar="X",
-            help="Share of every class to hold out of a folder without val and test.  [default: 0.2]",
-        ),
-        click.option("--skip-corrupt", is_flag=True, help="Leave out and count pictures that cannot be decoded."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-workers_option = click.option(
-    "--workers",
-    type=click.IntRange(min=1, max=1024),
-    metavar="N",
-    help="Threads that read pictures; what comes out is the same.  [default: one a core]",
+_WITH_RESUME: Final = (
+    *("resume", "epochs", "lrs", "patience", "on_nan", "data", "data_dir", "workers", "save_minutes"),
+    *DEVICE_PARAMETERS,
 )
+"""The parameters that go with `--resume`; what else a training follows is noted in its run."""
 
 
 @click.command("train")
-@spec_options
+@click.argument("spec", metavar="SPEC", required=False)
+@override_options
 @data_options
-@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the data.")
-@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures a step.")
+@click.option("--epochs", type=epochs, metavar="N", help="Passes over the data; with --resume +N for so many more.")
 @click.option(
     "--lr",
     "lrs",
@@ -89,8 +43,7 @@ workers_option = click.option(
     metavar="X|PATTERN=X",
     help="The learning rate's peak; head=0.01 of a part.",
 )
-@click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), metavar="N", help="Of all that is random.")
-@click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in.")
+@recipe_options
 @workers_option
 @click.option(
     "--weights",
@@ -110,33 +63,75 @@ workers_option = click.option(
     metavar="DIR",
     help="The run's folder, new or empty.  [default: runs/<model>/exp<n>]",
 )
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Go on with a run that was stopped, killed or is to have more epochs, instead of SPEC.",
+)
+@click.option(
+    "--save-minutes",
+    type=positive,
+    default=10.0,
+    show_default=True,
+    metavar="X",
+    help="Time between checkpoints within an epoch.",
+)
+@click.option(
+    "--seeds", metavar="N|LIST", help="A run for each of N seeds from --seed on, or of 0,5,7, with mean and spread."
+)
+@click.option("--profile", is_flag=True, help="Measure first what every layer takes of a step, and leave a trace.")
+@device_options
+@click.pass_context
 def train(
-    spec: str,
+    context: click.Context,
+    spec: str | None,
     overrides: Overrides,
     data: str | None,
     data_dir: Path | None,
     held_out: float | None,
     skip_corrupt: bool,
-    epochs: int | None,
-    batch: int | None,
+    epochs: int | str | None,
     lrs: tuple[tuple[str | None, float], ...],
-    seed: int | None,
-    precision: Literal["f32", "bf16"] | None,
+    settings: Mapping[str, Any],
     workers: int | None,
     weights: str | None,
     freeze: tuple[str, ...],
     unfreeze: tuple[tuple[int, str], ...],
     out: Path | None,
+    resume: Path | None,
+    save_minutes: float,
+    profile: bool,
+    seeds: str | None,
+    where: Where,
 ) -> None:
     """Train the network of SPEC and leave weights, curves and numbers in a folder.
 
     The spec's train section says how; the options override it.
     """
-    from cnnc.loading import find, load_spec
-
     peaks = [peak for pattern, peak in lrs if pattern is None]
     if len(peaks) > 1:
         raise click.UsageError("`--lr` gives the learning rate's peak twice: write PATTERN=X for that of some layers")
+    peak = peaks[0] if peaks else None
+    require_whole(where)
+    common: dict[str, Any] = {"lr": peak, "epochs": epochs, "workers": workers, "save_minutes": save_minutes}
+    common["mesh"] = where.mesh
+    if resume is not None:
+        _require_alone(context, [pattern for pattern, _ in lrs if pattern is not None])
+        with extra("train", "training"):
+            from cnnc.cli.watch import watching
+            from cnnc.training.resume import resume as go_on
+        with told_how_to_go_on(), together(where, context) as group, watching(group=group) as report:
+            trained = go_on(resume, data, data_dir=data_dir, **settings, **common, group=group, report=report)
+        show_end(trained, group)
+        return
+    if spec is None:
+        raise click.UsageError("it is not said what to train: give a SPEC, or a run to go on with: --resume RUN")
+    if isinstance(epochs, str):
+        raise click.UsageError(f"`--epochs {epochs}` is for a run that goes on: add --resume RUN")
+
+    from cnnc.loading import find, load_spec
+
     net = load_spec(find(spec), overrides)
     name = data or net.recipe.data
     if name is None:
@@ -146,55 +141,131 @@ def train(
             help=f"cnnc train {spec} --data digits, or another set or folder; or a line `data` in the train section",
         )
     with extra("train", "training"):
-        from cnnc.cli.watch import describe_best, watching
+        from cnnc.cli.watch import watching
         from cnnc.data.folder import Options
         from cnnc.data.load import load_data
         from cnnc.training.events import Said
-        from cnnc.training.interrupt import Interrupted
         from cnnc.training.run import Origin
         from cnnc.training.run import train as start
+        from cnnc.training.seeds import by_seeds
 
-    seed_used = net.recipe.seed if seed is None else seed
-    options = Options(0.2 if held_out is None else held_out, seed_used, skip_corrupt)
-    with watching() as report:
-        data_set = load_data(name, folder=data_dir, options=options, report=lambda line: report(Said(line)))
-        try:
-            trained = start(
+    first_seed = settings.get("seed", net.recipe.seed)
+    several = None if seeds is None else _seeds(seeds, first_seed, is_listed_alone="seed" not in settings)
+    if several is not None and (where.distributed or where.coordinator is not None):
+        raise click.UsageError("`--seeds` trains in one process: start a training for every seed")
+    with told_how_to_go_on(), together(where, context) as group, watching(group=group) as report:
+
+        def run(seed: int, folder: Path | None) -> Trained:
+            options = Options(0.2 if held_out is None else held_out, seed, skip_corrupt)
+            data_set = load_data(name, folder=data_dir, options=options, report=lambda line: report(Said(line)))
+            return start(
                 net,
                 data_set,
-                epochs=epochs,
-                batch=batch,
-                lr=peaks[0] if peaks else None,
-                seed=seed,
-                precision=precision,
                 weights=weights,
                 freeze=split_patterns(freeze) or None,
                 unfreeze=unfreeze or None,
                 rates={pattern: peak for pattern, peak in lrs if pattern is not None} or None,
-                out=out,
+                out=folder,
                 skip_corrupt=skip_corrupt,
-                workers=workers,
+                profile=profile and (several is None or seed == several[0]),
                 origin=Origin(name, data_dir, options.held_out),
+                **{**settings, "seed": seed},
+                **common,
+                group=group,
                 report=report,
             )
-        except Interrupted as stop:
-            raise Stopped(str(stop)) from None
+
+        if several is None:
+            trained = run(first_seed, out)
+        else:
+            found = by_seeds(net.name, several, run, out, report)
+    if several is None:
+        show_end(trained, group)
+    else:
+        show_seeds(found, context)
+
+
+def _seeds(text: str, first: int, *, is_listed_alone: bool) -> tuple[int, ...]:
+    """Raises UsageError for what is no number and no list of seeds, or a list beside `--seed`."""
+    from cnnc.training.seeds import parse_seeds
+
+    if "," in text and not is_listed_alone:
+        raise click.UsageError("`--seeds` lists the seeds, and `--seed` gives another")
+    try:
+        return parse_seeds(text, first)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--seeds") from error
+
+
+def show_seeds(found: Seeds, context: click.Context) -> None:
+    """What came of all seeds; exit status 1 if a training failed."""
+    from cnnc.training.seeds import TABLE, in_words
+
+    click.echo(f"\n{in_words(found)}\nin {found.folder}: {TABLE}, and a run for each seed")
+    for run in found.failed:
+        assert run.error is not None
+        click.echo(f"\nseed {run.seed} failed:", err=True)
+        print_error(run.error, context)
+    if found.failed:
+        context.exit(1)
+
+
+def _require_alone(context: click.Context, patterns: list[str]) -> None:
+    """Raises UsageError for what a run that goes on cannot be told."""
+    given = [
+        parameter
+        for parameter in context.command.params
+        if parameter.name is not None
+        and parameter.name not in _WITH_RESUME
+        and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
+    ]
+    names = [p.opts[0] if isinstance(p, click.Option) else p.human_readable_name for p in given]
+    names += [f"--lr {pattern}=X" for pattern in patterns]
+    if names:
+        raise click.UsageError(
+            f"`--resume` goes on with what the run says, and takes no {' and no '.join(f'`{name}`' for name in names)}"
+        )
+
+
+class Stopped(click.ClickException):
+    """A training that was ended from outside: status 130 after a Ctrl-C, 0 after the SIGTERM of a scheduler."""
+
+    def __init__(self, message: str, by: signal.Signals, folder: Path) -> None:
+        super().__init__(message)
+        self.by, self.folder = by, folder
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # click only reads it
+        return 0 if self.by == signal.SIGTERM else 130
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"\n{self.message}\ngo on with: cnnc train --resume {self.folder}", err=self.exit_code != 0)
+
+
+@contextmanager
+def told_how_to_go_on() -> Iterator[None]:
+    """Within it a training that is stopped from outside says so, and how it goes on."""
+    from cnnc.training.interrupt import Interrupted
+
+    try:
+        yield
+    except Interrupted as stop:
+        raise Stopped(str(stop), stop.by, stop.folder) from None
+
+
+def show_end(trained: Any, group: Any) -> None:
+    """What a training came to, what to look at and what to type after it; the first of several processes says it."""
+    from cnnc.cli.watch import describe_best
+
+    if group is not None and group.index:
+        return
     click.echo(describe_best(trained.best))
     show_next(trained.folder)
 
 
-class Stopped(click.ClickException):
-    """A training that its user ended: the exit status is that of a process that SIGINT ended."""
-
-    exit_code = 130
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"\n{self.message}", err=True)
-
-
 def show_next(folder: Path) -> None:
     """What to look at and to type after a training."""
-    click.echo(f"\nin {folder}: results.csv, results.png, confusion_matrix.png, batch0.png, weights/")
+    click.echo(f"\nin {folder}: report.html, results.csv, results.png, confusion_matrix.png, batch0.png, weights/")
     click.echo("next:")
     click.echo(f"  cnnc eval {folder}")
     click.echo(f"  cnnc predict {folder} PICTURE...")

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from cnnc.training.events import EpochEnded, Event, Report, Row, Said, Started
+from cnnc.training.events import EpochEnded, Event, Report, Row, Said, Started, ignore
 from cnnc.training.events import Progress as Step
+from cnnc.training.remaining import Remaining, in_words
 
 
 @contextmanager
-def watching(console: Console | None = None) -> Iterator[Report]:
-    """A report that shows events as they come."""
+def watching(console: Console | None = None, group: Any = None) -> Iterator[Report]:
+    """A report that shows events as they come, in the first process of a `group`."""
+    if group is not None and group.index:
+        yield ignore
+        return
     console = console or Console(highlight=False)
     if not console.is_terminal:
         yield _Lines()
@@ -24,7 +29,6 @@ def watching(console: Console | None = None) -> Iterator[Report]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
         TextColumn("{task.completed}/{task.total}  {task.fields[figures]}"),
-        TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield _Bars(progress)
@@ -35,8 +39,10 @@ class _Lines:
 
     def __init__(self) -> None:
         self.epochs = 0
+        self.remaining = Remaining()
 
     def __call__(self, event: Event) -> None:
+        self.remaining(event)
         match event:
             case Said():
                 click.echo(event.text)
@@ -44,7 +50,7 @@ class _Lines:
                 self.epochs = event.epochs
                 click.echo(describe_start(event))
             case EpochEnded():
-                click.echo(describe_epoch(event, self.epochs))
+                click.echo(describe_epoch(event, self.epochs, self.remaining.seconds))
 
 
 class _Bars:
@@ -54,8 +60,10 @@ class _Bars:
         self.progress = progress
         self.epochs = self.steps = 0
         self.task: TaskID | None = None
+        self.remaining = Remaining()
 
     def __call__(self, event: Event) -> None:
+        self.remaining(event)
         say = self.progress.console.print
         match event:
             case Said():
@@ -66,10 +74,11 @@ class _Bars:
                 self.task = self.progress.add_task("compiling", total=event.steps, figures="")
             case Step() if self.task is not None:
                 figures = f"loss {event.loss:.4f}{_percent('  top-1', event.top1)}  {event.per_second:,.0f}/s"
+                figures += _left(self.remaining.seconds)
                 name = f"epoch {event.epoch}/{self.epochs}"
                 self.progress.update(self.task, description=name, completed=event.step, figures=figures)
             case EpochEnded() if self.task is not None:
-                say(describe_epoch(event, self.epochs), markup=False, soft_wrap=True)
+                say(describe_epoch(event, self.epochs, self.remaining.seconds), markup=False, soft_wrap=True)
                 self.progress.reset(self.task, figures="")
 
 
@@ -82,8 +91,8 @@ def describe_start(event: Started) -> str:
     )
 
 
-def describe_epoch(event: EpochEnded, epochs: int) -> str:
-    """A row's figures in a line; a star marks the best epoch so far."""
+def describe_epoch(event: EpochEnded, epochs: int, remaining: float | None = None) -> str:
+    """A row's figures in a line, and the seconds to the end in words; a star marks the best epoch so far."""
     row = event.row
     width = len(str(epochs))
     figures = [
@@ -92,13 +101,17 @@ def describe_epoch(event: EpochEnded, epochs: int) -> str:
         f"val loss {row.val_loss:.4f}{_percent(' top-1', row.val_top1)}",
         f"{row.time:.1f} s",
     ]
-    return "  ".join(figures) + ("  *" if event.best else "")
+    return "  ".join(figures) + _left(remaining if row.epoch < epochs else None) + ("  *" if event.best else "")
 
 
 def describe_best(row: Row) -> str:
     """The best epoch in words."""
     score = f"loss {row.val_loss:.4f}" if row.val_top1 is None else f"{100 * row.val_top1:.2f} % top-1"
     return f"best: {score} on the validation set, after epoch {row.epoch}"
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f"  {in_words(seconds)} left"
 
 
 def _percent(label: str, share: float | None) -> str:

@@ -70,7 +70,7 @@ def evaluation_batches(feed: Feed, batch: int) -> Iterator[Batch]:
         yield Batch(fetched.inputs, fetched.targets, indices, (row < len(feed)) & fetched.valid)
 
 
-def prefetch(items: Iterable[T], depth: int = 3) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int = 3) -> Generator[T, None, None]:
     """The items in order, up to `depth` of them made ahead by a thread of their own."""
     iterator = iter(items)
     with ThreadPoolExecutor(1) as pool:

@@ -87,6 +87,8 @@ class Feed:
     widths: tuple[int, ...] = ()
     workers: int = WORKERS
     shard: Shard = Shard()
+    names: Part | None = None
+    """What the examples were read from, where `part` does not know any more."""
 
     def __len__(self) -> int:
         return len(self.part)
@@ -154,6 +156,11 @@ def prepare(
     return replace(lazy, held=held, stamps=stamps)
 
 
+def example_name(feed: Feed, index: int) -> Path:
+    """What to call an example: its file, its place in one, or its number."""
+    return name_of(feed.names or feed.part, index)
+
+
 def fetch(feed: Feed, indices: NDArray[np.integer], epoch: int, pool: Executor) -> Fetched:
     """The examples of some indices as an epoch sees them, before any are mixed."""
     return begin(feed, indices, epoch, pool)()
@@ -205,8 +212,9 @@ def _whole(feed: Feed) -> Feed:
         pictures, valid = (_joined(arrays) for arrays in zip(*chunks, strict=True))
     if not valid.any():
         raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
-    whole = Examples((pictures,), feed.targets)
-    return replace(feed, part=whole if valid.all() else take(whole, np.flatnonzero(valid)), size=None)
+    whole, good = Examples((pictures,), feed.targets), np.flatnonzero(valid)
+    part = whole if valid.all() else take(whole, good)
+    return replace(feed, part=part, size=None, names=feed.part if valid.all() else take(feed.part, good))
 
 
 def _held(feed: Feed, indices: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from base64 import b64encode
-from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnc.html import Section, breakable, document, png_address, table
 from cnnc.ops import format_shape
 from cnnc.seeing.colours import css_gradient
 from cnnc.seeing.look import Look, Shown
 from cnnc.seeing.panels import Panel, number, palette_png, panels, rgb_png
 from cnnc.seeing.picture import as_rgb
 from cnnc.seeing.predicted import Predicted
-from cnnc.seeing.style import CSS
 
 if TYPE_CHECKING:
     from cnnc.seeing.compare import Compared
@@ -38,25 +35,12 @@ def page(look: Look) -> str:
     title = f"{look.watched.what} on {look.image.name}"
     sections = [_input(look), _answer(look), _filters(look), _worst(look), _table(look), _maps(look)]
     written = [section for section in sections if section]
-    links = "".join(f'<a href="#{key}">{escape(name)}</a>' for key, name, _ in written)
-    body = "".join(f'<section id="{key}"><h2>{escape(name)}</h2>{content}</section>' for key, name, content in written)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="generator" content="{GENERATOR}"><title>{escape(title)}</title>'
-        f'<link rel="icon" href="data:,"><style>{CSS}</style></head>\n<body><header><h1>{escape(_name(look))}</h1>'
-        f'<p class="pale">{_subtitle(look)}</p><nav aria-label="Sections">{links}</nav></header>\n<main>{body}'
-        "<footer>Made by cnnc activations.</footer></main></body></html>\n"
-    )
+    return document(title, _name(look), _subtitle(look), GENERATOR, written)
 
 
 def is_ours(text: str) -> bool:
     """Whether a page was made here."""
     return f'<meta name="generator" content="{GENERATOR}">' in text[:4096]
-
-
-Section = tuple[str, str, str]
-"""Its anchor, its heading, and its HTML."""
 
 
 def _name(look: Look) -> str:
@@ -153,11 +137,11 @@ def _worst(look: Look) -> Section | None:
     note = "Worst first. SQNR is the power of the one over that of the difference; 6 dB are one bit."
     if any(each.equalized for each in compared):
         note += " * equalised: the compiler gave channels factors, which the next layer takes back; divided out."
-    return "worst", "Differences", f'<p class="pale">{note}</p>{_rows(heads, rows, "Differences")}'
+    return "worst", "Differences", f'<p class="pale">{note}</p>{table(heads, rows, "Differences")}'
 
 
 def _compared_row(each: Compared, anchor: str) -> list[str]:
-    name = f'<a href="#{anchor}">{_breakable(each.layer.title)}</a>{" *" if each.equalized else ""}'
+    name = f'<a href="#{anchor}">{breakable(each.layer.title)}</a>{" *" if each.equalized else ""}'
     sqnr = f"{each.sqnr:.1f}" if each.sqnr is not None else "exact" if each.largest == 0 else "-"
     cosine = "-" if each.cosine is None else f"{each.cosine:.4f}"
     return [name, escape(each.layer.kind), sqnr, cosine, number(each.largest)]
@@ -170,7 +154,7 @@ def _table(look: Look) -> Section:
         figures = shown.figures
         rows.append(
             [
-                f'<a href="#layer{i}">{_breakable(shown.layer.title)}</a>',
+                f'<a href="#layer{i}">{breakable(shown.layer.title)}</a>',
                 escape(shown.layer.kind),
                 format_shape(shown.layer.shape),
                 *(number(value) for value in (figures.low, figures.high, figures.mean)),
@@ -182,19 +166,7 @@ def _table(look: Look) -> Section:
     broken = [shown.layer.title for shown in look.shown if shown.figures.broken]
     if broken:
         note += f" Values that are not finite, drawn as gaps: {', '.join(map(escape, broken))}."
-    return "layers", "Layers", f'<p class="pale">{note}</p>{_rows(heads, rows, "Layers")}'
-
-
-def _rows(heads: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str:
-    """A table that scrolls by itself; `*` marks a column of words."""
-    kinds = [' class="word"' if head.startswith("*") else "" for head in heads]
-    top = "".join(f'<th scope="col"{kind}>{head.lstrip("*")}</th>' for head, kind in zip(heads, kinds, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
-        for row in rows
-    )
-    table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{table}</div>'
+    return "layers", "Layers", f'<p class="pale">{note}</p>{table(heads, rows, "Layers")}'
 
 
 def _maps(look: Look) -> Section:
@@ -212,7 +184,7 @@ def _layer(look: Look, shown: Shown, place: int, is_open: bool) -> str:
     content = "".join(_panel(panel, shown.layer.title) for panel in drawn)
     kind = "maps beside" if len(drawn) > 1 else "maps"
     return (
-        f"<details{' open' if is_open else ''}><summary><b>{_breakable(shown.layer.title)}</b>"
+        f"<details{' open' if is_open else ''}><summary><b>{breakable(shown.layer.title)}</b>"
         f'<span class="facts">{facts}</span></summary><div class="{kind}" id="layer{place}">{content}</div></details>'
     )
 
@@ -229,24 +201,17 @@ def _panel(panel: Panel, title: str) -> str:
         f"<span>{number(panel.high)}</span></div>"
     )
     alt = escape(f"the maps of {title}{': ' + panel.caption if panel.caption else ''}")
-    image = f'<img src="{_data(palette_png(panel))}" width="{width}" height="{height}" alt="{alt}" loading="lazy">'
+    image = (
+        f'<img src="{png_address(palette_png(panel))}" width="{width}" height="{height}" alt="{alt}" loading="lazy">'
+    )
     return f"<figure>{caption}{scale}{image}</figure>"
 
 
 def _figure(picture: NDArray[np.uint8], alt: str, caption: str, *, smooth: bool = False) -> str:
     height, width = picture.shape[:2]
     kind = "" if smooth or max(height, width) >= _LEAST else ' class="pixels"'
-    image = f'<img{kind} src="{_data(rgb_png(picture))}" width="{width}" height="{height}" alt="{escape(alt)}">'
+    image = f'<img{kind} src="{png_address(rgb_png(picture))}" width="{width}" height="{height}" alt="{escape(alt)}">'
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _breakable(title: str) -> str:
-    """A layer's name that goes on in the next line between its parts."""
-    return re.sub(r"([./])", r"\1<wbr>", escape(title))
-
-
-def _data(png: bytes) -> str:
-    return f"data:image/png;base64,{b64encode(png).decode()}"
 
 
 def _sentence(text: str) -> str:

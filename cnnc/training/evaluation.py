@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnc import backends
 from cnnc.data.batches import Batch, evaluation_batches, prefetch
@@ -28,14 +29,17 @@ def evaluator(
     batch: int,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    devices: Any = None,
 ) -> Evaluate:
     """A function from weights and a feed to the scores of every output; it may be called after every epoch.
 
-    It raises StopRequested as soon as `should_stop` says so.
+    It raises StopRequested as soon as `should_stop` says so. On several `devices` (of the JAX backend) weights lie on
+    them, and the feed has this process's shard; all processes come to the scores of all examples.
     """
     backend = backends.load("jax", "step")
+    devices = devices or backend.ONE_DEVICE
     aims = tuple(backend.Aim(loss, known) for loss, known in zip(losses, classified, strict=True))
-    step = backend.evaluation_step(graph, recipe, aims)
+    step = backend.evaluation_step(graph, recipe, aims, devices)
     classes = [graph[node].shape[-1] if graph[node].shape[-1] > 1 else 2 for _, node in graph.outputs]
 
     def evaluate(weights: Weights, feed: Feed) -> tuple[Scores, ...]:
@@ -43,8 +47,9 @@ def evaluator(
         for item in prefetch(evaluation_batches(feed, batch)):
             if should_stop():
                 raise StopRequested
-            scored = step(weights, named_inputs(graph, item), item.targets)
-            parts.append(tuple(Outcome(*(_real(array, item) for array in output)) for output in scored))
+            inputs, targets, valid = devices.place_batch((named_inputs(graph, item), item.targets, item.valid))
+            scored, valid = step(weights, inputs, targets), np.asarray(devices.whole(valid))
+            parts.append(tuple(Outcome(*(_real(array, valid) for array in output)) for output in scored))
         outcomes = [gather([part[i] for part in parts]) for i in range(len(losses))]
         if not len(outcomes[0].losses):
             raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
@@ -58,5 +63,5 @@ def named_inputs(graph: Graph, batch: Batch) -> dict[str, Any]:
     return {node.name: array for node, array in zip(graph.inputs, batch.inputs, strict=True)}
 
 
-def _real(array: Any, batch: Batch) -> Any:
-    return None if array is None else np.asarray(array)[batch.valid]
+def _real(array: Any, valid: NDArray[np.bool_]) -> Any:
+    return None if array is None else np.asarray(array)[valid]

@@ -26,17 +26,25 @@ class Started:
     batch: int
     steps: int
     epochs: int
+    epoch: int = 1
+    """The epoch that a resumed training goes on with, and below how many of its steps are done."""
+    step: int = 0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Steps done in an epoch, with the means so far; pictures a second over the epoch."""
+    """Steps done in an epoch, with the means so far; pictures a second over the epoch.
+
+    Of the step that ended there are its own loss and the norm of its gradients, which may be no numbers.
+    """
 
     epoch: int
     step: int
     loss: float
     top1: float | None
     per_second: float
+    own_loss: float | None = None
+    norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,3 +77,13 @@ Report = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """A report that nobody reads."""
+
+
+def told_to(*reports: Report) -> Report:
+    """A report that hands on to several, in their order."""
+
+    def tell(event: Event) -> None:
+        for report in reports:
+            report(event)
+
+    return tell

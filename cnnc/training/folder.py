@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -47,8 +48,21 @@ class RunFolder:
         return self.path / "confusion_matrix.png"
 
     @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def first_batch(self) -> Path:
         return self.path / "batch0.png"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def bad_batch(self) -> Path:
+        """The examples of the step in which a training diverged."""
+        return self.path / "bad_batch.txt"
 
     @property
     def best(self) -> Path:
@@ -65,13 +79,20 @@ def claim(model: str, out: Path | None = None) -> RunFolder:
     Raises:
         CnnError: `out` holds something already, or no folder can be made.
     """
-    try:
-        path = _claim_next(RUNS / model) if out is None else _claim_given(out)
+    path = claim_folder(model, "exp", out)
+    with _making(path):
         (path / "weights").mkdir()
-    except OSError as error:
-        place = out or RUNS / model
-        raise CnnError.of("run", f"cannot make a run folder in `{place}`: {(error.strerror or '').lower()}") from error
     return RunFolder(path)
+
+
+def claim_folder(model: str, kind: str, out: Path | None = None) -> Path:
+    """A folder that is new or empty: `out`, or the next free `runs/<model>/<kind><n>`.
+
+    Raises:
+        CnnError: `out` holds something already, or no folder can be made.
+    """
+    with _making(out or RUNS / model):
+        return _claim_next(RUNS / model, kind) if out is None else _claim_given(out)
 
 
 def write_rows(folder: RunFolder, rows: Sequence[Row]) -> None:
@@ -87,15 +108,23 @@ def write_rows(folder: RunFolder, rows: Sequence[Row]) -> None:
     write_atomically(folder.results, text.getvalue())
 
 
-def _claim_next(parent: Path) -> Path:
+@contextmanager
+def _making(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CnnError.of("run", f"cannot make a run folder in `{place}`: {(error.strerror or '').lower()}") from error
+
+
+def _claim_next(parent: Path, kind: str) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
-    taken = [int(m[1]) for p in parent.iterdir() if (m := re.fullmatch(r"exp(\d+)", p.name))]
+    taken = [int(m[1]) for p in parent.iterdir() if (m := re.fullmatch(rf"{kind}(\d+)", p.name))]
     number = max(taken, default=0) + 1
     while True:
         # Two runs may start at once; making the folder is what decides between them.
         try:
-            (parent / f"exp{number}").mkdir()
-            return parent / f"exp{number}"
+            (parent / f"{kind}{number}").mkdir()
+            return parent / f"{kind}{number}"
         except FileExistsError:
             number += 1
 

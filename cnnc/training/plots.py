@@ -43,6 +43,19 @@ class Layer(Protocol):
     def clipped(self) -> float | None: ...
 
 
+class Step(Protocol):
+    """What is drawn of a step of a test of learning rates."""
+
+    @property
+    def rate(self) -> float: ...
+
+    @property
+    def loss(self) -> float: ...
+
+    @property
+    def smooth(self) -> float: ...
+
+
 def draw_curves(path: Path, model: str, rows: Sequence[Row]) -> None:
     """Loss, accuracy and learning rate over the epochs."""
     has_top1 = any(row.val_top1 is not None for row in rows)
@@ -135,6 +148,29 @@ def draw_batch(path: Path, pictures: NDArray[Any], labels: Sequence[str], *, mos
     _save(figure, path)
 
 
+def draw_rates(path: Path, model: str, tried: Sequence[Step], marked: Sequence[tuple[str, float]]) -> None:
+    """The loss over the learning rate that a test of rates tried, with the rates that it comes to."""
+    rates = [step.rate for step in tried]
+    figure = Figure(figsize=(8.5, 4.6), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    smooth = [step.smooth for step in tried]
+    axes.plot(rates, [step.loss for step in tried], color=_TRAIN, linewidth=1, label="loss of a step")
+    axes.plot(rates, smooth, color=_INK, linewidth=2, label="their mean")
+    for (label, rate), colour in zip(marked, (_VAL, _RATE, _TRAIN), strict=False):
+        height = float(np.interp(np.log(rate), np.log(rates), smooth))
+        axes.axvline(rate, color=colour, linewidth=1, linestyle=":")
+        axes.plot([rate], [height], "o", color=colour, markersize=8, label=f"{label}: {rate:.2g}")
+    _finish(axes, "loss")
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate", color=_INK)
+    # The last losses are of a network that has come apart: what leads there is what is to be seen.
+    low, high = min(step.loss for step in tried), max(smooth[: max(2, len(smooth) // 2)])
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
+    axes.legend(frameon=False, loc="lower left")
+    figure.suptitle(model, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
+    _save(figure, path)
+
+
 def draw_difference(path: Path, model: str, layers: Sequence[Layer]) -> None:
     """Every layer's SQNR, codes in use and values clipped, in the network's order from the top; the worst three red."""
     count = len(layers)
@@ -169,7 +205,10 @@ def draw_difference(path: Path, model: str, layers: Sequence[Layer]) -> None:
 def _displayable(pictures: NDArray[Any]) -> NDArray[np.uint8]:
     """Pictures as 8-bit grey or RGB: the first channel where there are others, the whole range where it is another."""
     if pictures.dtype != np.uint8:
-        low, high = float(pictures.min()), float(pictures.max())
+        finite = pictures[np.isfinite(pictures)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        # What is no number is black, and infinities are at the ends of the range.
+        pictures = np.nan_to_num(pictures, nan=low, posinf=high, neginf=low)
         pictures = (pictures - low) * (255 / (high - low if high > low else 1))
     channels = pictures.shape[-1]
     kept = pictures[..., :3] if channels in (3, 4) else pictures[..., 0]

@@ -23,10 +23,11 @@ from cnnc.ir_text import print_graph, read_graph
 from cnnc.loading import Spec, load_spec
 from cnnc.net import Net
 from cnnc.overrides import Overrides
-from cnnc.recipe import Entry, Recipe
+from cnnc.recipe import Recipe
 from cnnc.training.evaluation import Weights
 from cnnc.training.first import require_finite
 from cnnc.training.folder import RunFolder
+from cnnc.training.recipe_words import frozen, plain, recipe_from_words, recipe_in_words
 from cnnc.weights.checkpoint import load_weights
 
 _PACKAGES = ("cnnc", "jax", "jaxlib", "optax", "numpy", "pillow")
@@ -43,6 +44,9 @@ class DataNote:
     classes: tuple[str, ...]
     train_count: int
     val_count: int
+    skip_corrupt: bool = False
+    digest: str = ""
+    """Of all examples, so that a run goes on with no others; empty for runs of old."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,27 +93,42 @@ def write_record(folder: RunFolder, net: Net, recipe: Recipe, data: DataNote) ->
     content = {
         "model": net.name,
         "graph_sha256": graph_hash(net.graph),
-        "overrides": _plain(asdict(net.overrides)) if isinstance(net.overrides, Overrides) else {},
-        "data": _plain(asdict(data)),
+        "overrides": plain(asdict(net.overrides)) if isinstance(net.overrides, Overrides) else {},
+        "data": plain(asdict(data)),
         "train": recipe_in_words(recipe),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": versions(),
     }
     write_atomically(folder.args, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def recipe_in_words(recipe: Recipe) -> dict[str, Any]:
-    """Every setting of a recipe, defaults written out; entries as `{name: {field: value}}`."""
-    words: dict[str, Any] = {
-        "augment": [_entry(entry) for entry in recipe.augment],
-        "loss": {label or "every output": _entry(loss) for label, loss in recipe.losses},
-        "optimizer": _entry(recipe.optimizer),
-        "schedule": _entry(recipe.schedule),
-    }
-    return {
-        **words,
-        **{name: getattr(recipe, name) for name in ("batch", "epochs", "seed", "precision")},
-        **_transfer(recipe),
-    }
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What a run's folder says of it, its weights aside. `versions` are of the packages that it was trained with."""
+
+    folder: RunFolder
+    net: Net
+    recipe: Recipe
+    data: DataNote
+    versions: Mapping[str, str]
+
+
+def open_record(path: Path) -> Record:
+    """What the folder of a run says of it.
+
+    Raises:
+        CnnError: `run` when the folder is no run, or is incomplete.
+    """
+    folder = _require_run(path)
+    args = _read_args(folder)
+    data = _read_data(folder, args["data"])
+    versions = args.get("versions")
+    return Record(
+        folder,
+        _read_net(folder, args),
+        recipe_from_words(args["train"], data.data),
+        data,
+        versions if isinstance(versions, dict) else {},
+    )
 
 
 def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
@@ -119,9 +138,8 @@ def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
         CnnError: `run` when the folder is no run, is incomplete, or its weights belong to another network; `weights`
             when they cannot be read.
     """
-    folder = _require_run(path)
-    args = _read_args(folder)
-    net = _read_net(folder, args)
+    record = open_record(path)
+    folder, net = record.folder, record.net
     file = folder.best if which == "best" else folder.last
     if not file.is_file():
         instead = folder.last if which == "best" and folder.last.is_file() else None
@@ -140,9 +158,8 @@ def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
             notes=[f"they are those of `{metadata.get('model', 'an unknown model')}`"],
             help="a run's folder belongs together: put back the spec.cnn and args.yaml that it was trained with",
         )
-    recipe = replace(net.recipe, **_scalars(args["train"]))
     epoch = int(metadata["epoch"]) if metadata.get("epoch", "").isdigit() else 0
-    return Run(net, recipe, _read_data(folder, args["data"]), weights, folder, epoch)
+    return Run(net, record.recipe, record.data, weights, folder, epoch)
 
 
 def _require_run(path: Path) -> RunFolder:
@@ -196,46 +213,19 @@ def _overrides(folder: RunFolder, given: Mapping[str, Any]) -> Overrides:
     known = {f.name for f in fields(Overrides)}
     if unknown := set(given) - known:
         raise CnnError.of("run", f"`{folder.args}` has unknown overrides: {', '.join(sorted(map(str, unknown)))}")
-    return Overrides(**{name: _frozen(value) for name, value in given.items()})
+    return Overrides(**{name: frozen(value) for name, value in given.items()})
 
 
 def _read_data(folder: RunFolder, given: Mapping[str, Any]) -> DataNote:
     try:
-        return DataNote(**{name: _frozen(value) for name, value in given.items()})
+        return DataNote(**{name: frozen(value) for name, value in given.items()})
     except TypeError:
         raise CnnError.of("run", f"`{folder.args}` does not say what the run was trained on") from None
 
 
-def _scalars(train: Mapping[str, Any]) -> dict[str, Any]:
-    """What evaluation needs of the flags that a run was trained with; its losses are in the spec."""
-    precision = train.get("precision")
-    return {"precision": precision} if precision in ("f32", "bf16") else {}
-
-
-def _transfer(recipe: Recipe) -> dict[str, Any]:
-    """Where the first weights come from, and what of the network learns; nothing where all learns from the start."""
-    words = {
-        "weights": recipe.weights,
-        "freeze": list(recipe.freeze),
-        "unfreeze": {pattern: epoch for epoch, pattern in recipe.unfreeze},
-        "rates": dict(recipe.rates),
-    }
-    return {name: value for name, value in words.items() if value}
-
-
-def _entry(entry: Entry) -> dict[str, Any]:
-    return {entry.names[0]: _plain(asdict(entry))}
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, which is what YAML has."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide what a training computes."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
 
 
 def _version(package: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,12 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnc import backends
 from cnnc.data.arrays import Arrays, arrays_data_set
-from cnnc.data.batches import training_batches
-from cnnc.data.feed import Feed, prepare
 from cnnc.data.folder import Options
 from cnnc.data.load import NAMES, load_data
 from cnnc.data.sources import DataSet
@@ -24,15 +23,17 @@ from cnnc.recipe import Recipe
 from cnnc.training.evaluation import Weights
 from cnnc.training.events import Report, Row, Said, ignore
 from cnnc.training.first import first_weights
-from cnnc.training.fit import Plan, fit
+from cnnc.training.fit import Fitted, Plan
 from cnnc.training.folder import RunFolder, claim
+from cnnc.training.learning import Group as Learning
 from cnnc.training.learning import in_words, learning_groups
 from cnnc.training.metrics import Scores
-from cnnc.training.objective import classified, output_losses, require_classes, require_targets
-from cnnc.training.plots import draw_batch, draw_confusion
-from cnnc.training.record import DataNote, graph_hash, write_record
-
-_DRAWN = 32
+from cnnc.training.objective import classified
+from cnnc.training.prepared import Prepared, carried_out, data_digest, prepared
+from cnnc.training.profile import profile as profile_steps
+from cnnc.training.recipe_words import recipe_in_words
+from cnnc.training.record import DataNote, graph_hash, versions, write_record
+from cnnc.training.team import Group, Team, keep_programs, team_of
 
 Data = DataSet | tuple[Arrays, Arrays] | str | os.PathLike[str]
 
@@ -67,6 +68,13 @@ def train(
     lr: float | None = None,
     seed: int | None = None,
     precision: Literal["f32", "bf16"] | None = None,
+    accumulate: int | None = None,
+    clip: float | None = None,
+    ema: float | None = None,
+    patience: int | None = None,
+    remat: bool | None = None,
+    batch_norm: Literal["global", "local"] | None = None,
+    on_nan: Literal["stop", "skip"] | None = None,
     weights: str | os.PathLike[str] | Weights | None = None,
     freeze: str | Sequence[str] | None = None,
     unfreeze: Sequence[tuple[int, str]] | None = None,
@@ -74,6 +82,10 @@ def train(
     out: str | os.PathLike[str] | None = None,
     skip_corrupt: bool = False,
     workers: int | None = None,
+    save_minutes: float = 10.0,
+    profile: bool = False,
+    mesh: str | None = None,
+    group: Group | None = None,
     origin: Origin | None = None,
     report: Report = ignore,
 ) -> Trained:
@@ -89,6 +101,13 @@ def train(
         lr: the schedule's peak.
         seed: of the first weights, the order of examples, augmentation and dropout.
         precision: what to compute in; weights are float32 either way.
+        accumulate: steps whose gradients give one update.
+        clip: the most that the norm of all gradients together may be.
+        ema: decay of an average of the weights, which is then what is evaluated and kept.
+        patience: epochs without a better one after which it stops.
+        remat: compute activations again in the backward pass, which saves memory.
+        batch_norm: statistics of the whole batch, or of each device's part.
+        on_nan: whether a step whose loss is no number ends the training or is left out.
         weights: what to start from: a file of weights or a run's folder, or arrays by node and short name. Layers that
             they do not fit are initialised and named.
         freeze: layers that do not learn, by their names, the labels that they lie in, or globs of these.
@@ -97,79 +116,129 @@ def train(
         out: the run's folder, new or empty; by default the next free `runs/<model>/exp<n>`.
         skip_corrupt: leave out pictures that cannot be decoded.
         workers: threads that decode and augment pictures, one a core by default; they change nothing but the time.
+        save_minutes: a checkpoint is written after every epoch, and this often within one.
+        profile: measure first what every layer takes of a step.
+        mesh: how the devices share the work, such as `data=4,model=2`; by default each takes a part of every batch.
+        group: the processes that train together, as `cnnc.backends.jax.processes.group_of` gives them.
         origin: where a `DataSet` came from.
         report: is told how it goes.
 
     Raises:
         CnnError: the data does not fit the network, or the loss stopped being a number.
     """
-    recipe = overridden(net.recipe, epochs=epochs, batch=batch, lr=lr, seed=seed, precision=precision)
+    changes = {
+        **{"epochs": epochs, "batch": batch, "seed": seed, "precision": precision, "accumulate": accumulate},
+        **{"clip": clip, "ema": ema, "patience": patience, "remat": remat, "batch_norm": batch_norm, "on_nan": on_nan},
+    }
+    keep_programs(report)
+    team = team_of(mesh, group)
+    recipe = overridden(net.recipe, lr=lr, **changes)
     recipe = transferring(recipe, weights=weights, freeze=freeze, unfreeze=unfreeze, rates=rates)
-    groups = learning_groups(net.graph, recipe)
-    first = backends.load("jax", "init").initialize(net.graph, recipe.seed)
-    given = recipe.weights if weights is None or isinstance(weights, str | os.PathLike) else weights
-    notes = in_words(net.graph, groups)
-    if given is not None:
-        first, told = first_weights(net.graph, given, first)
-        notes = [*told, *notes]
-    losses = output_losses(net, recipe)
+    layers = learning_groups(net.graph, recipe)
+    first, told = starting_weights(net, recipe, None if isinstance(weights, str | os.PathLike) else weights)
     data_set, origin = _data_set(net, data, val, Options(seed=recipe.seed, skip_corrupt=skip_corrupt), origin, report)
-    require_classes(net, losses, data_set.classes)
-    for line in (*data_set.notes, *notes):
+    ready = prepared(net, recipe, data_set, skip_corrupt=skip_corrupt, workers=workers, report=report, team=team)
+    for line in (*told, *in_words(net.graph, layers)):
         report(Said(line))
-    shapes = [node.shape for node in net.graph.inputs]
-    held = prepare(data_set.val, shapes, skip_corrupt=skip_corrupt, workers=workers)
-    feed = prepare(
-        data_set.train,
-        shapes,
-        augment=recipe.augment,
-        seed=recipe.seed,
-        skip_corrupt=skip_corrupt,
-        widths=[net.graph[node].shape[-1] for _, node in net.graph.outputs],
-        workers=workers,
-    )
-    for part in (feed, held):
-        require_targets(net, losses, part)
-    _say_broken(report, feed, held)
-    if recipe.batch > len(feed):
-        report(Said(f"a batch is {len(feed)}, as there are no more pictures"))
-    folder = claim(net.name, None if out is None else Path(out))
+    if recipe.batch > len(ready.train):
+        report(Said(f"a batch is {len(ready.train)}, as there are no more pictures"))
     note = DataNote(
         origin.data if origin.data in (*NAMES, "arrays") else os.path.abspath(os.path.expanduser(origin.data)),
         None if origin.folder is None else os.path.abspath(origin.folder),
         origin.held_out,
         recipe.seed,
         data_set.classes,
-        len(feed),
-        len(held),
+        len(ready.train),
+        len(ready.val),
+        skip_corrupt,
+        data_digest(data_set.train, data_set.val),
     )
-    write_record(folder, net, recipe, note)
-    metadata = {"model": net.name, "graph_sha256": graph_hash(net.graph)}
-    plan = Plan(net, recipe, losses, classified(net, losses, feed), feed, held, folder, metadata, groups)
-    _draw_first_batch(plan, data_set.classes)
-    fitted = fit(plan, first, report)
-    _draw_confusion(plan, folder, fitted.best.scores, data_set.classes)
-    _say_broken(report, *(part for part in (feed, held) if part.size is not None))
-    return Trained(folder.path, fitted.rows, fitted.best.row, fitted.best.scores, fitted.best.weights)
+    team.agree(facts(net, recipe, note, first))
+    folder = RunFolder(team.led(claim(net.name, None if out is None else Path(out)).path if team.leads else None))
+    if team.leads:
+        write_record(folder, net, recipe, note)
+    plan = plan_of(net, recipe, ready, folder, layers, team, save_minutes)
+    if profile and team.leads:
+        profile_steps(plan, first, report)
+    return trained(plan, carried_out(plan, data_set.classes, first, report))
 
 
-def overridden(
+def plan_of(
+    net: Net,
     recipe: Recipe,
-    *,
-    epochs: int | None,
-    batch: int | None,
-    lr: float | None,
-    seed: int | None,
-    precision: Literal["f32", "bf16"] | None,
-) -> Recipe:
+    ready: Prepared,
+    folder: RunFolder,
+    layers: tuple[Learning, ...],
+    team: Team,
+    save_minutes: float,
+) -> Plan:
+    """What the loop follows."""
+    if not save_minutes > 0:
+        raise CnnError.of("value", f"checkpoints cannot be {save_minutes:g} minutes apart", help="such as 10")
+    return Plan(
+        net,
+        recipe,
+        ready.losses,
+        classified(net, ready.losses, ready.train),
+        ready.train,
+        ready.val,
+        folder,
+        {"model": net.name, "graph_sha256": graph_hash(net.graph)},
+        layers,
+        team,
+        60 * save_minutes,
+    )
+
+
+def facts(net: Net, recipe: Recipe, data: DataNote, weights: Weights) -> dict[str, str]:
+    """All that processes must agree on before they train together, by name."""
+    return {
+        "the network": f"{net.name}, whose graph has the hash {graph_hash(net.graph)[:12]}",
+        **{f"`{name}`": json.dumps(value, sort_keys=True) for name, value in recipe_in_words(recipe).items()},
+        "the number of pictures to train on": str(data.train_count),
+        "the number of pictures to validate on": str(data.val_count),
+        "the data": f"`{data.data}` of the hash {(data.digest or '')[:12]}",
+        # Those drawn by a seed are what the seed makes them.
+        **({} if recipe.weights is None else {"what it starts from": f"of the hash {_weights_hash(weights)[:12]}"}),
+        **{f"the version of {name}": version for name, version in versions().items()},
+    }
+
+
+def _weights_hash(weights: Weights) -> str:
+    found = hashlib.sha256()
+    for node, arrays in weights.items():
+        for short, array in arrays.items():
+            found.update(f"{node}.{short}".encode() + np.asarray(array).tobytes())
+    return found.hexdigest()
+
+
+def trained(plan: Plan, fitted: Fitted) -> Trained:
+    """A training's outcome, as Python gets it."""
+    return Trained(plan.folder.path, fitted.rows, fitted.best.row, fitted.best.scores, fitted.best.weights)
+
+
+def starting_weights(net: Net, recipe: Recipe, arrays: Weights | None) -> tuple[Weights, list[str]]:
+    """The weights before the first step, and what the user should know of them.
+
+    Those of the recipe's file, or `arrays`, where they fit; else drawn from the recipe's seed.
+    """
+    first: Weights = backends.load("jax", "init").initialize(net.graph, recipe.seed)
+    given = recipe.weights if arrays is None else arrays
+    return (first, []) if given is None else first_weights(net.graph, given, first)
+
+
+def overridden(recipe: Recipe, *, lr: float | None, **changes: Any) -> Recipe:
     """The recipe with what is not None in place of its own. Raises CnnError for a value outside its range."""
-    for name, value in (("epochs", epochs), ("batch", batch)):
-        if value is not None and value < 1:
-            raise CnnError.of("value", f"`{name}` must be at least 1, found {value}")
-    if lr is not None and not 0 < lr < float("inf"):
-        raise CnnError.of("value", f"`lr` must be above 0, found {lr}")
-    changes: dict[str, Any] = {"epochs": epochs, "batch": batch, "seed": seed, "precision": precision}
-    changed = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
+    given = {name: value for name, value in changes.items() if value is not None}
+    for name in ("epochs", "batch", "accumulate", "patience"):
+        if given.get(name, 1) < 1:
+            raise CnnError.of("value", f"`{name}` must be at least 1, found {given[name]}")
+    for name, value in (("lr", lr), ("clip", given.get("clip"))):
+        if value is not None and not 0 < value < float("inf"):
+            raise CnnError.of("value", f"`{name}` must be above 0, found {value}")
+    if not 0 < given.get("ema", 0.5) < 1:
+        raise CnnError.of("value", f"`ema` must be between 0 and 1, found {given['ema']}")
+    changed = replace(recipe, **given)
     return changed if lr is None else replace(changed, schedule=replace(recipe.schedule, peak=lr))
 
 
@@ -200,39 +269,3 @@ def _data_set(
         loaded = load_data(os.fspath(data), options=options, report=lambda line: report(Said(line)))
         return loaded, Origin(os.fspath(data))
     return arrays_data_set(net.graph, data, val, seed=options.seed), Origin()
-
-
-def _say_broken(report: Report, *feeds: Feed) -> None:
-    broken = sorted(set().union(*(feed.broken for feed in feeds)))
-    if broken:
-        named = ", ".join(str(path) for path in broken[:3]) + (", ..." if len(broken) > 3 else "")
-        count = "1 picture" if len(broken) == 1 else f"{len(broken)} pictures"
-        report(Said(f"left out, as it cannot be decoded: {count} ({named})"))
-
-
-def _draw_first_batch(plan: Plan, classes: Sequence[str]) -> None:
-    """The first batch of the first epoch, as the network is about to see it; of pictures only."""
-    shape = plan.train.shapes[0]
-    if len(shape) != 3:
-        return
-    batch = next(training_batches(plan.train, plan.batch, 1))
-    count = min(plan.batch, _DRAWN)
-    labels = [_in_words(target, classes) for target in batch.targets[0][:count]]
-    draw_batch(plan.folder.first_batch, batch.inputs[0][:count], labels)
-
-
-def _in_words(target: NDArray[Any], classes: Sequence[str]) -> str:
-    """A label by its class's name; mixed ones by both names and the greater's share; nothing for other targets."""
-    if target.ndim == 0 and target.dtype == np.int32:
-        return classes[int(target)] if classes else str(target)
-    if target.ndim != 1 or len(target) != len(classes):
-        return ""
-    first, *rest = (int(i) for i in np.argsort(-target, kind="stable")[:2] if target[i] > 0.005)
-    return " / ".join([f"{classes[first]} {100 * target[first]:.0f} %", *(classes[i] for i in rest)])
-
-
-def _draw_confusion(plan: Plan, folder: RunFolder, scores: tuple[Scores, ...], classes: Sequence[str]) -> None:
-    confusion = None if plan.headline is None else scores[plan.headline].confusion
-    if confusion is not None:
-        names = classes or [str(i) for i in range(len(confusion))]
-        draw_confusion(folder.confusion, plan.net.name, confusion, names)

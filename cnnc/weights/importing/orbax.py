@@ -6,7 +6,6 @@ together under what follows it. The tree is that of the file; nobody has to know
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.weights.importing.faults import fault, listed, told
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.state_dict import name_layers
+from cnnc.weights.quiet import quiet_orbax
 
 _MARKS: Final = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt")
 _TREE: Final = "_METADATA"
@@ -120,18 +120,10 @@ def _require_arrays(path: Path, folder: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Orbax's remarks on how it was saved."""
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)  # what goes wrong is raised as well
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+    """Without Orbax's remarks and warnings on how it was saved."""
+    with quiet_orbax(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _leaves(tree: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

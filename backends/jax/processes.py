@@ -1,0 +1,383 @@
+"""A training in several processes, on one machine or many: how they meet, agree, and learn that one is gone.
+
+jax's own start aborts with a stack trace where anything fails. So the processes meet at a hub first (`hub`), which
+process 0 starts beside itself; jax starts when all are there. From then on a thread of every process listens to the
+hub. When a process is gone, the others cannot go on: they end within seconds, whatever they were waiting for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import jax
+
+from cnnc.backends.jax.hub import BEAT_SECONDS, PATIENCE_SECONDS, SILENT_SECONDS
+from cnnc.diagnostics import CnnError
+
+START_SECONDS: Final = 300.0
+"""How long the processes wait for each other, unless told otherwise."""
+_GRACE_SECONDS: Final = 5.0
+"""A process that waits for one that is gone is ended after so long."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands in a training: the hub's address, how many there are, which it is.
+
+    `local` are the devices of its machine that are its own, None for all.
+    """
+
+    coordinator: str
+    count: int
+    index: int
+    local: tuple[int, ...] | None = None
+
+
+class Group:
+    """The processes of a training, as one of them sees them."""
+
+    def __init__(self, place: Place, connection: socket.socket, end: Callable[[CnnError], NoReturn]) -> None:
+        self.index, self.count = place.index, place.count
+        self.places: tuple[str, ...] = ()
+        self.resume: str | None = None
+        """The command that goes on from the last checkpoint, once there is one."""
+        self._connection = connection
+        self._end = end
+        self._changed = threading.Condition()
+        self._said: dict[int, list[Any]] = {}
+        self._port: int | None = None
+        self._lost: CnnError | None = None
+        self._rounds = 0
+        self._left = False
+
+    def gather(self, value: Any) -> list[Any]:
+        """What every process says, in order: a value that JSON has. All must call it at the same places.
+
+        Raises:
+            CnnError: of code `process` when one of them is gone.
+        """
+        number, self._rounds = self._rounds, self._rounds + 1
+        self._send({"say": value, "round": number})
+        with self._changed:
+            self._changed.wait_for(lambda: self._lost is not None or number in self._said)
+            if number not in self._said:
+                assert self._lost is not None
+                raise self._lost
+            return self._said.pop(number)
+
+    def share(self, value: Any) -> Any:
+        """What process 0 says, in every process."""
+        return self.gather(value if self.index == 0 else None)[0]
+
+    def wait_for_all(self) -> None:
+        """Returns when every process has come here."""
+        self.gather(None)
+
+    def agree(self, facts: Mapping[str, str]) -> None:
+        """Raises CnnError of code `process`, in every process, when they do not all say the same of each name."""
+        require_same(self.gather(dict(facts)))
+
+    def lost(self, seconds: float) -> CnnError | None:
+        """Which process is gone, if that becomes known within so long."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._lost is not None, timeout=seconds)
+            return self._lost
+
+    def leave(self) -> None:
+        """Say that this process has ended as it should."""
+        self._left = True
+        self._send({"leave": True})
+
+    def stop(self, reason: str) -> None:
+        """Say to the others why this process is about to end."""
+        self._left = True
+        self._send({"stop": reason})
+
+    def listen(self) -> None:
+        """Start to hear what the hub says, and to be heard."""
+        threading.Thread(target=self._listen, name="cnnc-hub", daemon=True).start()
+        threading.Thread(target=self._beat, name="cnnc-beat", daemon=True).start()
+
+    def started(self, seconds: float) -> int:
+        """The port of jax's service, when all are there. Raises CnnError when that takes longer, or cannot be."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._lost is not None or self._port is not None, timeout=seconds + SILENT_SECONDS
+            )
+            if self._port is None:
+                raise self._lost or _late(range(self.count), seconds)
+            return self._port
+
+    def _listen(self) -> None:
+        """Read the hub's messages until it or this process is gone."""
+        how = "its connection closed"
+        try:
+            with self._connection.makefile("rb") as lines:
+                for line in lines:
+                    self._heard(json.loads(line))
+        except TimeoutError:
+            how = f"nothing was heard of it for {SILENT_SECONDS:.0f} seconds"
+        except OSError as error:
+            how = error.strerror or str(error)
+        if not self._left:
+            self._lose(
+                CnnError.of("process", f"the machine of process 0 is gone, or the way to it: {how}", help=self._help())
+            )
+
+    def _heard(self, message: Mapping[str, Any]) -> None:
+        if "start" in message:
+            with self._changed:
+                self.places, self._port = tuple(message["places"]), int(message["start"])
+                self._changed.notify_all()
+        elif "said" in message:
+            with self._changed:
+                self._said[int(message["round"])] = message["said"]
+                self._changed.notify_all()
+        elif "gone" in message:
+            self._lose(_gone(message, self.count, self._help()))
+        elif "refused" in message:
+            self._lose(_refused(message, self.index, self.count))
+
+    def _lose(self, error: CnnError) -> None:
+        with self._changed:
+            if self._lost is not None or self._left:
+                return
+            self._lost = error
+            self._changed.notify_all()
+            running = self._port is not None
+        if running:
+            # What waits for a device does not look here, and cannot be interrupted.
+            time.sleep(_GRACE_SECONDS)
+            self._end(error)
+
+    def _beat(self) -> None:
+        while not self._left:
+            self._send({"beat": 0})
+            time.sleep(BEAT_SECONDS)
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        try:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            # That the hub is gone is told where it is listened to.
+            return
+
+    def _help(self) -> str | None:
+        return None if self.resume is None else f"start all processes again with {self.resume}"
+
+
+@contextmanager
+def group_of(place: Place, end: Callable[[CnnError], NoReturn], seconds: float = START_SECONDS) -> Iterator[Group]:
+    """The processes of a training, all of them there and jax started. Nothing may have used jax's devices before.
+
+    Args:
+        place: which process this is.
+        end: tells the user of an error and ends the process at once; it may be called in any thread.
+        seconds: how long to wait for the others.
+
+    Raises:
+        CnnError: of code `process` when the processes cannot meet, or one of them is gone.
+    """
+    group = _met(place, end, seconds)
+    port = group.started(seconds)
+    _start_jax(place, port)
+    try:
+        yield group
+    except CnnError as error:
+        # A checkpoint that cannot be written may be one that another process is gone from.
+        lost = group.lost(1.0) if error.diagnostics[0].code == "run" else None
+        group.stop(error.diagnostics[0].message)
+        end(lost or error)
+    except (RuntimeError, ValueError, OSError) as error:
+        # What a collective raises when its other end is gone; the hub knows whose that is.
+        lost = group.lost(SILENT_SECONDS + _GRACE_SECONDS)
+        if lost is None:
+            group.stop(f"{type(error).__name__}: {error}")
+            raise
+        end(lost)
+    except BaseException as error:
+        group.stop("it was interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}")
+        raise
+    group.wait_for_all()
+    jax.distributed.shutdown()  # type: ignore[no-untyped-call]
+    # Last, as the hub ends after the last, and jax's service with it.
+    group.leave()
+
+
+def _met(place: Place, end: Callable[[CnnError], NoReturn], seconds: float) -> Group:
+    host, port = address(place.coordinator)
+    require_index(place.index, place.count)
+    if place.index == 0:
+        _start_hub(port, place.count, seconds)
+    connection = _connected("localhost" if place.index == 0 else host, host, port, seconds)
+    connection.settimeout(SILENT_SECONDS)
+    group = Group(place, connection, end)
+    group._send({"join": place.index, "of": place.count, "place": f"{platform.node()}, process {os.getpid()}"})
+    group.listen()
+    return group
+
+
+def address(text: str) -> tuple[str, int]:
+    """Host and port of `host:port`. Raises CnnError of code `value` where it is not of that form."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) < 1 << 16:
+        found = f"`{text}` has no port" if not colon else f"`{text}` is not of the form HOST:PORT"
+        raise CnnError.of(
+            "value",
+            found,
+            help="give the address of process 0's machine and a port that is free there, such as 10.0.0.1:1234",
+        )
+    return host.strip("[]"), int(port)
+
+
+def require_index(index: int, count: int) -> None:
+    """Raises CnnError of code `value` when there is no such process."""
+    if count < 1 or not 0 <= index < count:
+        raise CnnError.of(
+            "value",
+            f"there is no process {index} of {count}",
+            help=f"processes are counted from 0: --process 0 up to --process {count - 1}" if count > 0 else None,
+        )
+
+
+def require_same(facts: Sequence[Mapping[str, str]]) -> None:
+    """Raises CnnError of code `process` when processes differ: what each says, a note for every name."""
+    notes = []
+    for name in dict.fromkeys(name for known in facts for name in known):
+        values: dict[str, list[int]] = {}
+        for index, known in enumerate(facts):
+            values.setdefault(known.get(name, "nothing"), []).append(index)
+        if len(values) > 1:
+            said = ", ".join(f"{value} in {_named(indices)}" for value, indices in values.items())
+            notes.append(f"{name} is {said}")
+    if notes:
+        raise CnnError.of(
+            "process",
+            "the processes do not do the same",
+            notes=notes,
+            help="start all of them with the same spec, options, data and versions; only `--process` is each one's own",
+        )
+
+
+def detected() -> Place:
+    """What the cluster that this process runs in says of it: SLURM, Open MPI, Kubernetes, a Cloud TPU.
+
+    Raises:
+        CnnError: of code `process` where there is no such thing.
+    """
+    from jax._src import clusters
+
+    found = clusters.ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, 60)
+    coordinator, count, index, local = found
+    if coordinator is None or count is None or index is None:
+        raise CnnError.of(
+            "process",
+            "this is no cluster that is known: neither SLURM nor Open MPI, Kubernetes or a Cloud TPU has started this",
+            help="say it by --coordinator HOST:PORT --processes N --process I",
+        )
+    return Place(coordinator, count, index, None if local is None else tuple(local))
+
+
+def _start_hub(port: int, count: int, seconds: float) -> None:
+    arguments = [sys.executable, "-m", "cnnc.backends.jax.hub", str(port), str(count), str(seconds)]
+    # A session of its own: Ctrl-C in the terminal is for the training.
+    hub = subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert hub.stdout is not None
+    with hub.stdout as stdout:
+        said = stdout.readline().decode(errors="replace").strip()
+    # It ends by itself, after this process; nobody waits for it, which Python would warn of.
+    hub.returncode = 0
+    if said != "ready":
+        raise CnnError.of(
+            "process",
+            f"port {port} cannot be had on this machine: {said.lower() or 'the hub did not start'}",
+            help="another training may run already; end it, or give all processes another port",
+        )
+
+
+def _connected(host: str, named: str, port: int, seconds: float) -> socket.socket:
+    """A connection to the hub, which may not be there yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=min(10.0, seconds))
+        except socket.gaierror as error:
+            raise CnnError.of(
+                "process", f"there is no machine `{named}`: {(error.strerror or str(error)).lower()}"
+            ) from error
+        except OSError as error:
+            if time.monotonic() > deadline:
+                reason = (error.strerror or str(error)).lower()
+                raise CnnError.of(
+                    "process",
+                    f"process 0 was not there within {seconds:.0f} seconds: `{named}:{port}`: {reason}",
+                    help="start process 0 on that machine, and let its firewall take connections of the others",
+                ) from error
+        time.sleep(0.2)
+
+
+def _start_jax(place: Place, port: int) -> None:
+    host, _ = address(place.coordinator)
+    host = "localhost" if place.index == 0 else host
+    # jax would take SIGTERM for itself, and end every process where one does.
+    for name, value in (("jax_enable_preemption_service", False), ("jax_cpu_collectives_implementation", "gloo")):
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]
+    jax.distributed.initialize(
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        place.count,
+        place.index,
+        None if place.local is None else list(place.local),
+        # Process 0 would start a second service, which nobody asks: the hub's is in use.
+        coordinator_bind_address="127.0.0.1:0",
+        heartbeat_timeout_seconds=PATIENCE_SECONDS,
+        shutdown_timeout_seconds=5,
+    )
+
+
+def _gone(message: Mapping[str, Any], count: int, help: str | None) -> CnnError:
+    who = f"process {message['gone']} of {count} ({message['place']})"
+    if message["stopped"] is not None:
+        return CnnError.of("process", f"{who} stopped", notes=[f"it says: {message['stopped']}"], help=help)
+    return CnnError.of("process", f"{who} is gone: {message['how']}", help=help)
+
+
+def _refused(message: Mapping[str, Any], index: int, count: int) -> CnnError:
+    match message["refused"]:
+        case "count":
+            return CnnError.of("process", f"process 0 says that there are {message['count']} processes, not {count}")
+        case "taken":
+            return CnnError.of(
+                "process",
+                f"process {index} is already running ({message['place']})",
+                help="give every process an index of its own: --process 0, --process 1, ...",
+            )
+        case "missing":
+            return _late(message["missing"], float(message["seconds"]))
+    return CnnError.of("process", "the training has begun without this process", help="start all processes again")
+
+
+def _late(missing: Sequence[int], seconds: float) -> CnnError:
+    return CnnError.of("process", f"{_named(missing)} did not come within {seconds:.0f} seconds")
+
+
+def _named(indices: Sequence[int]) -> str:
+    """`process 3`, `processes 0, 1 and 2`."""
+    if len(indices) == 1:
+        return f"process {indices[0]}"
+    return f"processes {', '.join(map(str, indices[:-1]))} and {indices[-1]}"

@@ -1,0 +1,132 @@
+"""`cnnc find-lr`: which learning rate suits a spec, by a training of some steps at rates from low to high."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from cnnc.cli.extras import extra
+from cnnc.cli.options import in_flags, spec_options, split_patterns
+from cnnc.cli.train_options import data_options, workers_option
+from cnnc.diagnostics import CnnError
+from cnnc.overrides import Overrides
+
+if TYPE_CHECKING:
+    from cnnc.training.find_rate import Found
+
+
+@click.command("find-lr")
+@spec_options
+@data_options
+@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures a step.")
+@click.option("--steps", type=click.IntRange(min=1, max=100_000), metavar="N", help="Rates to try.  [default: 100]")
+@click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), metavar="N", help="Of all that is random.")
+@click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in.")
+@workers_option
+@click.option("--weights", type=click.Path(), metavar="FILE|RUN", help="What to start from.")
+@click.option("--freeze", multiple=True, metavar="PATTERN", help="Layers, labels or globs that do not learn.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where lr.png and lr.csv go, new or empty.  [default: runs/<model>/lr<n>]",
+)
+def find_lr(
+    spec: str,
+    overrides: Overrides,
+    data: str | None,
+    data_dir: Path | None,
+    held_out: float | None,
+    skip_corrupt: bool,
+    batch: int | None,
+    steps: int | None,
+    seed: int | None,
+    precision: Literal["f32", "bf16"] | None,
+    workers: int | None,
+    weights: str | None,
+    freeze: tuple[str, ...],
+    out: Path | None,
+) -> None:
+    """Find a learning rate for SPEC by trying rates from low to high.
+
+    The rate rises from 1e-7 to 10 over some steps of a training as the spec's train section describes it (Smith 2017).
+    It is good where the loss falls, best where it falls the fastest, and too high where the loss rises.
+    """
+    from cnnc.loading import find, load_spec
+
+    net = load_spec(find(spec), overrides)
+    name = data or net.recipe.data
+    if name is None:
+        raise CnnError.of(
+            "data",
+            "it is not said what to train on",
+            help=f"cnnc find-lr {spec} --data digits, or another set or folder; or a line `data` in the train section",
+        )
+    with extra("train", "training"):
+        from cnnc.data.folder import Options
+        from cnnc.data.load import load_data
+        from cnnc.training.events import Event, Said
+        from cnnc.training.find_rate import STEPS, find_rate, write_points
+        from cnnc.training.folder import claim_folder
+        from cnnc.training.plots import draw_rates
+        from cnnc.training.prepared import prepared
+        from cnnc.training.run import overridden, starting_weights, transferring
+
+    recipe = overridden(net.recipe, lr=None, batch=batch, seed=seed, precision=precision)
+    recipe = transferring(recipe, weights=weights, freeze=split_patterns(freeze) or None, unfreeze=None, rates=None)
+    options = Options(0.2 if held_out is None else held_out, recipe.seed, skip_corrupt)
+    data_set = load_data(name, folder=data_dir, options=options, report=click.echo)
+    # One that is named and taken is found out before the test, and one that is not named is not left empty.
+    folder = None if out is None else claim_folder(net.name, "lr", out)
+    first, told = starting_weights(net, recipe, None)
+    for line in told:
+        click.echo(line)
+
+    def say(event: Event) -> None:
+        if isinstance(event, Said):
+            click.echo(event.text)
+
+    ready = prepared(net, recipe, data_set, skip_corrupt=skip_corrupt, workers=workers, report=say)
+    with click.progressbar(length=1, label="trying rates", hidden=not sys.stdout.isatty()) as bar:
+
+        def move(step: int, count: int) -> None:
+            bar.length = count
+            bar.update(1)
+
+        found = find_rate(net, recipe, ready, first, steps=steps or STEPS, told=move)
+    if folder is None:
+        folder = claim_folder(net.name, "lr")
+    write_points(folder / "lr.csv", found.tried)
+    named = _named(found)
+    draw_rates(folder / "lr.png", net.name, found.tried, [(label, rate) for label, rate, _ in named])
+    last = found.tried[-1].rate
+    click.echo(f"{len(found.tried)} steps of {min(recipe.batch, len(ready.train))}, at rates from 1e-07 to {last:.2g}")
+    for label, rate, what in named:
+        click.echo(f"  {label:<9} {rate:<8.2g} {what}")
+    click.echo(f"\nin {folder}: lr.png, lr.csv")
+    if found.steepest is None:
+        raise CnnError.of(
+            "train",
+            "the loss did not fall at any rate, and none can be recommended",
+            help="look at the picture; more steps show more, --steps 300, and so do other first weights, --seed 1",
+        )
+    click.echo("next:")
+    flags = {"data": name, "data-dir": data_dir, "split": held_out, "batch": batch, "seed": seed}
+    flags |= {"precision": precision, "weights": weights, "freeze": ",".join(freeze) or None}
+    given = [spec, *in_flags(overrides), *(f"--{flag}={value}" for flag, value in flags.items() if value is not None)]
+    given += ["--skip-corrupt"] if skip_corrupt else []
+    click.echo(f"  cnnc train {shlex.join(given)} --lr {found.steepest:.2g}")
+
+
+def _named(found: Found) -> list[tuple[str, float, str]]:
+    """Every rate that was found: what it is called, the rate, and what it is."""
+    rates = [
+        ("steepest", found.steepest, "where the loss falls the fastest"),
+        ("lowest", found.lowest, "a tenth of the rate with the lowest loss"),
+        ("limit", found.limit, "a tenth of the rate at which the loss is back where it began"),
+    ]
+    return [(label, rate, what) for label, rate, what in rates if rate is not None]

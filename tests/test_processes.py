@@ -1,0 +1,296 @@
+"""Several processes: they meet or say why not, train as one does, and none outlives another that is gone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+
+from cnnc.backends.jax.hub import listening
+from cnnc.backends.jax.processes import Place, address, group_of, require_index, require_same
+from cnnc.diagnostics import CnnError
+from tests.device_cases import ROOT, SMALL, run_case
+from tests.process_cases import Ended, free_port, run_processes, wait_for
+
+BOUND = 60.0
+"""Seconds within which the others must have ended."""
+
+
+@pytest.mark.parametrize("text", ["host", "host:", ":1234", "host:0", "host:65536", "host:x", ""])
+def test_an_address_without_a_port_is_refused(text: str) -> None:
+    with pytest.raises(CnnError, match=r"HOST:PORT|no port") as caught:
+        address(text)
+    assert "10.0.0.1:1234" in (caught.value.diagnostics[0].help or "")
+
+
+def test_addresses_are_names_and_numbers_of_both_kinds() -> None:
+    assert address("node1:1234") == ("node1", 1234)
+    assert address("10.0.0.1:80") == ("10.0.0.1", 80)
+    assert address("[::1]:1234") == ("::1", 1234)
+
+
+def test_an_index_beyond_the_last_process_is_refused() -> None:
+    require_index(3, 4)
+    with pytest.raises(CnnError, match="there is no process 4 of 4") as caught:
+        require_index(4, 4)
+    assert "--process 3" in (caught.value.diagnostics[0].help or "")
+
+
+def test_what_differs_is_named_with_who_says_it() -> None:
+    require_same([{"seed": "0"}] * 3)
+    with pytest.raises(CnnError, match="do not do the same") as caught:
+        require_same([{"seed": "0", "x": "1"}, {"seed": "1", "x": "1"}, {"seed": "0", "x": "1"}, {"x": "1"}])
+    assert caught.value.diagnostics[0].notes == (
+        "seed is 0 in processes 0 and 2, 1 in process 1, nothing in process 3",
+    )
+
+
+def no_end(error: CnnError) -> NoReturn:
+    raise AssertionError(error)
+
+
+def enter(place: Place, seconds: float) -> None:
+    with group_of(place, no_end, seconds):
+        pass
+
+
+def test_a_coordinator_that_is_not_there_is_waited_for_no_longer_than_said() -> None:
+    began = time.monotonic()
+    with pytest.raises(CnnError, match="process 0 was not there within 1 seconds"):
+        enter(Place(f"localhost:{free_port()}", 2, 1), 1.0)
+    assert time.monotonic() - began < 10
+
+
+def test_a_machine_that_does_not_exist_is_named() -> None:
+    with pytest.raises(CnnError, match=r"there is no machine `nowhere\.invalid`"):
+        enter(Place("nowhere.invalid:1234", 2, 1), 1.0)
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with listening(0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(CnnError, match=f"port {port} cannot be had on this machine: address already in use"):
+            enter(Place(f"localhost:{port}", 2, 0), 5.0)
+
+
+def test_processes_that_do_not_come_are_named() -> None:
+    with pytest.raises(CnnError, match="processes 1 and 2 did not come within 1 seconds"):
+        enter(Place(f"localhost:{free_port()}", 3, 0), 1.0)
+
+
+class Joined:
+    """A process that joins a hub and does nothing else."""
+
+    def __init__(self, port: int, index: int, count: int) -> None:
+        self.connection = socket.create_connection(("localhost", port), timeout=20)
+        self.lines = self.connection.makefile("rb")
+        self.send({"join": index, "of": count, "place": f"test {index}"})
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def hear(self) -> dict[str, Any]:
+        """The next message that is no beat."""
+        while True:
+            message: dict[str, Any] = json.loads(self.lines.readline())
+            if "beat" not in message:
+                return message
+
+
+@pytest.fixture
+def hub() -> Any:
+    """The port of a hub for three."""
+    port = free_port()
+    command = [sys.executable, "-m", "cnnc.backends.jax.hub", str(port), "3", "20"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield port
+        process.kill()
+
+
+def test_the_hub_refuses_an_index_twice_and_another_count(hub: int) -> None:
+    first = Joined(hub, 0, 3)
+    assert Joined(hub, 0, 3).hear() == {"refused": "taken", "place": "test 0"}
+    assert Joined(hub, 1, 4).hear() == {"refused": "count", "count": 3}
+    others = [Joined(hub, 1, 3), Joined(hub, 2, 3)]
+    for process in (first, *others):
+        assert process.hear()["places"] == ["test 0", "test 1", "test 2"]
+    assert Joined(hub, 1, 3).hear()["refused"] == "taken"
+
+
+def test_the_hub_takes_no_notice_of_strangers(hub: int) -> None:
+    with socket.create_connection(("localhost", hub)) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert stranger.recv(100) == b""
+    with socket.create_connection(("localhost", hub)) as stranger:
+        stranger.sendall(b'{"join": "x"}\n[]\n{"say": 1, "round": 0}\n{"join": -1, "of": 3, "place": 1}\n')
+        assert stranger.recv(100) == b""
+    processes = [Joined(hub, index, 3) for index in range(3)]
+    for process in processes:
+        assert "start" in process.hear()
+
+
+def test_the_hub_hands_round_what_is_said_and_tells_who_is_gone(hub: int) -> None:
+    processes = [Joined(hub, index, 3) for index in range(3)]
+    for process in processes:
+        process.hear()
+    for index in (2, 0, 1):
+        processes[index].send({"say": index * 10, "round": 0})
+    for process in processes:
+        assert process.hear() == {"said": [0, 10, 20], "round": 0}
+    processes[1].send({"stop": "no disk"})
+    for index in (0, 2):
+        heard = processes[index].hear()
+        assert (heard["gone"], heard["stopped"]) == (1, "no disk")
+    processes[2].lines.close()
+    processes[2].connection.close()
+    heard = processes[0].hear()
+    assert (heard["gone"], heard["how"], heard["stopped"]) == (2, "its connection closed", None)
+
+
+def test_two_processes_follow_the_curve_of_one() -> None:
+    one = run_case(1, "curves", "data=1", "small", "1")
+    ended = run_processes("curve", [["", "small", "1"]] * 2)
+    for index, process in enumerate(ended):
+        found = process.value
+        np.testing.assert_allclose(found["losses"], one["losses"][0], rtol=1e-4)
+        assert found["part"] == [index, 2]
+        assert found["scores"][0] == 359
+        assert found["scores"][2:] == one["scores"][0][2:]
+    assert ended[0].value["losses"] == ended[1].value["losses"]
+    assert ended[0].value["scores"] == ended[1].value["scores"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "devices", "mesh", "which"),
+    [
+        (4, 1, "", "small"),
+        (2, 4, "data=8", "small"),
+        (2, 2, "data=2,model=2", "large"),
+        (4, 1, "data=2,model=2", "large"),
+    ],
+)
+def test_processes_with_devices_follow_the_curve_of_one(count: int, devices: int, mesh: str, which: str) -> None:
+    one = run_case(1, "curves", "data=1", which, "2")
+    for process in run_processes("curve", [[mesh, which, "2"]] * count, devices):
+        np.testing.assert_allclose(process.value["losses"], one["losses"][0], rtol=2e-3, atol=1e-4)
+        assert process.value["scores"][0] == 359
+        np.testing.assert_allclose(process.value["scores"][1], one["scores"][0][1], rtol=2e-3)
+
+
+def test_all_processes_hear_of_a_wish_at_the_same_step() -> None:
+    first, second = run_processes("vote", [[""], ["7"]])
+    assert first.value == second.value == [0] * 7 + [1] * 13
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("victim", "kill"), [(0, "SIGKILL"), (1, "SIGKILL"), (2, "SIGSTOP")])
+def test_a_process_that_is_gone_ends_the_others_by_its_name(victim: int, kill: str) -> None:
+    ended = run_processes("die", [[kill if index == victim else ""] for index in range(4)], seconds=150)
+    others = [process for index, process in enumerate(ended) if index != victim]
+    how = "its connection closed" if kill == "SIGKILL" else "nothing was heard of it for 30 seconds"
+    for process in others:
+        assert process.code == 1, process.err
+        assert re.search(rf"error\[process\]: process {victim} of 4 \(.*\) is gone: {how}", process.err), process.err
+        assert "start all processes again with cnnc train --resume runs/small/exp1" in process.err
+        assert "Traceback" not in process.err
+        assert "stack trace" not in process.err
+    assert max(process.seconds for process in others) - min(process.seconds for process in others) < 15
+
+
+@pytest.mark.slow
+def test_a_process_that_stops_says_why_to_the_others() -> None:
+    first, second = run_processes("fail", [[""], ["the picture is broken"]])
+    assert "error[data]: the picture is broken" in second.err
+    assert re.search(r"error\[process\]: process 1 of 2 \(.*\) stopped", first.err)
+    assert "it says: the picture is broken" in first.err
+    assert (first.code, second.code) == (1, 1)
+
+
+def start(folder: Path, port: int, index: int, count: int, *arguments: str) -> subprocess.Popen[str]:
+    """A process of `cnnc train`."""
+    where = ["--coordinator", f"localhost:{port}", "--processes", str(count), "--process", str(index)]
+    command = [sys.executable, "-c", "from cnnc.cli import main; main()", "train", *arguments, *where]
+    pipe, environment = subprocess.PIPE, {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=pipe, stderr=pipe)
+
+
+def train(folder: Path, *arguments: str, count: int = 2, own: tuple[str, ...] = ("", "")) -> list[Ended]:
+    """How `cnnc train` ends in processes, of which each may have arguments of its own."""
+    (folder / "small.cnn").write_text(SMALL)
+    port = free_port()
+    return wait_for([start(folder, port, i, count, *arguments, *own[i].split()) for i in range(count)])
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_in_two_processes_and_goes_on_in_one_with_four_devices(tmp_path: Path) -> None:
+    for process in train(tmp_path, "small.cnn", "--out", "two"):
+        assert process.code == 0, process.err
+    one = [sys.executable, "-c", "from cnnc.cli import main; main()", "train"]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    subprocess.run([*one, "small.cnn", "--epochs", "3", "--out", "one"], cwd=tmp_path, env=environment, check=True)
+    environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+    subprocess.run([*one, "--resume", "two", "--epochs", "3"], cwd=tmp_path, env=environment, check=True)
+    wanted, found = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert len(found) == 3
+    for figure in ("train_loss", "train_top1", "val_loss", "val_top1"):
+        np.testing.assert_allclose(
+            [float(row[figure]) for row in found], [float(row[figure]) for row in wanted], rtol=2e-3
+        )
+
+
+@pytest.mark.slow
+def test_processes_that_disagree_all_stop_and_say_in_what(tmp_path: Path) -> None:
+    for process in train(tmp_path, "small.cnn", "--out", "run", own=("--seed 0", "--seed 1")):
+        assert process.code == 1
+        assert "error[process]: the processes do not do the same" in process.err
+        assert "`seed` is 0 in process 0, 1 in process 1" in process.err
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "other.cnn").write_text(SMALL.replace("dropout(0.2)", "dropout(0.3)"))
+    for process in train(tmp_path, "--out", "run", own=("small.cnn", "other.cnn")):
+        assert process.code == 1
+        assert "the network is small, whose graph has the hash" in process.err
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_process_stops_all_after_the_same_step_and_they_go_on(tmp_path: Path) -> None:
+    (tmp_path / "small.cnn").write_text(SMALL)
+    port = free_port()
+    running = [start(tmp_path, port, i, 2, "small.cnn", "--out", "run", "--epochs", "1000") for i in range(2)]
+
+    def end_one() -> None:
+        while not (tmp_path / "run" / "results.csv").exists() and running[1].poll() is None:
+            time.sleep(0.1)
+        running[1].send_signal(signal.SIGTERM)
+
+    threading.Thread(target=end_one).start()
+    places = []
+    for process in wait_for(running):
+        assert process.code == 0, process.err
+        said = re.search(r"stopped; saved up to (epoch \d+(, step \d+)?)", process.out)
+        assert said, process.out
+        places.append(said[1])
+    assert places[0] == places[1]
+    done = len(rows(tmp_path / "run"))
+    for process in train(tmp_path, "--resume", "run", "--epochs", str(done + 1)):
+        assert process.code == 0, process.err
+    assert len(rows(tmp_path / "run")) == done + 1
