@@ -62,10 +62,14 @@ def test_a_batch_that_does_not_split_is_refused_with_those_that_do() -> None:
     require_even(64, Layout(8, 2))
     with pytest.raises(CnnError, match="a batch of 60 does not split into the 8 equal parts") as caught:
         require_even(60, Layout(8, 2))
-    assert caught.value.diagnostics[0].help == "--batch 64, or 56"
+    assert caught.value.diagnostics[0].help == "--batch 64 or 56"
     with pytest.raises(CnnError) as caught:
         require_even(5, Layout(8, 1))
     assert caught.value.diagnostics[0].help == "--batch 8"
+    for batch, help in ((12, "--batch 8"), (5, "give it more examples, or fewer devices")):
+        with pytest.raises(CnnError) as caught:
+            require_even(batch, Layout(8, 1), batch)
+        assert caught.value.diagnostics[0].help == help
 
 
 def test_on_one_device_nothing_is_placed() -> None:
@@ -171,4 +175,4 @@ def test_a_checkpoint_goes_on_the_same_curve_on_another_mesh(
 def test_a_mesh_is_checked_against_the_devices_and_the_batch() -> None:
     few, uneven = run_case(8, "errors", "data=4", "data=8")
     assert few[:2] == ["value", "the mesh `data=4` wants 4 devices, and there are 8 devices"]
-    assert uneven[2] == "--batch 64, or 56"
+    assert uneven[2] == "--batch 64 or 56"

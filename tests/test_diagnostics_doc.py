@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from cnnc import backends
+from cnnc.backends.jax.processes import require_same
 from cnnc.backends.tflite.runtime import open_model
 from cnnc.cli.edgetpu import check_graph, run_edgetpu_compiler
 from cnnc.cli.extras import extra
@@ -97,6 +98,7 @@ OUTSIDE: Mapping[str, tuple[str, Callable[[], object]]] = {
     "weights": ("", lambda: load_weights(Path("best.safetensors"), load("mlp").graph)),
     "run": ("cnnc eval runs/mlp/exp7", lambda: open_run(Path("runs/mlp/exp7"))),
     "diverged": ("", lambda: train(tiny(), tree(Path("data")), lr=1e30, out=Path("runs/tiny/exp1"))),
+    "process": ("", lambda: require_same([{"`seed`": "0"}, {"`seed`": "1"}])),
     "backend": ("", lambda: backends.load("jaxx")),
     "tflite": ("cnnc check cat.tflite --target edgetpu", _read_text),
     "target": ("cnnc check mine.cnn --target edgetpu", _target),

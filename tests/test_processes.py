@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +22,7 @@ import pytest
 from cnnc.backends.jax.hub import listening
 from cnnc.backends.jax.processes import Place, address, group_of, require_index, require_same
 from cnnc.diagnostics import CnnError
-from tests.device_cases import ROOT, SMALL, run_case
+from tests.device_cases import ROOT, SMALL, Training, run_case
 from tests.process_cases import Ended, free_port, run_processes, wait_for
 
 BOUND = 60.0
@@ -96,7 +97,12 @@ class Joined:
     def __init__(self, port: int, index: int, count: int) -> None:
         self.connection = socket.create_connection(("localhost", port), timeout=20)
         self.lines = self.connection.makefile("rb")
+        OPEN.append(self)
         self.send({"join": index, "of": count, "place": f"test {index}"})
+
+    def close(self) -> None:
+        self.lines.close()
+        self.connection.close()
 
     def send(self, message: dict[str, Any]) -> None:
         self.connection.sendall(json.dumps(message).encode() + b"\n")
@@ -109,8 +115,11 @@ class Joined:
                 return message
 
 
+OPEN: list[Joined] = []
+
+
 @pytest.fixture
-def hub() -> Any:
+def hub() -> Iterator[int]:
     """The port of a hub for three."""
     port = free_port()
     command = [sys.executable, "-m", "cnnc.backends.jax.hub", str(port), "3", "20"]
@@ -118,6 +127,8 @@ def hub() -> Any:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         yield port
+        while OPEN:
+            OPEN.pop().close()
         process.kill()
 
 
@@ -155,21 +166,21 @@ def test_the_hub_hands_round_what_is_said_and_tells_who_is_gone(hub: int) -> Non
     for index in (0, 2):
         heard = processes[index].hear()
         assert (heard["gone"], heard["stopped"]) == (1, "no disk")
-    processes[2].lines.close()
-    processes[2].connection.close()
+    processes[2].close()
     heard = processes[0].hear()
     assert (heard["gone"], heard["how"], heard["stopped"]) == (2, "its connection closed", None)
 
 
 def test_two_processes_follow_the_curve_of_one() -> None:
-    one = run_case(1, "curves", "data=1", "small", "1")
+    one = Training(SMALL, None)
+    losses, scores = one.losses_of(1), one.scores()
     ended = run_processes("curve", [["", "small", "1"]] * 2)
     for index, process in enumerate(ended):
         found = process.value
-        np.testing.assert_allclose(found["losses"], one["losses"][0], rtol=1e-4)
+        np.testing.assert_allclose(found["losses"], losses, rtol=1e-4)
         assert found["part"] == [index, 2]
         assert found["scores"][0] == 359
-        assert found["scores"][2:] == one["scores"][0][2:]
+        assert found["scores"][2:] == scores[2:]
     assert ended[0].value["losses"] == ended[1].value["losses"]
     assert ended[0].value["scores"] == ended[1].value["scores"]
 

@@ -50,9 +50,9 @@ class Devices:
         rows = [i for i, row in enumerate(self.mesh.devices) if any(device.process_index == mine for device in row)]
         return rows[0] // len(rows), self.layout.data // len(rows)
 
-    def require_even(self, batch: int) -> None:
-        """Raises CnnError of code `value` when the mesh does not split a batch into equal parts."""
-        require_even(batch, self.layout)
+    def require_even(self, batch: int, most: int | None = None) -> None:
+        """Raises CnnError of code `value` when the mesh does not split a batch into equal parts: `require_even`."""
+        require_even(batch, self.layout, most)
 
     def place_batch(self, tree: Any) -> Any:
         """A process's part of a batch, arrays `(batch / count, ...)`, as its share of the global arrays."""
@@ -144,9 +144,10 @@ def _make_room() -> None:
     By default there are as many as cores. With more devices than that, those that wait for each other take all, and
     none is left for whom they wait.
     """
-    flag = user_flags(os.environ.get("XLA_FLAGS", "")).get("xla_force_host_platform_device_count", "")
-    if flag.isdigit():
-        os.environ.setdefault("NPROC", str(max(2 * int(flag), os.cpu_count() or 1)))
+    flags = user_flags(os.environ.get("XLA_FLAGS", ""))
+    wanted = os.environ.get("JAX_NUM_CPU_DEVICES") or flags.get("xla_force_host_platform_device_count", "")
+    if wanted.isdigit():
+        os.environ.setdefault("NPROC", str(max(2 * int(wanted), os.cpu_count() or 1)))
 
 
 def _is_readable(leaf: jax.Array) -> bool:

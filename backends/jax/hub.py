@@ -125,6 +125,8 @@ class Hub:
 
     def _join(self, peer: Peer, message: Mapping[str, Any]) -> None:
         index, count, place = int(message["join"]), int(message["of"]), str(message["place"])
+        if not 0 <= index < count:
+            raise ValueError(index)
         refused = None
         if count != self.count:
             refused = {"refused": "count", "count": self.count}

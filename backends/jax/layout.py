@@ -49,15 +49,18 @@ def layout_of(text: str | None, count: int) -> Layout:
     return Layout(data, model)
 
 
-def require_even(batch: int, layout: Layout) -> None:
-    """Raises CnnError of code `value` when the mesh does not split a batch into equal parts."""
+def require_even(batch: int, layout: Layout, most: int | None = None) -> None:
+    """Raises CnnError of code `value` when the mesh does not split a batch into equal parts.
+
+    `most` is the greatest batch that the data has examples for.
+    """
     if batch % layout.data:
         upper = ceil(batch / layout.data) * layout.data
-        lower = upper - layout.data
+        possible = [str(size) for size in (upper, upper - layout.data) if 0 < size <= (most or upper)]
         raise CnnError.of(
             "value",
             f"a batch of {batch} does not split into the {layout.data} equal parts of the mesh's data axis",
-            help=f"--batch {upper}" + (f", or {lower}" if lower else ""),
+            help=f"--batch {' or '.join(possible)}" if possible else "give it more examples, or fewer devices",
         )
 
 

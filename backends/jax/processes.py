@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -60,6 +60,7 @@ class Group:
         self._lost: CnnError | None = None
         self._rounds = 0
         self._left = False
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._listen, self._beat)]
 
     def gather(self, value: Any) -> list[Any]:
         """What every process says, in order: a value that JSON has. All must call it at the same places.
@@ -104,10 +105,19 @@ class Group:
         self._left = True
         self._send({"stop": reason})
 
+    def close(self) -> None:
+        """Hear no more."""
+        self._left = True
+        with suppress(OSError):  # closed by the other end
+            self._connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        self._connection.close()
+
     def listen(self) -> None:
         """Start to hear what the hub says, and to be heard."""
-        threading.Thread(target=self._listen, name="cnnc-hub", daemon=True).start()
-        threading.Thread(target=self._beat, name="cnnc-beat", daemon=True).start()
+        for thread in self._threads:
+            thread.start()
 
     def started(self, seconds: float) -> int:
         """The port of jax's service, when all are there. Raises CnnError when that takes longer, or cannot be."""
@@ -162,9 +172,12 @@ class Group:
             self._end(error)
 
     def _beat(self) -> None:
+        beaten = -BEAT_SECONDS
         while not self._left:
-            self._send({"beat": 0})
-            time.sleep(BEAT_SECONDS)
+            if time.monotonic() - beaten > BEAT_SECONDS:
+                beaten = time.monotonic()
+                self._send({"beat": 0})
+            time.sleep(0.2)
 
     def _send(self, message: Mapping[str, Any]) -> None:
         try:
@@ -190,7 +203,11 @@ def group_of(place: Place, end: Callable[[CnnError], NoReturn], seconds: float =
         CnnError: of code `process` when the processes cannot meet, or one of them is gone.
     """
     group = _met(place, end, seconds)
-    port = group.started(seconds)
+    try:
+        port = group.started(seconds)
+    except CnnError:
+        group.close()
+        raise
     _start_jax(place, port)
     try:
         yield group
@@ -213,6 +230,7 @@ def group_of(place: Place, end: Callable[[CnnError], NoReturn], seconds: float =
     jax.distributed.shutdown()  # type: ignore[no-untyped-call]
     # Last, as the hub ends after the last, and jax's service with it.
     group.leave()
+    group.close()
 
 
 def _met(place: Place, end: Callable[[CnnError], NoReturn], seconds: float) -> Group:

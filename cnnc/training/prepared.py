@@ -70,7 +70,7 @@ def prepared(
         shard=shard,
     )
     if team is not None:
-        team.devices.require_even(min(recipe.batch, len(feed)))
+        team.devices.require_even(min(recipe.batch, len(feed)), len(feed))
     for part in (feed, held):
         require_targets(net, losses, part)
     say_broken(report, feed, held)
