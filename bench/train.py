@@ -65,8 +65,10 @@ def step_of_ours(contender: str, network: str, steps: int) -> dict[str, Any]:
     import jax
 
     from cnnc.backends.jax.choice import PLAIN
+    from cnnc.backends.jax.memory import keep_freed_memory
     from cnnc.backends.jax.step import Aim, first_state, training_step
 
+    keep_freed_memory()
     graph, recipe, weights, x, y = prepared(network, "bf16" if contender.endswith("bf16") else "f32")
     begun = time.perf_counter()
     aims = (Aim(CrossEntropy(), True),)

@@ -251,7 +251,8 @@ def test_ctrl_c_leaves_the_last_weights_and_says_where(trained: Path, tmp_path: 
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"the weights are in {run / 'weights/last.safetensors'}" in errors
+    assert "stopped; saved up to epoch " in errors
+    assert f"go on with: cnnc train --resume {run}" in errors
     assert "Traceback" not in errors
     found = call("eval", run, "--last", "--format", "json")
     assert found.exit_code == 0

@@ -127,6 +127,16 @@ def test_epochs_are_added(tmp_path: Path, data: Path) -> None:
         assert "is no number of epochs" in error_of(lambda: resume(tmp_path / "run", epochs=wrong)), wrong  # noqa: B023
 
 
+def test_one_that_was_killed_at_its_very_end_gets_its_last_files(tmp_path: Path, data: Path) -> None:
+    whole = train(tiny(), data, out=tmp_path / "run")
+    for name in ("report.html", "confusion_matrix.png", "results.png"):
+        (tmp_path / "run" / name).unlink()
+    trained = resume(tmp_path / "run")
+    assert same(trained.weights, whole.weights)
+    for name in ("report.html", "confusion_matrix.png", "results.png"):
+        assert (tmp_path / "run" / name).is_file(), name
+
+
 def test_the_best_of_before_stays_the_best(tmp_path: Path, data: Path) -> None:
     whole = train(tiny(), data, out=tmp_path / "whole")
     train(tiny(epochs="2"), data, out=tmp_path / "run")

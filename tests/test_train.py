@@ -262,10 +262,10 @@ def test_a_loss_that_is_no_number_stops_it_with_the_last_good_weights_kept(tmp_p
     message = error_of(lambda: train(tiny(), data, lr=1e30, out=tmp_path / "run"))
     assert "error[diverged]: the loss became" in message
     assert "in epoch 1, step " in message
-    assert "the first weights are in" in message
+    assert "the run is saved up to epoch 1, step 1: cnnc train --resume " in message
     assert "--lr 1e+29" in message
     weights, metadata = load_weights(tmp_path / "run/weights/last.safetensors", tiny().graph)
-    assert metadata["epoch"] == "0"
+    assert metadata["epoch"] == "1"
     assert all(np.isfinite(array).all() for arrays in weights.values() for array in arrays.values())
 
 

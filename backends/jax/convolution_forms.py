@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from cnnc.backends.jax.convolution import convolve, shifted
+from cnnc.backends.jax.winograd import convolve_3x3
 from cnnc.ops.window import Window
 
 _CHUNK: Final = 8
@@ -67,15 +68,23 @@ def _backward(geometry: Geometry, forms: Forms, kept: tuple[Array, Array], slope
 convolve_as.defvjp(_forward, _backward)
 
 
-def possible_forms(geometry: Geometry) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The forms of each part that hold for the geometry, the plain ones first."""
+def possible_forms(
+    geometry: Geometry, kernel: tuple[int, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The forms of each part that hold for the geometry and the kernel's sizes, the plain ones first."""
     ungrouped = geometry.groups == 1
     turned = ungrouped and set(geometry.stride) == {1} == set(geometry.dilation)
-    return (
-        tuple(name for name in FORWARD if name == "xla" or ungrouped),
-        tuple(name for name in INPUT_GRADIENT if name == "xla" or turned),
-        tuple(name for name in WEIGHT_GRADIENT if name in ("xla", "chunks") or ungrouped),
+    holds = {
+        "xla": True,
+        "chunks": True,
+        "columns": ungrouped,
+        "turned": turned,
+        "winograd": turned and kernel == (3, 3),
+    }
+    forward, input_gradient, weight_gradient = (
+        tuple(name for name in forms if holds[name]) for forms in (FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT)
     )
+    return forward, input_gradient, weight_gradient
 
 
 def by_xla(x: Array, kernel: Array, geometry: Geometry) -> Array:
@@ -90,6 +99,11 @@ def by_columns(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return flat.reshape(*columns.shape[:-1], kernel.shape[-1])
 
 
+def by_winograd(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """16 matrix products and additions round them: for kernels of 3x3 at stride 1."""
+    return convolve_3x3(x, kernel, geometry.windows)
+
+
 def input_gradient_by_xla(x: Array, kernel: Array, slope: Array, geometry: Geometry) -> Array:
     """The transposition that JAX derives."""
     (gradient,) = jax.linear_transpose(lambda x: by_xla(x, kernel, geometry), x)(slope)
@@ -98,14 +112,13 @@ def input_gradient_by_xla(x: Array, kernel: Array, slope: Array, geometry: Geome
 
 def input_gradient_turned(x: Array, kernel: Array, slope: Array, geometry: Geometry) -> Array:
     """A convolution with the kernel turned round, written out: for stride 1."""
-    rank = len(geometry.windows)
-    turned = jnp.flip(kernel, range(rank)).swapaxes(-1, -2)
-    axes = zip(x.shape[1:-1], kernel.shape[:rank], geometry.windows, strict=True)
-    back = tuple(
-        Window(size, extent - 1 - found.before, extent - 1 - (found.size - 1 + extent - found.before - size))
-        for size, extent, found in axes
-    )
+    turned, back = _turned(x, kernel, geometry)
     return convolve(slope, turned, back, geometry.stride, geometry.dilation, 1)
+
+
+def input_gradient_by_winograd(x: Array, kernel: Array, slope: Array, geometry: Geometry) -> Array:
+    """A convolution with the kernel turned round, by way of `by_winograd`."""
+    return convolve_3x3(slope, *_turned(x, kernel, geometry))
 
 
 def weight_gradient_by_xla(x: Array, kernel: Array, slope: Array, geometry: Geometry) -> Array:
@@ -138,16 +151,32 @@ def weight_gradient_by_columns(x: Array, kernel: Array, slope: Array, geometry: 
     return lax.dot_general(slopes, flat, over_all).T.reshape(kernel.shape)
 
 
-FORWARD: Final[Mapping[str, Callable[[Array, Array, Geometry], Array]]] = {"xla": by_xla, "columns": by_columns}
+FORWARD: Final[Mapping[str, Callable[[Array, Array, Geometry], Array]]] = {
+    "xla": by_xla,
+    "columns": by_columns,
+    "winograd": by_winograd,
+}
 INPUT_GRADIENT: Final[Mapping[str, Callable[[Array, Array, Array, Geometry], Array]]] = {
     "xla": input_gradient_by_xla,
     "turned": input_gradient_turned,
+    "winograd": input_gradient_by_winograd,
 }
 WEIGHT_GRADIENT: Final[Mapping[str, Callable[[Array, Array, Array, Geometry], Array]]] = {
     "xla": weight_gradient_by_xla,
     "chunks": weight_gradient_in_chunks,
     "columns": weight_gradient_by_columns,
 }
+
+
+def _turned(x: Array, kernel: Array, geometry: Geometry) -> tuple[Array, tuple[Window, ...]]:
+    """The kernel turned round, and where its windows stand on the slope of a convolution of stride 1."""
+    rank = len(geometry.windows)
+    axes = zip(x.shape[1:-1], kernel.shape[:rank], geometry.dilation, geometry.windows, strict=True)
+    back = []
+    for size, length, step, found in axes:
+        before = (length - 1) * step - found.before
+        back.append(Window(size, before, size - 1 + (length - 1) * step - before - (found.size - 1)))
+    return jnp.flip(kernel, range(rank)).swapaxes(-1, -2), tuple(back)
 
 
 def _columns(x: Array, sizes: tuple[int, ...], geometry: Geometry) -> Array:

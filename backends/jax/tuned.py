@@ -35,7 +35,7 @@ def lower_tuned(op: ops.Op, table: Table, weights: Weights, *inputs: Array) -> A
 def _(op: ops.Conv, table: Table, weights: Weights, x: Array) -> Array:
     found = windows(x.shape[1:], op.kernel, op.stride, op.dilation, op.padding)
     geometry = Geometry(found, op.stride, op.dilation, op.groups)
-    possible = convolution_forms.possible_forms(geometry)
+    possible = convolution_forms.possible_forms(geometry, op.kernel)
     forms = _forms("conv", op.kernel, op.stride, x, op.filters, possible, table)
     if forms == convolution_forms.PLAIN:
         return lower(op, weights, x)

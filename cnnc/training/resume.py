@@ -71,7 +71,8 @@ def resume(
     saved, told = Checkpoints(folder.checkpoints).newest()
     for line in (*told, *_other_versions(record)):
         report(Said(line))
-    if saved is not None and is_over(recipe, saved.position):
+    # One that was killed after its last epoch still lacks the pictures and the page of its end.
+    if saved is not None and is_over(recipe, saved.position) and folder.report.exists():
         raise _finished(folder.path, saved, recipe)
     data_set = _same_data(note, data, val, data_dir, record, report)
     ready = prepared(net, recipe, data_set, skip_corrupt=note.skip_corrupt, workers=workers, report=report, team=team)
