@@ -141,13 +141,13 @@ def devices_of(text: str | None = None) -> Devices:
 def _make_room() -> None:
     """Let XLA have threads for devices that it makes of one CPU. It must be done before jax knows its devices.
 
-    By default there are as many as cores. With more devices than that, those that wait for each other take all, and
-    none is left for whom they wait.
+    By default there are as many as cores. With more devices than that, those that wait for each other in a sum or two
+    take all, and none is left for whom they wait.
     """
     flags = user_flags(os.environ.get("XLA_FLAGS", ""))
     wanted = os.environ.get("JAX_NUM_CPU_DEVICES") or flags.get("xla_force_host_platform_device_count", "")
     if wanted.isdigit():
-        os.environ.setdefault("NPROC", str(max(2 * int(wanted), os.cpu_count() or 1)))
+        os.environ.setdefault("NPROC", str(max(8 * int(wanted), os.cpu_count() or 1)))
 
 
 def _is_readable(leaf: jax.Array) -> bool:
