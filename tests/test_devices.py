@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from cnnc.backends.jax.normalization import batch_norm_of_shards
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.ops import BatchNorm
-from tests.device_cases import LARGE, run_case
+from tests.device_cases import LARGE, ROOT, run_case
 
 
 @pytest.mark.parametrize(
@@ -170,6 +174,22 @@ def test_a_checkpoint_goes_on_the_same_curve_on_another_mesh(
     wanted = run_case(8, "saved", mesh, str(tmp_path), which)
     for count, other in counts:
         np.testing.assert_allclose(run_case(count, "restored", other, str(tmp_path), which), wanted, rtol=2e-3)
+
+
+@pytest.mark.slow
+def test_the_command_line_follows_the_same_curve_on_a_mesh(tmp_path: Path) -> None:
+    (tmp_path / "large.cnn").write_text(LARGE)
+    rows = {}
+    for name, options in {"one": [], "mesh": ["--mesh", "data=4,model=2"], "data": []}.items():
+        count = 1 if name == "one" else 8
+        flags = f"--xla_force_host_platform_device_count={count}"
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
+        command = [sys.executable, "-c", "from cnnc.cli import main; main()", "train", "large.cnn", "--out", name]
+        subprocess.run([*command, *options], cwd=tmp_path, env=environment, check=True)
+        with (tmp_path / name / "results.csv").open() as file:
+            rows[name] = [(float(row["train_loss"]), float(row["val_loss"])) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(rows["mesh"], rows["one"], rtol=2e-3)
+    np.testing.assert_allclose(rows["data"], rows["one"], rtol=2e-3)
 
 
 def test_a_mesh_is_checked_against_the_devices_and_the_batch() -> None:

@@ -23,6 +23,7 @@ from typing import Any, Final, NoReturn
 import jax
 
 from cnnc.backends.jax.hub import BEAT_SECONDS, PATIENCE_SECONDS, SILENT_SECONDS
+from cnnc.backends.jax.relay import relay
 from cnnc.diagnostics import CnnError
 
 START_SECONDS: Final = 300.0
@@ -357,7 +358,7 @@ def _start_jax(place: Place, port: int) -> None:
     for name, value in (("jax_enable_preemption_service", False), ("jax_cpu_collectives_implementation", "gloo")):
         jax.config.update(name, value)  # type: ignore[no-untyped-call]
     jax.distributed.initialize(
-        f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        f"127.0.0.1:{relay(host, port)}",
         place.count,
         place.index,
         None if place.local is None else list(place.local),

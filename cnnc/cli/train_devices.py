@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,5 +109,8 @@ def together(where: Where, context: click.Context) -> Iterator[Any]:
         except Interrupted as stop:
             # All processes stop after the same step, so this is an end like any other.
             stopped = stop
+    if stopped is not None and place.index:
+        # The first process says it.
+        context.exit(0 if stopped.by == signal.SIGTERM else 130)
     if stopped is not None:
         raise stopped
