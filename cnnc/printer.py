@@ -183,6 +183,15 @@ def _train(recipe: Recipe) -> Iterator[str]:
         value = getattr(recipe, name)
         if value != getattr(plain, name):
             yield f"  {name} {'on' if value is True else value}"
+    if recipe.weights is not None:
+        yield f'  weights "{recipe.weights}"'
+    if recipe.freeze:
+        patterns = (name if name.isidentifier() else f'"{name}"' for name in recipe.freeze)
+        yield f"  freeze {', '.join(patterns)}"
+    if recipe.unfreeze:
+        yield f"  unfreeze {', '.join(f'{label}: {epoch}' for epoch, label in recipe.unfreeze)}"
+    if recipe.rates:
+        yield f"  rates {', '.join(f'{label}: {rate!r}' for label, rate in recipe.rates)}"
     yield "}"
 
 

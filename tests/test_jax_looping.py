@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,6 +28,7 @@ from cnnc.recipe import CrossEntropy, Recipe, Sgd
 from tests.language import network
 from tests.spec_texts import Random, random_specs
 
+ROOT = Path(__file__).parent.parent
 QUICK = {"xla_backend_optimization_level": 0}
 
 RESIDUAL = """
@@ -213,6 +218,30 @@ def test_a_recipe_asks_for_it_and_trains_the_same_network_in_half_the_memory() -
     assert held[1] < 0.5 * held[0]
     assert losses[0][-1] < losses[0][0]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+ON_TWO_DEVICES = """
+import re
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from tests.test_jax_looping import blocks, gradient
+mesh = jax.make_mesh((2,), ("data",))
+shardings = tuple(NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
+net = blocks(2)
+computed = jax.jit(gradient(net, remat=True), in_shardings=shardings)
+text = computed.lower(net.init(0), {"input": jnp.zeros((16, 16, 16, 8))}).compile().as_text()
+print(*sorted(set(re.findall(r" (all-\\w+|collective-\\w+)(?:-start)?\\(", text))))
+"""
+
+
+@pytest.mark.slow
+def test_computing_again_moves_no_pictures_between_devices() -> None:
+    """Sums of gradients and of batch norm's statistics go from one to the other, and nothing else."""
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", ON_TWO_DEVICES]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True)
+    assert done.stdout.split() == ["all-reduce"]
 
 
 def blocks(count: int) -> Net:

@@ -52,3 +52,10 @@ def test_what_else_a_step_does_reads_back() -> None:
     net = load_text(f"{text} batch_norm local\n on_nan skip\n optimizer lars(trust=0.01)\n schedule one_cycle(0.2)\n}}")
     assert net.recipe.ema == 0.99
     assert load_text(print_spec(net.graph, net.recipe)).recipe == net.recipe
+
+
+def test_what_a_training_starts_from_and_leaves_alone_is_printed() -> None:
+    text = 'input 4\na: dense(2)\nb: dense(2)\ntrain {\n weights "w.safetensors"\n freeze a, "*.bn1"\n'
+    net = load_text(f"{text} unfreeze a: 5\n rates b: 0.25\n}}")
+    assert net.recipe.freeze == ("a", "*.bn1")
+    assert load_text(print_spec(net.graph, net.recipe)).recipe == net.recipe

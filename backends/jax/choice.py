@@ -41,7 +41,7 @@ class Layer(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A layer that was measured, and median milliseconds by form."""
+    """A layer that was measured, and milliseconds by form, the least of several rounds."""
 
     layer: Layer
     milliseconds: Mapping[str, float]

@@ -45,7 +45,7 @@ def keep_freed_memory() -> bool:
 
 def _is_for_cpu() -> bool:
     """Whether jax will compute on the CPU, found without starting it: it was told to, or has nothing else here."""
-    if platforms := jax.config.jax_platforms:
+    if platforms := jax.config.jax_platforms:  # type: ignore[attr-defined]  # made when jax is imported
         return str(platforms).split(",")[0] == "cpu"
     return not entry_points(group="jax_plugins") and find_spec("libtpu") is None
 

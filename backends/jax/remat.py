@@ -76,12 +76,20 @@ _NEVER: Final = 0x7FC12345
 
 
 def _after(slope: Array, values: Read) -> Read:
-    """The values as they are, but in XLA's eyes others than before, and to be had only after the slope."""
+    """The values as they are, but in XLA's eyes others than before, and to be had only after the slope.
+
+    Sample by sample, so that a batch that lies on several devices stays where it is.
+    """
     if not jnp.issubdtype(slope.dtype, jnp.floating):  # a whole number has none, and nothing is computed again
         return values
-    bits = lax.bitcast_convert_type(slope.ravel()[0].astype(jnp.float32), jnp.uint32)
-    fenced: Read = jax.tree.map(lambda value: jnp.where(bits == _NEVER, jnp.zeros_like(value), value), values)
-    return fenced
+    one_each = slope[(slice(None), *[0] * (slope.ndim - 1))].astype(jnp.float32)
+    never = lax.bitcast_convert_type(one_each, jnp.uint32) == _NEVER
+
+    def fenced(value: Array) -> Array:
+        return jnp.where(never.reshape(-1, *[1] * (value.ndim - 1)), jnp.zeros_like(value), value)
+
+    result: Read = jax.tree.map(fenced, values)
+    return result
 
 
 def _ends(sizes: Sequence[int], exits: Sequence[int], limit: int) -> list[int]:

@@ -10,7 +10,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from statistics import median
 from typing import Any, Final
 
 import jax
@@ -41,7 +40,10 @@ class Trial(Table):
 
 
 def measure(layers: Mapping[tuple[Op, Shape, int], None], rounds: int, report: Report) -> Table:
-    """The table of the layers `(operator, its input's shape, batch)`, with medians over `rounds` steps."""
+    """The table of the layers `(operator, its input's shape, batch)`, with the least of `rounds` steps.
+
+    What other work on the machine adds to a step is no property of a form.
+    """
     entries: dict[Layer, Entry] = {}
     for number, (op, shape, batch) in enumerate(layers, 1):
         settled: tuple[Entry, ...] = ()
@@ -104,7 +106,7 @@ def _times(
             start = time.perf_counter()
             finish(step(weights, x))
             taken[name].append(1e3 * (time.perf_counter() - start))
-    return {name: round(median(values), 3) for name, values in taken.items()}
+    return {name: round(min(values), 3) for name, values in taken.items()}
 
 
 def _sandwich(op: Op, table: Table) -> Any:

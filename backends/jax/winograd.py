@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from cnnc.ops.window import Window
@@ -28,24 +27,25 @@ _RESULT: Final = ((1, 1, 1, 0), (0, 1, -1, -1))
 """A' of the paper."""
 
 
-def convolve_3x3(x: Array, kernel: Array, windows: Sequence[Window]) -> Array:
+def convolve_3x3(x: Array, kernel: Array, windows: Sequence[Window], *, turned: bool = False) -> Array:
     """Convolution at stride 1 of `x` `(batch, height, width, channels)` with `kernel` `(3, 3, channels, filters)`.
 
-    Computes in float32 at least.
+    Computes in float32 at least. `turned`: with the kernel turned round, `(3, 3, filters, channels)`.
     """
     assert kernel.shape[:2] == (3, 3), kernel.shape
     wide = jnp.promote_types(x.dtype, jnp.float32)
     tall, broad = (-(-axis.size // _STEP) for axis in windows)
     tiles = _tiles(x.astype(wide), windows, tall, broad)
-    matrices = _transformed(kernel.astype(wide))
+    over_channels = (((1,), (1 if turned else 0,)), ((), ()))
     products = [
-        [tile @ matrix for tile, matrix in zip(*pair, strict=True)] for pair in zip(tiles, matrices, strict=True)
+        [lax.dot_general(tile, matrix, over_channels) for tile, matrix in zip(*pair, strict=True)]
+        for pair in zip(tiles, _transformed(kernel.astype(wide), turned), strict=True)
     ]
     columns = [_combined(_RESULT, list(column)) for column in zip(*products, strict=True)]
     rows = [_combined(_RESULT, list(row)) for row in zip(*columns, strict=True)]
-    shape = (x.shape[0], tall, broad, kernel.shape[-1])
+    shape = (x.shape[0], tall, broad, products[0][0].shape[-1])
     mixed = jnp.stack([jnp.stack([result.reshape(shape) for result in row], 3) for row in rows], 2)
-    whole = mixed.reshape(x.shape[0], _STEP * tall, _STEP * broad, kernel.shape[-1])
+    whole = mixed.reshape(x.shape[0], _STEP * tall, _STEP * broad, shape[-1])
     return whole[:, : windows[0].size, : windows[1].size].astype(x.dtype)
 
 
@@ -73,20 +73,20 @@ def _tiles(x: Array, windows: Sequence[Window], tall: int, broad: int) -> list[l
     return found
 
 
-def _transformed(kernel: Array) -> list[list[Array]]:
-    """G g G': 4 rows of 4 matrices `(channels, filters)`."""
-    matrix = np.asarray(_KERNEL, kernel.dtype)
-    found = jnp.einsum("ia,jb,abcf->ijcf", matrix, matrix, kernel, precision=lax.Precision.HIGHEST)
-    return [[found[i, j] for j in range(4)] for i in range(4)]
+def _transformed(kernel: Array, turned: bool) -> list[list[Array]]:
+    """G g G': 4 rows of 4 matrices of the kernel's two last axes."""
+    order = (2, 1, 0) if turned else (0, 1, 2)
+    columns = [_combined(_KERNEL, [kernel[i, j] for i in order]) for j in order]
+    return [_combined(_KERNEL, list(row)) for row in zip(*columns, strict=True)]
 
 
 def _combined(matrix: Sequence[Sequence[float]], arrays: Sequence[Array]) -> list[Array]:
-    """The product of a matrix of ones, minus ones and zeros with a column of arrays, as sums and differences."""
+    """The product of a matrix with a column of arrays; each row's values are 0 or of one size."""
     found = []
     for row in matrix:
-        (first, sign), *rest = ((array, sign) for array, sign in zip(arrays, row, strict=True) if sign)
+        (first, sign), *rest = ((array, value) for array, value in zip(arrays, row, strict=True) if value)
         total = first if sign > 0 else -first
-        for array, sign in rest:
-            total = total + array if sign > 0 else total - array
-        found.append(total)
+        for array, value in rest:
+            total = total + array if value > 0 else total - array
+        found.append(total if abs(sign) == 1 else total * abs(sign))
     return found

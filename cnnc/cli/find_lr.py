@@ -11,7 +11,7 @@ import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.options import in_flags, spec_options, split_patterns
-from cnnc.cli.train_options import data_options, workers_option
+from cnnc.cli.train_options import data_named, data_options, workers_option
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -59,13 +59,7 @@ def find_lr(
     from cnnc.loading import find, load_spec
 
     net = load_spec(find(spec), overrides)
-    name = data or net.recipe.data
-    if name is None:
-        raise CnnError.of(
-            "data",
-            "it is not said what to train on",
-            help=f"cnnc find-lr {spec} --data digits, or another set or folder; or a line `data` in the train section",
-        )
+    name = data_named(data, net.recipe.data, f"cnnc find-lr {spec}")
     with extra("train", "training"):
         from cnnc.data.folder import Options
         from cnnc.data.load import load_data

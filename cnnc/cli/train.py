@@ -15,8 +15,16 @@ from cnnc.cli.extras import extra
 from cnnc.cli.options import override_options, split_patterns
 from cnnc.cli.report import report as print_error
 from cnnc.cli.train_devices import DEVICE_PARAMETERS, Where, device_options, require_whole, together
-from cnnc.cli.train_options import data_options, epochs, positive, rate, recipe_options, thaw, workers_option
-from cnnc.diagnostics import CnnError
+from cnnc.cli.train_options import (
+    data_named,
+    data_options,
+    epochs,
+    positive,
+    rate,
+    recipe_options,
+    thaw,
+    workers_option,
+)
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
@@ -133,13 +141,7 @@ def train(
     from cnnc.loading import find, load_spec
 
     net = load_spec(find(spec), overrides)
-    name = data or net.recipe.data
-    if name is None:
-        raise CnnError.of(
-            "data",
-            "it is not said what to train on",
-            help=f"cnnc train {spec} --data digits, or another set or folder; or a line `data` in the train section",
-        )
+    name = data_named(data, net.recipe.data, f"cnnc train {spec}")
     with extra("train", "training"):
         from cnnc.cli.watch import watching
         from cnnc.data.folder import Options

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from cnnc.cli.options import finite
+from cnnc.diagnostics import CnnError
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MOST: Final = 2**31 - 1
@@ -65,6 +66,18 @@ def data_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def data_named(given: str | None, by_spec: str | None, command: str) -> str:
+    """The data set that is meant. Raises CnnError where neither the flag nor the spec's train section names one."""
+    name = given or by_spec
+    if name is None:
+        raise CnnError.of(
+            "data",
+            "it is not said what to train on",
+            help=f"{command} --data digits, or another set or folder; or a line `data` in the train section",
+        )
+    return name
 
 
 workers_option = click.option(

@@ -108,7 +108,7 @@ def ticks_of(low: float, high: float) -> list[float]:
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if raw <= power * factor * (1 + 1e-9))
     first = floor(low / step + 1e-9)
     last = max(ceil(high / step - 1e-9), first + 1)
-    return [round(place * step, 12) for place in range(first, last + 1)]
+    return [float(f"{place * step:.12g}") for place in range(first, last + 1)]
 
 
 def _percent(share: float | None) -> float | None:
