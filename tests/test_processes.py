@@ -18,9 +18,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from cnnc.backends.jax.hub import listening
-from cnnc.backends.jax.processes import Place, address, group_of, require_index, require_same
+from cnnc.backends.jax.processes import Place, address, detected, group_of, require_index, require_same
+from cnnc.cli import main
 from cnnc.diagnostics import CnnError
 from tests.device_cases import LARGE, ROOT, SMALL, Training
 from tests.process_cases import Ended, free_port, run_processes, wait_for
@@ -56,6 +58,51 @@ def test_what_differs_is_named_with_who_says_it() -> None:
     assert caught.value.diagnostics[0].notes == (
         "seed is 0 in processes 0 and 2, 1 in process 1, nothing in process 3",
     )
+
+
+def test_a_cluster_says_where_a_process_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"JOB_ID": "4097", "STEP_NODELIST": "node[007-009]", "NTASKS": "6", "PROCID": "3", "LOCALID": "1"}
+    for name, value in said.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert detected() == Place("node007:61441", 6, 3, (1,))
+
+
+def test_where_no_cluster_is_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "OMPI_", "KUBERNETES_"))]:
+        monkeypatch.delenv(name)
+    with pytest.raises(CnnError, match="this is no cluster that is known") as caught:
+        detected()
+    assert "--coordinator HOST:PORT" in (caught.value.diagnostics[0].help or "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--coordinator", "a:1"], "--processes and --process missing"),
+        (["--processes", "2"], "--coordinator and --process missing"),
+        (["--coordinator", "a:1", "--processes", "2"], "--process missing"),
+        (["--distributed", "--processes", "2"], "`--distributed` asks the cluster"),
+        (["--coordinator", "a:1", "--processes", "2", "--process", "0", "--seeds", "2"], "`--seeds` trains in one"),
+    ],
+)
+def test_options_of_processes_that_lack_others_are_refused(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, ["train", "mlp", "--data", "digits", *arguments])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--coordinator", "a", "--processes", "2", "--process", "0"], "`a` has no port"),
+        (["--coordinator", "a:1", "--processes", "2", "--process", "2"], "there is no process 2 of 2"),
+        (["--mesh", "data=4"], "the mesh `data=4` wants 4 devices, and there is 1 device"),
+    ],
+)
+def test_places_that_cannot_be_are_refused(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, ["train", "mlp", "--data", "digits", *arguments])
+    assert result.exit_code == 1
+    assert message in result.stderr
 
 
 def no_end(error: CnnError) -> NoReturn:
