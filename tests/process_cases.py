@@ -126,7 +126,8 @@ def end(error: CnnError) -> NoReturn:
 
 def main(port: str, count: str, index: str, case: str, *arguments: str) -> None:
     """Run a case as one process of several."""
-    from cnnc.backends.jax.processes import Place, group_of
+    from cnnc.backends.jax.place import Place
+    from cnnc.backends.jax.processes import group_of
 
     try:
         with group_of(Place(f"localhost:{port}", int(count), int(index)), end, 20.0) as group:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cnnc import backends
-from cnnc.backends.jax.processes import require_same
+from cnnc.backends.jax.process_errors import require_same
 from cnnc.backends.tflite.runtime import open_model
 from cnnc.cli.edgetpu import check_graph, run_edgetpu_compiler
 from cnnc.cli.extras import extra

@@ -21,7 +21,9 @@ import pytest
 from click.testing import CliRunner
 
 from cnnc.backends.jax.hub import listening
-from cnnc.backends.jax.processes import Place, address, detected, group_of, require_index, require_same
+from cnnc.backends.jax.place import Place, address, detected, require_index
+from cnnc.backends.jax.process_errors import require_same
+from cnnc.backends.jax.processes import group_of
 from cnnc.cli import main
 from cnnc.diagnostics import CnnError
 from tests.device_cases import LARGE, ROOT, SMALL, Training

@@ -15,14 +15,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import jax
 
 from cnnc.backends.jax.hub import BEAT_SECONDS, PATIENCE_SECONDS, SILENT_SECONDS
+from cnnc.backends.jax.place import Place, address, require_index
+from cnnc.backends.jax.process_errors import gone, late, refused, require_same
 from cnnc.backends.jax.relay import relay
 from cnnc.diagnostics import CnnError
 
@@ -30,19 +31,6 @@ START_SECONDS: Final = 300.0
 """How long the processes wait for each other, unless told otherwise."""
 _GRACE_SECONDS: Final = 5.0
 """A process that waits for one that is gone is ended after so long."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a process stands in a training: the hub's address, how many there are, which it is.
-
-    `local` are the devices of its machine that are its own, None for all.
-    """
-
-    coordinator: str
-    count: int
-    index: int
-    local: tuple[int, ...] | None = None
 
 
 class Group:
@@ -56,6 +44,7 @@ class Group:
         self._connection = connection
         self._end = end
         self._changed = threading.Condition()
+        self._sending = threading.Lock()
         self._said: dict[int, list[Any]] = {}
         self._port: int | None = None
         self._lost: CnnError | None = None
@@ -127,7 +116,7 @@ class Group:
                 lambda: self._lost is not None or self._port is not None, timeout=seconds + SILENT_SECONDS
             )
             if self._port is None:
-                raise self._lost or _late(range(self.count), seconds)
+                raise self._lost or late(range(self.count), seconds)
             return self._port
 
     def _listen(self) -> None:
@@ -156,9 +145,9 @@ class Group:
                 self._said[int(message["round"])] = message["said"]
                 self._changed.notify_all()
         elif "gone" in message:
-            self._lose(_gone(message, self.count, self._help()))
+            self._lose(gone(message, self.count, self._help()))
         elif "refused" in message:
-            self._lose(_refused(message, self.index, self.count))
+            self._lose(refused(message, self.index, self.count))
 
     def _lose(self, error: CnnError) -> None:
         with self._changed:
@@ -182,7 +171,8 @@ class Group:
 
     def _send(self, message: Mapping[str, Any]) -> None:
         try:
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
+            with self._sending:
+                self._connection.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             # That the hub is gone is told where it is listened to.
             return
@@ -247,67 +237,6 @@ def _met(place: Place, end: Callable[[CnnError], NoReturn], seconds: float) -> G
     return group
 
 
-def address(text: str) -> tuple[str, int]:
-    """Host and port of `host:port`. Raises CnnError of code `value` where it is not of that form."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) < 1 << 16:
-        found = f"`{text}` has no port" if not colon else f"`{text}` is not of the form HOST:PORT"
-        raise CnnError.of(
-            "value",
-            found,
-            help="give the address of process 0's machine and a port that is free there, such as 10.0.0.1:1234",
-        )
-    return host.strip("[]"), int(port)
-
-
-def require_index(index: int, count: int) -> None:
-    """Raises CnnError of code `value` when there is no such process."""
-    if count < 1 or not 0 <= index < count:
-        raise CnnError.of(
-            "value",
-            f"there is no process {index} of {count}",
-            help=f"processes are counted from 0: --process 0 up to --process {count - 1}" if count > 0 else None,
-        )
-
-
-def require_same(facts: Sequence[Mapping[str, str]]) -> None:
-    """Raises CnnError of code `process` when processes differ: what each says, a note for every name."""
-    notes = []
-    for name in dict.fromkeys(name for known in facts for name in known):
-        values: dict[str, list[int]] = {}
-        for index, known in enumerate(facts):
-            values.setdefault(known.get(name, "nothing"), []).append(index)
-        if len(values) > 1:
-            said = ", ".join(f"{value} in {_named(indices)}" for value, indices in values.items())
-            notes.append(f"{name} is {said}")
-    if notes:
-        raise CnnError.of(
-            "process",
-            "the processes do not do the same",
-            notes=notes,
-            help="start all of them with the same spec, options, data and versions; only `--process` is each one's own",
-        )
-
-
-def detected() -> Place:
-    """What the cluster that this process runs in says of it: SLURM, Open MPI, Kubernetes, a Cloud TPU.
-
-    Raises:
-        CnnError: of code `process` where there is no such thing.
-    """
-    from jax._src import clusters
-
-    found = clusters.ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, 60)
-    coordinator, count, index, local = found
-    if coordinator is None or count is None or index is None:
-        raise CnnError.of(
-            "process",
-            "this is no cluster that is known: neither SLURM nor Open MPI, Kubernetes or a Cloud TPU has started this",
-            help="say it by --coordinator HOST:PORT --processes N --process I",
-        )
-    return Place(coordinator, count, index, None if local is None else tuple(local))
-
-
 def _start_hub(port: int, count: int, seconds: float) -> None:
     arguments = [sys.executable, "-m", "cnnc.backends.jax.hub", str(port), str(count), str(seconds)]
     # A session of its own: Ctrl-C in the terminal is for the training.
@@ -367,36 +296,3 @@ def _start_jax(place: Place, port: int) -> None:
         heartbeat_timeout_seconds=PATIENCE_SECONDS,
         shutdown_timeout_seconds=5,
     )
-
-
-def _gone(message: Mapping[str, Any], count: int, help: str | None) -> CnnError:
-    who = f"process {message['gone']} of {count} ({message['place']})"
-    if message["stopped"] is not None:
-        return CnnError.of("process", f"{who} stopped", notes=[f"it says: {message['stopped']}"], help=help)
-    return CnnError.of("process", f"{who} is gone: {message['how']}", help=help)
-
-
-def _refused(message: Mapping[str, Any], index: int, count: int) -> CnnError:
-    match message["refused"]:
-        case "count":
-            return CnnError.of("process", f"process 0 says that there are {message['count']} processes, not {count}")
-        case "taken":
-            return CnnError.of(
-                "process",
-                f"process {index} is already running ({message['place']})",
-                help="give every process an index of its own: --process 0, --process 1, ...",
-            )
-        case "missing":
-            return _late(message["missing"], float(message["seconds"]))
-    return CnnError.of("process", "the training has begun without this process", help="start all processes again")
-
-
-def _late(missing: Sequence[int], seconds: float) -> CnnError:
-    return CnnError.of("process", f"{_named(missing)} did not come within {seconds:.0f} seconds")
-
-
-def _named(indices: Sequence[int]) -> str:
-    """`process 3`, `processes 0, 1 and 2`."""
-    if len(indices) == 1:
-        return f"process {indices[0]}"
-    return f"processes {', '.join(map(str, indices[:-1]))} and {indices[-1]}"
