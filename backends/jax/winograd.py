@@ -55,14 +55,14 @@ def _tiles(x: Array, windows: Sequence[Window], tall: int, broad: int) -> list[l
     extents = [_STEP * count + 2 for count in (tall, broad)]
     ends = zip(extents, windows, sizes, strict=True)
     pads = [(0, 0, 0), *((axis.before, extent - axis.before - size, 0) for extent, axis, size in ends), (0, 0, 0)]
-    padded = lax.pad(x, jnp.zeros((), x.dtype), pads)
+    # The barriers keep XLA from computing what stands before them anew for each of its uses.
+    barrier: Any = lax.optimization_barrier
+    padded = barrier(lax.pad(x, jnp.zeros((), x.dtype), pads))
     last_row, last_column = (_STEP * (count - 1) + 1 for count in (tall, broad))
     cuts = [
         lax.slice(padded, (0, at, 0, 0), (batch, at + last_row, extents[1], channels), (1, _STEP, 1, 1))
         for at in range(4)
     ]
-    # Keeps XLA from computing the rows anew for each of the columns.
-    barrier: Any = lax.optimization_barrier
     found = []
     for row in barrier(_combined(_DATA, cuts)):
         parts = [
