@@ -122,16 +122,6 @@ def input_gradient_by_winograd(x: Array, kernel: Array, slope: Array, geometry: 
     return convolve_3x3(slope, kernel, back, turned=True)
 
 
-def input_gradient_by_columns(x: Array, kernel: Array, slope: Array, geometry: Geometry) -> Array:
-    """One matrix product gives the slopes of the values under each window, which are then added up ("col2im").
-
-    The kernel stays as it lies: XLA turns a large one over slowly, at 512 channels in more time than the product takes.
-    """
-    flat = lax.dot_general(slope, kernel.reshape(-1, kernel.shape[-1]), (((slope.ndim - 1,), (1,)), ((), ())))
-    (gradient,) = jax.linear_transpose(lambda x: _columns(x, kernel.shape[:-2], geometry), x)(flat)
-    return gradient  # type: ignore[no-any-return]  # linear_transpose is untyped
-
-
 def weight_gradient_by_xla(x: Array, kernel: Array, slope: Array, geometry: Geometry) -> Array:
     """The transposition that JAX derives."""
     (gradient,) = jax.linear_transpose(lambda kernel: by_xla(x, kernel, geometry), kernel)(slope)
@@ -177,7 +167,6 @@ INPUT_GRADIENT: Final[Mapping[str, Callable[[Array, Array, Array, Geometry], Arr
     "xla": input_gradient_by_xla,
     "turned": input_gradient_turned,
     "winograd": input_gradient_by_winograd,
-    "columns": input_gradient_by_columns,
 }
 WEIGHT_GRADIENT: Final[Mapping[str, Callable[[Array, Array, Array, Geometry], Array]]] = {
     "xla": weight_gradient_by_xla,
