@@ -11,7 +11,7 @@ import ctypes
 import os
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 import jax
 
@@ -45,7 +45,8 @@ def keep_freed_memory() -> bool:
 
 def _is_for_cpu() -> bool:
     """Whether jax will compute on the CPU, found without starting it: it was told to, or has nothing else here."""
-    if platforms := jax.config.jax_platforms:  # type: ignore[attr-defined]  # made when jax is imported
+    config: Any = jax.config
+    if platforms := config.jax_platforms:
         return str(platforms).split(",")[0] == "cpu"
     return not entry_points(group="jax_plugins") and find_spec("libtpu") is None
 

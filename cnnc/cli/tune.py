@@ -41,10 +41,11 @@ def tune(spec: str, overrides: Overrides, batch: int | None, rounds: int, output
 
     asked = USUAL if spec == "usual" and overrides == Overrides() else ((spec, overrides, batch),)
     with extra("train", "tuning"):
-        from cnnc.backends.jax import choice, tuning
+        from cnnc.backends.jax import choice, memory, tuning
 
     import jax
 
+    memory.keep_freed_memory()
     if jax.default_backend() != "cpu":
         raise CnnError.of("run", f"there are no forms to choose among on `{jax.default_backend()}`", help="use a CPU")
     layers: dict[Any, None] = {}

@@ -23,7 +23,7 @@ from cnnc.training.events import Report, ignore
 from cnnc.training.labels import places_in_order, places_of
 from cnnc.training.objective import classified, output_losses, require_classes, require_targets
 from cnnc.training.record import Asked, Run
-from cnnc.training.team import keep_programs
+from cnnc.training.team import make_ready
 from cnnc.training.tested import Guess, Measured, Tested, best, by_name, part_to_test, relabelled
 
 
@@ -45,7 +45,7 @@ def measure(
     that a part of it is wanted. `classes` lists the classes of a folder's pictures by their place (`read_class_list`);
     `crop` is the share of the shorter side of every picture that is looked at.
     """
-    keep_programs(report)
+    make_ready(report)
     tested = tested_on(run, data, folder, held_out, skip_corrupt, report, classes)
     losses = output_losses(run.net, run.recipe)
     part, names = _labelled(run, tested)

@@ -21,7 +21,7 @@ from cnnc.training.position import Position
 from cnnc.training.prepared import carried_out, data_digest, prepared
 from cnnc.training.record import DataNote, Record, open_record, versions, write_record
 from cnnc.training.run import Trained, facts, overridden, plan_of, starting_weights, trained
-from cnnc.training.team import Group, keep_programs, team_of
+from cnnc.training.team import Group, make_ready, team_of
 
 
 def resume(
@@ -63,7 +63,7 @@ def resume(
     Raises:
         CnnError: the folder is no run, the run is finished, its data has changed, or all that `train` raises.
     """
-    keep_programs(report)
+    make_ready(report)
     team = team_of(mesh, group)
     record = open_record(Path(run))
     folder, net, note = record.folder, record.net, record.data

@@ -33,7 +33,7 @@ from cnnc.training.prepared import Prepared, carried_out, data_digest, prepared
 from cnnc.training.profile import profile as profile_steps
 from cnnc.training.recipe_words import recipe_in_words
 from cnnc.training.record import DataNote, graph_hash, versions, write_record
-from cnnc.training.team import Group, Team, keep_programs, team_of
+from cnnc.training.team import Group, Team, make_ready, team_of
 
 Data = DataSet | tuple[Arrays, Arrays] | str | os.PathLike[str]
 
@@ -130,7 +130,7 @@ def train(
         **{"epochs": epochs, "batch": batch, "seed": seed, "precision": precision, "accumulate": accumulate},
         **{"clip": clip, "ema": ema, "patience": patience, "remat": remat, "batch_norm": batch_norm, "on_nan": on_nan},
     }
-    keep_programs(report)
+    make_ready(report)
     team = team_of(mesh, group)
     recipe = overridden(net.recipe, lr=lr, **changes)
     recipe = transferring(recipe, weights=weights, freeze=freeze, unfreeze=unfreeze, rates=rates)

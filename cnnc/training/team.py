@@ -114,8 +114,12 @@ def team_of(mesh: str | None = None, group: Group | None = None) -> Team:
     return Team(backends.load("jax", "devices").devices_of(mesh), group)
 
 
-def keep_programs(report: Report) -> None:
-    """Read compiled programs from the user's cache and keep new ones there; what stands in the way is reported."""
+def make_ready(report: Report) -> None:
+    """What comes before jax's first array: memory that is kept, and programs that were compiled before.
+
+    What stands in the way of keeping programs is reported.
+    """
+    backends.load("jax", "memory").keep_freed_memory()
     told = backends.load("jax", "cache").enable()
     if told is not None:
         report(Said(told))
