@@ -19,7 +19,6 @@ from cnnc.diagnostics import CnnError
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEVICE_PARAMETERS: Final = ("mesh", "distributed", "coordinator", "processes", "process", "start_seconds")
-_MOST: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ def device_options(command: F) -> F:
         click.option("--mesh", metavar="M", help="How all devices share the work: data=4,model=2.  [default: by data]"),
         click.option("--distributed", is_flag=True, help="One process of several that SLURM, MPI or a TPU started."),
         click.option("--coordinator", metavar="HOST:PORT", help="Where process 0 of several runs, and a free port."),
-        click.option("--processes", type=click.IntRange(1, _MOST), metavar="N", help="How many train together."),
-        click.option("--process", type=click.IntRange(0, _MOST), metavar="I", help="Which of them this is, from 0 on."),
+        click.option("--processes", type=click.IntRange(min=1), metavar="N", help="How many train together."),
+        click.option("--process", type=click.IntRange(min=0), metavar="I", help="Which of them this is, from 0 on."),
         click.option(
             "--start-seconds",
             type=positive,

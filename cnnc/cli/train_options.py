@@ -110,16 +110,16 @@ def recipe_options(command: F) -> F:
     It receives those that are given as `settings`, by the names of the recipe.
     """
     options: dict[str, Callable[[Any], Any]] = {
-        "batch": click.option("--batch", type=click.IntRange(1, _MOST), metavar="N", help="Pictures a step."),
+        "batch": click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures a step."),
         "seed": click.option("--seed", type=click.IntRange(0, _MOST), metavar="N", help="Of all that is random."),
         "precision": click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in."),
         "accumulate": click.option(
-            "--accumulate", type=click.IntRange(1, _MOST), metavar="N", help="Steps whose gradients give one update."
+            "--accumulate", type=click.IntRange(min=1), metavar="N", help="Steps whose gradients give one update."
         ),
         "clip": click.option("--clip", type=positive, metavar="X", help="Most that the norm of all gradients may be."),
         "ema": click.option("--ema", type=share, metavar="X", help="Decay of an average of the weights: 0.999."),
         "patience": click.option(
-            "--patience", type=click.IntRange(1, _MOST), metavar="N", help="Stop after N epochs without a better one."
+            "--patience", type=click.IntRange(min=1), metavar="N", help="Stop after N epochs without a better one."
         ),
         "remat": click.option(
             "--remat/--no-remat", default=None, help="Compute activations again in the backward pass, for memory."
