@@ -17,18 +17,21 @@ from cnnc.diagnostics import CnnError
 
 ROOT = Path(__file__).parent.parent
 CONFIG: Any = jax.config
-SETTINGS = (
-    "jax_compilation_cache_dir",
-    "jax_compilation_cache_max_size",
-    "jax_persistent_cache_min_compile_time_secs",
-)
+DEFAULTS = {
+    "jax_compilation_cache_dir": None,
+    "jax_compilation_cache_max_size": -1,
+    "jax_persistent_cache_min_compile_time_secs": 1.0,
+}
+"""JAX's own; a training of another test has changed them."""
 
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("CNNC_CACHE", raising=False)
-    before = {name: getattr(CONFIG, name) for name in SETTINGS}
+    before = {name: getattr(CONFIG, name) for name in DEFAULTS}
+    for name, value in DEFAULTS.items():
+        CONFIG.update(name, value)
     yield
     for name, value in before.items():
         CONFIG.update(name, value)
