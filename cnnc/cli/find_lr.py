@@ -69,9 +69,16 @@ def find_lr(
         from cnnc.training.plots import draw_rates
         from cnnc.training.prepared import prepared
         from cnnc.training.run import overridden, starting_weights, transferring
+        from cnnc.training.team import make_ready
 
     recipe = overridden(net.recipe, lr=None, batch=batch, seed=seed, precision=precision)
     recipe = transferring(recipe, weights=weights, freeze=split_patterns(freeze) or None, unfreeze=None, rates=None)
+
+    def say(event: Event) -> None:
+        if isinstance(event, Said):
+            click.echo(event.text)
+
+    make_ready(say)
     options = Options(0.2 if held_out is None else held_out, recipe.seed, skip_corrupt)
     data_set = load_data(name, folder=data_dir, options=options, report=click.echo)
     # One that is named and taken is found out before the test, and one that is not named is not left empty.
@@ -79,10 +86,6 @@ def find_lr(
     first, told = starting_weights(net, recipe, None)
     for line in told:
         click.echo(line)
-
-    def say(event: Event) -> None:
-        if isinstance(event, Said):
-            click.echo(event.text)
 
     ready = prepared(net, recipe, data_set, skip_corrupt=skip_corrupt, workers=workers, report=say)
     with click.progressbar(length=1, label="trying rates", hidden=not sys.stdout.isatty()) as bar:
