@@ -262,6 +262,11 @@ def test_other_data_is_refused(tmp_path: Path, data: Path) -> None:
     message = error_of(lambda: resume(tmp_path / "run"))
     assert "the data is not what the run was trained on" in message
     assert "25 examples" in message
+    picture = next((tmp_path / "moved/train/light").iterdir())
+    whole = picture.read_bytes()
+    picture.write_bytes(whole + b" ")
+    assert "files, labels or values differ" in error_of(lambda: resume(tmp_path / "run", tmp_path / "moved"))
+    picture.write_bytes(whole)
     resume(tmp_path / "run", tmp_path / "moved")
     with pytest.raises(CnnError, match="its classes are a, b"):
         resume(tmp_path / "run", make_tree(tmp_path / "ab", {"train/a": 3, "train/b": 3}), epochs=9)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,24 +97,29 @@ def carried_out(plan: Plan, classes: Sequence[str], weights: Any, report: Report
 
 
 def data_digest(*parts: Part) -> str:
-    """SHA-256 of the names, places, labels and, of what is in memory, values of all examples, in their order."""
+    """SHA-256 of names, sizes, places, labels and, of what is in memory, values of all examples, in their order."""
     found = hashlib.sha256()
     for part in parts:
         match part:
             case Examples():
                 arrays = [*part.inputs, *part.targets]
             case Files():
-                found.update(
-                    "\n".join(f"{path.parent.name}/{path.name}" for path in part.paths).encode(errors="replace")
-                )
+                found.update(_sizes(part.paths, lambda path: f"{path.parent.name}/{path.name}"))
                 arrays = [part.labels]
             case Records():
-                found.update("\n".join(path.name for path in part.paths).encode(errors="replace"))
+                found.update(_sizes(part.paths, lambda path: path.name))
                 arrays = [part.file, part.offset, part.length, part.labels]
         for array in arrays:
             found.update(f"{array.dtype} {array.shape}".encode())
             found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
+
+
+def _sizes(paths: Sequence[Path], name: Callable[[Path], str]) -> bytes:
+    """A line for every file: what it is called wherever its folder lies, and its bytes; of one that is gone none."""
+    sizes = (path.stat().st_size if path.exists() else "gone" for path in paths)
+    lines = (f"{name(path)} {size}\n" for path, size in zip(paths, sizes, strict=True))
+    return "".join(lines).encode(errors="surrogateescape")
 
 
 def say_broken(report: Report, *feeds: Feed) -> None:
