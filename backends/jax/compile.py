@@ -41,6 +41,14 @@ def options() -> Mapping[str, str]:
     return {}
 
 
+def steps_ahead() -> int:
+    """Steps that may be under way before the host looks at the first of them, so that no device waits for it.
+
+    On a CPU one more is enough: they have the same cores, and each that is under way holds its memory.
+    """
+    return 1 if jax.default_backend() == "cpu" else 8
+
+
 def user_flags(text: str) -> Mapping[str, str]:
     """The flags of an `XLA_FLAGS` value by name; one that starts with no dash names a file of flags, as to XLA."""
     if text and not text.lstrip().startswith("-"):

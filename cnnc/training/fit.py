@@ -34,8 +34,6 @@ from cnnc.training.team import Team, Wishes
 from cnnc.weights.checkpoint import load_weights
 
 Tree = TypeVar("Tree")
-LAG = 8
-"""Steps that may run before the host looks at the loss of the first of them, so that it never waits for a step."""
 MOST_LEFT_OUT = 50
 """Steps in a row that may be left out because their loss is no number."""
 
@@ -209,7 +207,7 @@ class _Training:
         """The rest of an epoch's steps."""
         plan, recipe, epoch = self.plan, self.recipe, self.position.epoch
         began, first = time.monotonic(), self.position
-        waiting = deque[tuple[Batch, Any]]()
+        waiting, ahead = deque[tuple[Batch, Any]](), backends.load("jax", "compile").steps_ahead()
 
         def look() -> None:
             batch, measured = waiting.popleft()
@@ -230,7 +228,7 @@ class _Training:
                 inputs, targets = self.devices.place_batch((named_inputs(self.graph, batch), batch.targets))
                 self.state, measured = self.take_step(self.state, inputs, targets, np.float32(rate), update)
                 waiting.append((batch, measured))
-                if len(waiting) > LAG:
+                if len(waiting) > ahead:
                     look()
                 wish = self.wishes(self._wish())
                 if wish:
