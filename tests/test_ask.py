@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
-from cnnc.cli import main
 from cnnc.data.decode import centred, decode
 from cnnc.data.feed import prepare
 from cnnc.data.listed import load_listed, read_class_list
@@ -20,6 +19,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.training.labels import places_in_order, without_background
 from cnnc.weights.checkpoint import save_weights
+from tests.calling import call
 from tests.pictures import SHARED, make_tree, noise
 
 SPEC = """\
@@ -50,10 +50,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.exit_code == 0, result.output
     (root / "labels.txt").write_text("dark, dim\nlight\n")
     return root
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
 
 
 def spec(made: Path, command: str, *rest: object) -> Result:

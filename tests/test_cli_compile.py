@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
 from cnnc.backends.edgetpu import compiler
-from cnnc.cli import main
 from cnnc.tflite.metadata import read_description
 from cnnc.tflite.read import open_file
 from cnnc.training.record import open_run
+from tests.calling import call, good, refused
 from tests.pictures import make_tree, noise, truncate
 
 ROOT = Path(__file__).parent.parent
@@ -44,28 +43,6 @@ train {
 """
 ELU = "input 16x16x3\nstem: conv(3x3, 8) | relu\nbody: conv(3x3, 8) | elu\nglobalpool | dense(3) | softmax\n"
 INT8 = ("tflite-int8", "edgetpu")
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def good(*arguments: object) -> Any:
-    """What a command prints as JSON when all is well, and nothing else does it print there."""
-    result = call(*arguments, "--format", "json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
-
-
-def refused(code: str, *arguments: object, exit_code: int = 1) -> str:
-    """What a command says when the user is wrong: as text on stderr, and the same as JSON on stdout."""
-    result = call(*arguments)
-    assert result.exit_code == exit_code, result.output
-    assert f"error[{code}]: " in result.stderr
-    told = json.loads(call(*arguments, "--format", "json").stdout)
-    assert told["ok"] is False
-    assert {each["code"] for each in told["diagnostics"]} == {code}
-    return result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
 from cnnc.backends import reference
 from cnnc.backends.tflite.compile import compile_float, compile_int8
-from cnnc.cli import main
 from cnnc.data.decode import decode
 from cnnc.passes.model import Model
 from cnnc.tflite.metadata import Description, InputNote, OutputNote, attach, label_files, pack
 from cnnc.tflite.program import File, Program, Quantization
 from cnnc.tflite.write import write_file
 from cnnc.training.record import Run, open_run
+from tests.calling import call
 from tests.pictures import SHARED, make_tree, truncate
 
 ROOT = Path(__file__).parent.parent
@@ -44,10 +43,6 @@ train {
   epochs    3
 }
 """
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 from rich.console import Console
 
-from cnnc.cli import main
 from cnnc.cli.watch import watching
 from cnnc.training.events import EpochEnded, Progress, Row, Said, Started
+from tests.calling import call
 from tests.pictures import make_tree, truncate
 
 SPEC = """\
@@ -44,10 +43,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = call("train", root / "tiny.cnn", "--data", root / "data", "--out", root / "run", "--epochs", 3)
     assert result.exit_code == 0, result.output
     return root
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
 
 
 def test_train_prints_a_line_an_epoch_and_what_to_type_next(trained: Path, tmp_path: Path) -> None:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
-from cnnc.cli import main
 from cnnc.diagnostics import CnnError
 from cnnc.training.events import Event, Row, Said
 from cnnc.training.run import Trained
 from cnnc.training.seeds import by_seeds, in_words, parse_seeds, spread
+from tests.calling import call
 from tests.pictures import make_tree
 
 SPEC = """\
@@ -29,10 +28,6 @@ train {
   epochs    2
 }
 """
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
 @pytest.mark.parametrize(
