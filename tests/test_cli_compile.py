@@ -23,6 +23,7 @@ from cnnc.tflite.read import open_file
 from cnnc.training.record import open_run
 from tests.calling import call, good, refused
 from tests.pictures import make_tree, noise, truncate
+from tests.small_runs import train_small
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,12 +49,7 @@ INT8 = ("tflite-int8", "edgetpu")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures of two classes, and a run trained on them."""
-    root = tmp_path_factory.mktemp("made")
-    (root / "tiny.cnn").write_text(SPEC)
-    make_tree(root / "data", {"train/dark": 12, "train/light": 12, "val/dark": 5, "val/light": 6})
-    result = call("train", root / "tiny.cnn", "--data", root / "data", "--out", root / "run")
-    assert result.exit_code == 0, result.output
-    return root
+    return train_small(tmp_path_factory.mktemp("made"), SPEC)
 
 
 @pytest.fixture

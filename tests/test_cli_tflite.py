@@ -23,6 +23,7 @@ from cnnc.tflite.write import write_file
 from cnnc.training.record import Run, open_run
 from tests.calling import call
 from tests.pictures import SHARED, make_tree, truncate
+from tests.small_runs import train_small
 
 ROOT = Path(__file__).parent.parent
 CORAL = SHARED / "data" / "coral"
@@ -48,11 +49,7 @@ train {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, a run, and the run's float and int8 files."""
-    root = tmp_path_factory.mktemp("made")
-    (root / "tiny.cnn").write_text(SPEC)
-    make_tree(root / "data", {"train/dark": 12, "train/light": 12, "val/dark": 5, "val/light": 6})
-    result = call("train", root / "tiny.cnn", "--data", root / "data", "--out", root / "run")
-    assert result.exit_code == 0, result.output
+    root = train_small(tmp_path_factory.mktemp("made"), SPEC)
     run = open_run(root / "run")
     write(root / "int8.tflite", int8(run, root))
     write(root / "float.tflite", compile_float(model_of(run)))

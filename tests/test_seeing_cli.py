@@ -22,7 +22,8 @@ from cnnc.seeing.look import look
 from cnnc.seeing.page import page
 from cnnc.weights.checkpoint import save_weights
 from tests.calling import call
-from tests.pictures import SHARED, make_tree, noise, truncate
+from tests.pictures import SHARED, noise, truncate
+from tests.small_runs import train_small
 
 CORAL = SHARED / "data" / "coral"
 GOOGLE = CORAL / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
@@ -56,12 +57,9 @@ def watch(*arguments: object) -> Result:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, a run, and the run's float and int8 files."""
-    root = tmp_path_factory.mktemp("made")
-    (root / "tiny.cnn").write_text(SPEC)
-    make_tree(root / "data", {"train/dark": 12, "train/light": 12, "val/dark": 5, "val/light": 6}, size=(16, 16))
+    root = train_small(tmp_path_factory.mktemp("made"), SPEC, size=(16, 16))
     Image.fromarray(noise(30, 20, 3)).save(root / "picture.png")
     for arguments in (
-        ["train", root / "tiny.cnn", "--data", root / "data", "--out", root / "run"],
         ["compile", root / "run", "--target", "tflite", "-o", root / "float.tflite"],
         ["compile", root / "run", "--target", "tflite-int8", "--ranges", "minmax", "-o", root / "int8.tflite"],
     ):
