@@ -1,9 +1,10 @@
-"""What every test shares: how other frameworks are set up, how hypothesis runs, and the switch for golden files."""
+"""What tests share: how other frameworks are set up, how hypothesis runs, golden files, and a folder to work in."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -39,3 +40,11 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def update_golden(request: pytest.FixtureRequest) -> bool:
     """Whether golden files are to be written."""
     return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, where the PATH has no compiler."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    return tmp_path

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
-from cnnc.cli import main
 from cnnc.data.decode import centred, decode
 from cnnc.data.feed import prepare
 from cnnc.data.listed import load_listed, read_class_list
@@ -20,21 +19,11 @@ from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.training.labels import places_in_order, without_background
 from cnnc.weights.checkpoint import save_weights
+from tests.calling import call
 from tests.pictures import SHARED, make_tree, noise
+from tests.small_runs import dense_text, train_small
 
-SPEC = """\
-model tiny(classes=2) {
-  input 8x8x3
-  normalize(mean=128, std=64) | flatten | dense(4) | relu | dense(classes) | softmax
-}
-
-train {
-  optimizer sgd(momentum=0.9)
-  schedule  constant(0.05)
-  batch     8
-  epochs    3
-}
-"""
+SPEC = dense_text(epochs=3)
 SAMPLES = SHARED / "data" / "imagenet-samples"
 CORAL = SHARED / "data" / "coral"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the shared ImageNet samples are not there")
@@ -43,17 +32,9 @@ needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the shared Imag
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a spec, pictures, and a run of it."""
-    root = tmp_path_factory.mktemp("made")
-    (root / "tiny.cnn").write_text(SPEC)
-    make_tree(root / "data", {"train/dark": 12, "train/light": 12, "val/dark": 5, "val/light": 6})
-    result = call("train", root / "tiny.cnn", "--data", root / "data", "--out", root / "run")
-    assert result.exit_code == 0, result.output
+    root = train_small(tmp_path_factory.mktemp("made"), SPEC)
     (root / "labels.txt").write_text("dark, dim\nlight\n")
     return root
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
 
 
 def spec(made: Path, command: str, *rest: object) -> Result:

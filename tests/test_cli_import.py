@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import cnnc
-from cnnc.cli import main
 from cnnc.weights.checkpoint import load_weights
 from tests import weight_sources as made
+from tests.calling import call
 from tests.pictures import SHARED
 
 MOBILENET = SHARED / "data" / "coral" / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
@@ -24,8 +24,8 @@ SPEC = "model tiny(classes=2) {\n  input 8x8x3\n  conv(3x3, 4) | bn | relu | glo
 Arrays = dict[str, Any]
 
 
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["import-weights", *map(str, arguments)], catch_exceptions=False)
+def import_weights(*arguments: object) -> Result:
+    return call("import-weights", *arguments)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def theirs() -> Arrays:
 
 def test_what_is_written_is_whole_and_says_where_it_is_from(folder: Path) -> None:
     np.savez("theirs.npz", **theirs())
-    result = call("tiny.cnn", "theirs.npz", "-o", "ours.safetensors", "--format", "json")
+    result = import_weights("tiny.cnn", "theirs.npz", "-o", "ours.safetensors", "--format", "json")
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert [layer["target"] for layer in said["layers"]] == ["conv1", "bn1", "dense1"]
@@ -64,18 +64,18 @@ def test_what_is_written_is_whole_and_says_where_it_is_from(folder: Path) -> Non
     assert facts["source_sha256"] == hashlib.sha256(Path("theirs.npz").read_bytes()).hexdigest()
     assert facts["model"] == "tiny"
     first = Path("ours.safetensors").read_bytes()
-    assert call("tiny.cnn", "theirs.npz", "-o", "ours.safetensors").exit_code == 0
+    assert import_weights("tiny.cnn", "theirs.npz", "-o", "ours.safetensors").exit_code == 0
     assert Path("ours.safetensors").read_bytes() == first
 
 
 def test_what_is_imported_compiles(folder: Path) -> None:
     np.savez("theirs.npz", **theirs())
-    assert call("tiny.cnn", "theirs.npz", "-o", "ours.safetensors").exit_code == 0
+    assert import_weights("tiny.cnn", "theirs.npz", "-o", "ours.safetensors").exit_code == 0
     command = "compile tiny.cnn --weights ours.safetensors --target tflite -o ours.tflite"
-    result = CliRunner().invoke(main, command.split(), catch_exceptions=False)
+    result = call(*command.split())
     assert result.exit_code == 0, result.output
     # And what was compiled can be imported again.
-    again = call("tiny.cnn", "ours.tflite", "-o", "again.safetensors")
+    again = import_weights("tiny.cnn", "ours.tflite", "-o", "again.safetensors")
     assert again.exit_code == 0, again.output
     net = cnnc.load("tiny.cnn")
     pixels = np.random.default_rng(0).uniform(0, 1, (4, 8, 8, 3)).astype(np.float32)
@@ -124,7 +124,7 @@ BAD: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
 def test_a_file_that_does_not_fit_is_named_and_nothing_written(name: str, folder: Path) -> None:
     change, message = BAD[name]
     np.savez("theirs.npz", **change(theirs()))
-    result = call("tiny.cnn", "theirs.npz", "-o", "ours.safetensors")
+    result = import_weights("tiny.cnn", "theirs.npz", "-o", "ours.safetensors")
     assert result.exit_code == 1
     assert "error[weights]" in result.stderr
     assert message in result.stderr
@@ -134,34 +134,36 @@ def test_a_file_that_does_not_fit_is_named_and_nothing_written(name: str, folder
 def test_places_that_cannot_be_written_are_said_before_the_work(folder: Path) -> None:
     np.savez("theirs.npz", **theirs())
     Path("folder.safetensors").mkdir()
-    assert call("tiny.cnn", "theirs.npz", "-o", "ours.safetensors").exit_code == 0
+    assert import_weights("tiny.cnn", "theirs.npz", "-o", "ours.safetensors").exit_code == 0
     for out, message in (
         ("ours.h5", "is to be a safetensors file"),
         ("nowhere/ours.safetensors", "there is no folder `nowhere`"),
         ("folder.safetensors", "it is a folder"),
     ):
-        result = call("tiny.cnn", "theirs.npz", "-o", out)
+        result = import_weights("tiny.cnn", "theirs.npz", "-o", out)
         assert result.exit_code == 1
         assert message in result.stderr
     before = Path("ours.safetensors").read_bytes()
-    result = call("tiny.cnn", "ours.safetensors", "-o", "ours.safetensors")
+    result = import_weights("tiny.cnn", "ours.safetensors", "-o", "ours.safetensors")
     assert "`ours.safetensors` is the file to import" in result.stderr
     assert Path("ours.safetensors").read_bytes() == before
 
 
 def test_options_that_go_with_others(folder: Path) -> None:
     np.savez("theirs.npz", **theirs())
-    result = call("tiny.cnn", "theirs.npz", "-o", "ours.safetensors", "--verify-input", "pixels")
+    result = import_weights("tiny.cnn", "theirs.npz", "-o", "ours.safetensors", "--verify-input", "pixels")
     assert result.exit_code == 2
     assert "--verify" in result.stderr
 
 
 @pytest.mark.skipif(not MOBILENET.is_file(), reason="there is no ../shared/data/coral")
 def test_googles_mobilenet_is_found_by_its_graph(folder: Path) -> None:
-    result = call("mobilenet_v2", MOBILENET, "-o", "ours.safetensors")
+    result = import_weights("mobilenet_v2", MOBILENET, "-o", "ours.safetensors")
     assert result.exit_code == 1
     assert "--drop-class 0" in result.stderr
-    result = call("mobilenet_v2", MOBILENET, "-o", "ours.safetensors", "--drop-class", "0", "--format", "json")
+    result = import_weights(
+        "mobilenet_v2", MOBILENET, "-o", "ours.safetensors", "--drop-class", "0", "--format", "json"
+    )
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert len(said["layers"]) == 53
@@ -171,10 +173,10 @@ def test_googles_mobilenet_is_found_by_its_graph(folder: Path) -> None:
 
 @pytest.mark.skipif(not ALEXNET.is_dir(), reason="there is no ../shared/data/alexnet")
 def test_the_articles_alexnet_lacks_its_fourth_kernel(folder: Path) -> None:
-    result = call("alexnet", ALEXNET, "-o", "ours.safetensors")
+    result = import_weights("alexnet", ALEXNET, "-o", "ours.safetensors")
     assert result.exit_code == 1
     assert not Path("ours.safetensors").exists()
-    result = call("alexnet", ALEXNET, "-o", "ours.safetensors", "--partial")
+    result = import_weights("alexnet", ALEXNET, "-o", "ours.safetensors", "--partial")
     assert result.exit_code == 0, result.output
     assert "at first values: conv4.conv1.kernel, hidden" in result.output
     weights, _ = load_weights(Path("ours.safetensors"), cnnc.load("alexnet").graph)

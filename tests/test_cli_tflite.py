@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
 from cnnc.backends import reference
 from cnnc.backends.tflite.compile import compile_float, compile_int8
-from cnnc.cli import main
 from cnnc.data.decode import decode
 from cnnc.passes.model import Model
 from cnnc.tflite.metadata import Description, InputNote, OutputNote, attach, label_files, pack
 from cnnc.tflite.program import File, Program, Quantization
 from cnnc.tflite.write import write_file
 from cnnc.training.record import Run, open_run
+from tests.calling import call
 from tests.pictures import SHARED, make_tree, truncate
+from tests.small_runs import train_small
 
 ROOT = Path(__file__).parent.parent
 CORAL = SHARED / "data" / "coral"
@@ -46,18 +46,10 @@ train {
 """
 
 
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, a run, and the run's float and int8 files."""
-    root = tmp_path_factory.mktemp("made")
-    (root / "tiny.cnn").write_text(SPEC)
-    make_tree(root / "data", {"train/dark": 12, "train/light": 12, "val/dark": 5, "val/light": 6})
-    result = call("train", root / "tiny.cnn", "--data", root / "data", "--out", root / "run")
-    assert result.exit_code == 0, result.output
+    root = train_small(tmp_path_factory.mktemp("made"), SPEC)
     run = open_run(root / "run")
     write(root / "int8.tflite", int8(run, root))
     write(root / "float.tflite", compile_float(model_of(run)))

@@ -11,43 +11,22 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 from rich.console import Console
 
-from cnnc.cli import main
 from cnnc.cli.watch import watching
 from cnnc.training.events import EpochEnded, Progress, Row, Said, Started
+from tests.calling import call
 from tests.pictures import make_tree, truncate
+from tests.small_runs import dense_text, train_small
 
-SPEC = """\
-model tiny(classes=2) {
-  input 8x8x3
-  normalize(mean=128, std=64) | flatten | dense(4) | relu | dense(classes) | softmax
-}
-
-train {
-  optimizer sgd(momentum=0.9)
-  schedule  constant(0.05)
-  batch     8
-  epochs    2
-}
-"""
+SPEC = dense_text(epochs=2)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a spec, a tree of pictures, and a run."""
-    root = tmp_path_factory.mktemp("trained")
-    (root / "tiny.cnn").write_text(SPEC)
-    make_tree(root / "data", {"train/dark": 12, "train/light": 12, "val/dark": 5, "val/light": 6})
-    result = call("train", root / "tiny.cnn", "--data", root / "data", "--out", root / "run", "--epochs", 3)
-    assert result.exit_code == 0, result.output
-    return root
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+    return train_small(tmp_path_factory.mktemp("trained"), SPEC, "--epochs", 3)
 
 
 def test_train_prints_a_line_an_epoch_and_what_to_type_next(trained: Path, tmp_path: Path) -> None:

@@ -10,20 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from cnnc.cli import main
 from cnnc.data.folder import load_folder
 from cnnc.data.inspect import inspect, normalize_line, unbalanced
 from cnnc.data.sources import DataSet, Examples
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
+from tests.calling import call
 from tests.pictures import SHARED, make_tree, noise, truncate
 
 
 def run(*arguments: str, status: int = 0) -> str:
-    done = CliRunner().invoke(main, ["data", *arguments])
+    done = call("data", *arguments)
     assert done.exit_code == status, done.output
     return done.stdout
 
@@ -113,7 +112,7 @@ def test_verify_names_what_is_broken_and_what_is_in_two_parts(tmp_path: Path) ->
 
 
 def test_what_is_no_set_of_pictures_is_refused(tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, ["data", "stats", str(tmp_path / "gone")])
+    done = call("data", "stats", str(tmp_path / "gone"))
     assert done.exit_code == 1
     assert "there is no folder" in done.output
     signal = Examples((np.zeros((4, 10)),), (np.arange(4),))

@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from cnnc.cli import main
 from cnnc.data import record_sets
 from cnnc.data.batches import evaluation_batches, training_batches
 from cnnc.data.example import read_example
@@ -26,6 +24,7 @@ from cnnc.data.records import listed
 from cnnc.data.sources import Records, name_of
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import RandomResizedCrop
+from tests.calling import call
 from tests.pictures import noise
 
 crc32c = pytest.importorskip("google_crc32c", reason="needs the package google-crc32c")
@@ -342,13 +341,13 @@ def test_a_network_trains_on_records_and_is_evaluated_and_compiled_on_them(tmp_p
     ]
     said = []
     for step in steps:
-        done = CliRunner().invoke(main, step)
+        done = call(*step)
         assert done.exit_code == 0, done.output
         said.append(done.stdout)
     assert "on the 6 validation pictures" in said[1]
     assert "21 pictures: 0 broken, 0 in two parts" in said[3]
     (root / "train-00001-of-00002").write_bytes((root / "train-00001-of-00002").read_bytes()[:-9])
-    done = CliRunner().invoke(main, ["eval", str(tmp_path / "run")])
+    done = call("eval", str(tmp_path / "run"))
     assert done.exit_code == 1
     assert "is cut short: the record at byte" in done.output
 

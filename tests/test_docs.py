@@ -6,11 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 import cnnc
 from cnnc.arithmetic import FUNCTIONS
-from cnnc.cli import main
 from cnnc.diagnostics import CnnError, Source
 from cnnc.evaluate import ATTRIBUTES, TYPES
 from cnnc.ir import Graph, Node, verify
@@ -19,6 +17,7 @@ from cnnc.ops import format_shape
 from cnnc.overrides import Overrides
 from cnnc.parser import parse
 from cnnc.train_section import KEYS
+from tests.calling import call
 from tests.manual import MANUAL, Example, every_name, examples, with_tables
 
 EXAMPLES = [example for example in examples() if example.words[:1] == ("cnn",)]
@@ -92,7 +91,7 @@ def test_consoles_show_what_the_commands_print(
 
 
 def printed(command: str) -> str:
-    result = CliRunner().invoke(main, command.split())
+    result = call(*command.split())
     assert result.exit_code == 0, result.output
     return "".join(f"{line.rstrip()}\n" for line in result.output.splitlines())
 

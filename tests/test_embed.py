@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from cnnc.backends import reference
-from cnnc.cli import main
 from cnnc.data.decode import decode
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
@@ -21,6 +19,7 @@ from cnnc.net import Net
 from cnnc.training.embed import classifier_input, embed, named_layer
 from cnnc.training.record import open_weights
 from cnnc.weights.checkpoint import save_weights
+from tests.calling import call
 from tests.pictures import make_tree, truncate
 
 SPEC = """\
@@ -48,10 +47,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_weights(root / "w.safetensors", net().init(3), {})
     make_tree(root / "data", {"dark": 40, "light": 30})
     return root
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
 
 
 def of_oracle(layer: str, paths: list[Path]) -> NDArray[np.float64]:

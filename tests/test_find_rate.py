@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
-from cnnc.cli import main
 from cnnc.cli.options import in_flags
 from cnnc.data.arrays import arrays_data_set
 from cnnc.diagnostics import CnnError
@@ -22,6 +20,7 @@ from cnnc.training.events import ignore
 from cnnc.training.find_rate import Tried, find_rate, read
 from cnnc.training.prepared import prepared
 from cnnc.training.run import starting_weights
+from tests.calling import call
 from tests.pictures import make_tree
 
 SPEC = """\
@@ -72,10 +71,6 @@ def test_a_loss_that_only_rises_recommends_nothing() -> None:
     found = read(tried, 100)
     assert found.steepest is None
     assert found.lowest is None
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
 def test_the_command_names_a_rate_that_trains(tmp_path: Path) -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnc import load_text, specs
-from cnnc.cli import main
 from cnnc.diagnostics import CnnError, Source
 from cnnc.fmt import format_spec
 from cnnc.parser import lexemes
+from tests.calling import call
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted([*ROOT.glob("specs/*.cnn"), ROOT / "grammar" / "prelude.cnn"])
@@ -144,7 +143,7 @@ def test_an_empty_file_stays_empty() -> None:
 def test_a_spec_that_does_not_parse_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "broken.cnn"
     path.write_text("input 8x8x3\nconv(3\n")
-    result = CliRunner().invoke(main, ["fmt", str(path)])
+    result = call("fmt", str(path))
     assert result.exit_code == 1
     assert "never closed" in result.stderr
     assert path.read_text() == "input 8x8x3\nconv(3\n"
@@ -153,15 +152,15 @@ def test_a_spec_that_does_not_parse_is_left_alone(tmp_path: Path) -> None:
 def test_check_reports_and_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "wide.cnn"
     path.write_text("input   8x8x3\nrelu\n")
-    result = CliRunner().invoke(main, ["fmt", "--check", str(path)])
+    result = call("fmt", "--check", str(path))
     assert (result.exit_code, path.read_text()) == (1, "input   8x8x3\nrelu\n")
-    assert CliRunner().invoke(main, ["fmt", str(path)]).exit_code == 0
+    assert call("fmt", str(path)).exit_code == 0
     assert path.read_text() == "input 8x8x3\nrelu\n"
-    assert CliRunner().invoke(main, ["fmt", "--check", str(path)]).exit_code == 0
+    assert call("fmt", "--check", str(path)).exit_code == 0
 
 
 def test_a_bundled_spec_is_not_rewritten() -> None:
-    result = CliRunner().invoke(main, ["fmt", "resnet"])
+    result = call("fmt", "resnet")
     assert result.exit_code == 1
     assert "bundled" in result.stderr
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import cnnc
-from cnnc.cli import main
 from cnnc.weights.importing.align import Evidence
 from tests import weight_sources as made
+from tests.calling import call
 
 PAGE = Path(__file__).parent.parent / "docs" / "importing.md"
 BLOCKS = re.compile(r"^```(cnn|text|console)(?: (\S+))?\n((?s:.*?))^```$", re.MULTILINE)
@@ -76,7 +75,7 @@ def test_the_commands_print_what_the_page_shows(folder: Path, update_golden: boo
         if kind != "console":
             continue
         (command,) = re.findall(r"^\$ cnnc (.*)$", text, re.MULTILINE)
-        result = CliRunner().invoke(main, command.split())
+        result = call(*command.split())
         assert result.exit_code == (1 if "error[" in result.output else 0), result.output
         shown = f"$ cnnc {command}\n" + "".join(f"{line.rstrip()}\n" for line in result.output.splitlines())
         if update_golden:
@@ -90,7 +89,7 @@ def test_the_commands_print_what_the_page_shows(folder: Path, update_golden: boo
 def test_both_files_give_the_same_weights(folder: Path) -> None:
     graph = cnnc.load("tiny.cnn").graph
     for arguments in ("theirs.safetensors", "unclear.npz --map map.txt"):
-        result = CliRunner().invoke(main, ["import-weights", "tiny.cnn", *arguments.split(), "-o", "ours.safetensors"])
+        result = call("import-weights", "tiny.cnn", *arguments.split(), "-o", "ours.safetensors")
         assert result.exit_code == 0, result.output
         from cnnc.weights.checkpoint import load_weights
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import jax
 import pytest
-from click.testing import CliRunner
 
 from cnnc import ops
 from cnnc.backends.jax import choice, tuning
 from cnnc.backends.jax.choice import Entry, Layer, Table
-from cnnc.cli import main
 from cnnc.diagnostics import CnnError
+from tests.calling import call
 from tests.networks import sequential
 
 
@@ -105,7 +104,7 @@ def test_tune_measures_and_writes_a_table(tmp_path: Path) -> None:
     spec = tmp_path / "small.cnn"
     spec.write_text("model small {\n  input 6x6x5\n  conv(3x3, 4) | bn | relu | maxpool(2x2) | flatten | dense(2)\n}\n")
     path = tmp_path / "there" / "table.json"
-    found: Any = CliRunner().invoke(main, ["tune", str(spec), "--batch", "4", "--rounds", "1", "-o", str(path)])
+    found: Any = call("tune", str(spec), "--batch", "4", "--rounds", "1", "-o", str(path))
     assert found.exit_code == 0, found.output
     parts = {entry.layer.part for entry in choice.read_table(path).entries}
     assert {"batch_norm", "conv.weight_gradient"} <= parts
@@ -114,6 +113,6 @@ def test_tune_measures_and_writes_a_table(tmp_path: Path) -> None:
 
 def test_tune_says_that_other_platforms_have_no_forms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    found = CliRunner().invoke(main, ["tune", "mlp"])
+    found = call("tune", "mlp")
     assert found.exit_code == 1
     assert "there are no forms to choose among on `gpu`" in found.output

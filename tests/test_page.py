@@ -17,20 +17,9 @@ from cnnc.training.page_curves import curves, ticks_of
 from cnnc.training.record import open_record
 from cnnc.training.run import train
 from tests.pictures import make_tree
+from tests.small_runs import dense_text
 
-SPEC = """\
-model tiny(classes=3) {
-  input 8x8x3
-  normalize(mean=128, std=64) | flatten | dense(4) | relu | dense(classes) | softmax
-}
-
-train {
-  optimizer sgd(momentum=0.9)
-  schedule  constant(0.05)
-  batch     8
-  epochs    3
-}
-"""
+SPEC = dense_text(classes=3, epochs=3)
 EVIL = "<script>alert('1')&"
 
 

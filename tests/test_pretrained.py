@@ -7,9 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from cnnc.cli import main
+from tests.calling import call
 from tests.pictures import SHARED
 
 CORAL = SHARED / "data" / "coral"
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="Google's MobileNetV2
 
 
 def cnnc(*arguments: object) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    result = call(*arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
 

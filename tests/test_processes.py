@@ -18,14 +18,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from cnnc.backends.jax.hub import listening
 from cnnc.backends.jax.place import Place, address, detected, require_index
 from cnnc.backends.jax.process_errors import require_same
 from cnnc.backends.jax.processes import group_of
-from cnnc.cli import main
 from cnnc.diagnostics import CnnError
+from tests.calling import call
 from tests.device_cases import LARGE, ROOT, SMALL, Training
 from tests.process_cases import Ended, free_port, run_processes, wait_for
 
@@ -88,7 +87,7 @@ def test_where_no_cluster_is_that_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_options_of_processes_that_lack_others_are_refused(arguments: list[str], message: str) -> None:
-    result = CliRunner().invoke(main, ["train", "mlp", "--data", "digits", *arguments])
+    result = call("train", "mlp", "--data", "digits", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
 
@@ -102,7 +101,7 @@ def test_options_of_processes_that_lack_others_are_refused(arguments: list[str],
     ],
 )
 def test_places_that_cannot_be_are_refused(arguments: list[str], message: str) -> None:
-    result = CliRunner().invoke(main, ["train", "mlp", "--data", "digits", *arguments])
+    result = call("train", "mlp", "--data", "digits", *arguments)
     assert result.exit_code == 1
     assert message in result.stderr
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from cnnc import CnnError, load_text
-from cnnc.cli import main
+from tests.calling import call
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,7 +34,7 @@ def test_the_commands_run_in_the_order_they_are_shown(tmp_path: Path, monkeypatc
     assert [line[1] for line in lines] == ["check", "show", "show", "train", "eval", "train"]
     for _, *arguments in lines:
         fewer = ["--epochs", "1"] if arguments[:2] == ["train", "mine.cnn"] else []
-        result = CliRunner().invoke(main, [*arguments, *fewer])
+        result = call(*arguments, *fewer)
         assert result.exit_code == 0, result.output
     assert Path("runs/mine/exp1/results.png").is_file()
     compiled(blocks("sh")[1])
@@ -46,7 +45,7 @@ def compiled(commands: str) -> None:
     said: dict[str, str] = {}
     for line in commands.splitlines():
         arguments = line.split("#")[0].split()[1:]
-        result = CliRunner().invoke(main, arguments)
+        result = call(*arguments)
         assert result.exit_code == 0, result.output
         said.setdefault(arguments[0], result.stdout)
     (shown,) = (text for text in blocks("text") if "CONV_2D" in text)
@@ -95,5 +94,5 @@ def test_every_command_is_in_the_table() -> None:
 
 def test_the_drawing_is_what_show_draws(tmp_path: Path) -> None:
     drawn = tmp_path / "resnet50.svg"
-    assert CliRunner().invoke(main, ["show", "resnet50", "--graph", str(drawn)]).exit_code == 0
+    assert call("show", "resnet50", "--graph", str(drawn)).exit_code == 0
     assert drawn.read_text() == (ROOT / "docs" / "resnet50.svg").read_text()

@@ -7,32 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
-from cnnc.cli import main
 from cnnc.diagnostics import CnnError
 from cnnc.training.events import Event, Row, Said
 from cnnc.training.run import Trained
 from cnnc.training.seeds import by_seeds, in_words, parse_seeds, spread
+from tests.calling import call
 from tests.pictures import make_tree
+from tests.small_runs import dense_text
 
-SPEC = """\
-model tiny(classes=2) {
-  input 8x8x3
-  normalize(mean=128, std=64) | flatten | dense(4) | relu | dense(classes) | softmax
-}
-
-train {
-  optimizer sgd(momentum=0.9)
-  schedule  constant(0.05)
-  batch     8
-  epochs    2
-}
-"""
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
+SPEC = dense_text(epochs=2)
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
-from cnnc.cli import main
 from cnnc.compiling.subject import from_run
 from cnnc.seeing.layers import watch_network
 from cnnc.seeing.look import look
 from cnnc.seeing.page import page
 from cnnc.weights.checkpoint import save_weights
-from tests.pictures import SHARED, make_tree, noise, truncate
+from tests.calling import call
+from tests.pictures import SHARED, noise, truncate
+from tests.small_runs import train_small
 
 CORAL = SHARED / "data" / "coral"
 GOOGLE = CORAL / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
@@ -48,23 +49,21 @@ train {
 SHOWN = ["stem.relu1", "stem.relu2", "body"]
 
 
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["activations", *map(str, arguments)], catch_exceptions=False)
+def watch(*arguments: object) -> Result:
+    """How `cnnc activations` ended."""
+    return call("activations", *arguments)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, a run, and the run's float and int8 files."""
-    root = tmp_path_factory.mktemp("made")
-    (root / "tiny.cnn").write_text(SPEC)
-    make_tree(root / "data", {"train/dark": 12, "train/light": 12, "val/dark": 5, "val/light": 6}, size=(16, 16))
+    root = train_small(tmp_path_factory.mktemp("made"), SPEC, size=(16, 16))
     Image.fromarray(noise(30, 20, 3)).save(root / "picture.png")
     for arguments in (
-        ["train", root / "tiny.cnn", "--data", root / "data", "--out", root / "run"],
         ["compile", root / "run", "--target", "tflite", "-o", root / "float.tflite"],
         ["compile", root / "run", "--target", "tflite-int8", "--ranges", "minmax", "-o", root / "int8.tflite"],
     ):
-        result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+        result = call(*arguments)
         assert result.exit_code == 0, result.output
     return root
 
@@ -105,7 +104,7 @@ def read(folder: Path) -> Page:
 
 
 def test_a_run_s_layers_have_a_picture_each_and_a_page(made: Path, tmp_path: Path) -> None:
-    result = call(made / "run", made / "picture.png", "-o", tmp_path / "out", "--format", "json")
+    result = watch(made / "run", made / "picture.png", "-o", tmp_path / "out", "--format", "json")
     assert result.exit_code == 0, result.output
     words = json.loads(result.stdout)
     assert [layer["name"] for layer in words["layers"]] == SHOWN
@@ -125,7 +124,7 @@ def test_the_figures_are_those_of_the_reference(made: Path, tmp_path: Path) -> N
     from cnnc.data.decode import decode
     from cnnc.training.record import open_run
 
-    words = json.loads(call(made / "run", made / "picture.png", "-o", tmp_path / "o", "--format", "json").stdout)
+    words = json.loads(watch(made / "run", made / "picture.png", "-o", tmp_path / "o", "--format", "json").stdout)
     run = open_run(made / "run")
     weights = {node: {s: np.asarray(a) for s, a in arrays.items()} for node, arrays in run.weights.items()}
     pixels = decode(made / "picture.png", (16, 16), 3)[None].astype(np.float64)
@@ -139,7 +138,7 @@ def test_the_figures_are_those_of_the_reference(made: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["int8", "float"])
 def test_a_run_beside_its_file_differs_as_diff_says(made: Path, tmp_path: Path, name: str) -> None:
     arguments = (made / "picture.png", "--format", "json", "-o")
-    result = call(made / "run", *arguments, tmp_path / "a", "--compare", made / f"{name}.tflite")
+    result = watch(made / "run", *arguments, tmp_path / "a", "--compare", made / f"{name}.tflite")
     assert result.exit_code == 0, result.output
     words = json.loads(result.stdout)
     assert [layer["name"] for layer in words["layers"]] == SHOWN
@@ -148,7 +147,7 @@ def test_a_run_beside_its_file_differs_as_diff_says(made: Path, tmp_path: Path, 
     assert all(layer["sqnr_db"] is None or layer["sqnr_db"] > least for layer in words["layers"])
     # Input and its channels, Grad-CAM, filters, three grids a layer.
     assert read(tmp_path / "a").counts["img"] == 4 + 1 + 1 + 9
-    turned = call(made / f"{name}.tflite", *arguments, tmp_path / "b", "--compare", made / "run")
+    turned = watch(made / f"{name}.tflite", *arguments, tmp_path / "b", "--compare", made / "run")
     assert turned.exit_code == 0, turned.output
     for mine, theirs in zip(words["layers"], json.loads(turned.stdout)["layers"], strict=True):
         assert mine["sqnr_db"] == pytest.approx(theirs["sqnr_db"], abs=1e-3)
@@ -160,9 +159,9 @@ def test_the_differences_of_one_picture_are_those_of_cnnc_diff(made: Path, tmp_p
     (tmp_path / "one" / "dark").mkdir(parents=True)
     shutil.copy(made / "picture.png", tmp_path / "one" / "dark")
     arguments = ["diff", made / "run", made / "int8.tflite", "--data", tmp_path / "one", "--format", "json"]
-    by_diff = json.loads(CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False).stdout)
+    by_diff = json.loads(call(*arguments).stdout)
     sqnr = {layer["name"]: layer["sqnr_db"] for layer in by_diff["layers"]}
-    result = call(
+    result = watch(
         *(made / "run", made / "picture.png", "--compare", made / "int8.tflite", "-o", tmp_path / "o"),
         *("--layers", "*", "--format", "json"),
     )
@@ -171,7 +170,7 @@ def test_the_differences_of_one_picture_are_those_of_cnnc_diff(made: Path, tmp_p
 
 
 def test_files_are_compared_by_name_and_the_worst_layers_are_told(made: Path, tmp_path: Path) -> None:
-    result = call(made / "float.tflite", made / "picture.png", "-o", tmp_path / "o", "--compare", made / "int8.tflite")
+    result = watch(made / "float.tflite", made / "picture.png", "-o", tmp_path / "o", "--compare", made / "int8.tflite")
     assert result.exit_code == 0, result.output
     told = re.findall(r"^  (\S+) +([\d.]+) dB", result.stdout, re.MULTILINE)
     assert sorted(name for name, _ in told) == sorted(SHOWN)
@@ -189,12 +188,12 @@ def test_files_are_compared_by_name_and_the_worst_layers_are_told(made: Path, tm
     ],
 )
 def test_patterns_name_layers_labels_and_globs(made: Path, tmp_path: Path, pattern: str, names: list[str]) -> None:
-    result = call(made / "run", made / "picture.png", "-o", tmp_path / "o", "--layers", pattern, "--format", "json")
+    result = watch(made / "run", made / "picture.png", "-o", tmp_path / "o", "--layers", pattern, "--format", "json")
     assert [layer["name"] for layer in json.loads(result.stdout)["layers"]] == names
 
 
 def test_a_pattern_that_matches_nothing_is_told_with_what_is_near(made: Path, tmp_path: Path) -> None:
-    result = call(made / "run", made / "picture.png", "-o", tmp_path / "o", "--layers", "stem.rely1")
+    result = watch(made / "run", made / "picture.png", "-o", tmp_path / "o", "--layers", "stem.rely1")
     assert result.exit_code == 1
     assert f"error[argument]: `stem.rely1` matches no layer of `{made / 'run'}`" in result.stderr
     assert "did you mean `stem.relu1`?" in result.stderr
@@ -203,21 +202,21 @@ def test_a_pattern_that_matches_nothing_is_told_with_what_is_near(made: Path, tm
 
 def test_a_class_may_be_named_or_numbered(made: Path, tmp_path: Path) -> None:
     for place, wanted in enumerate(["light", "1"]):
-        result = call(
+        result = watch(
             *(made / "run", made / "picture.png", "-o", tmp_path / str(place), "--class", wanted, "--format", "json")
         )
         assert json.loads(result.stdout)["cam"]["class"] == "light"
     for wanted in ("lihgt", "2"):
-        result = call(made / "run", made / "picture.png", "-o", tmp_path / "o", "--class", wanted)
+        result = watch(made / "run", made / "picture.png", "-o", tmp_path / "o", "--class", wanted)
         assert result.exit_code == 1
         assert f"there is no class `{wanted}`" in result.stderr
 
 
 def test_a_layer_that_is_no_map_has_no_grad_cam(made: Path, tmp_path: Path) -> None:
-    result = call(made / "run", made / "picture.png", "-o", tmp_path / "o", "--cam-layer", "head.dense1")
+    result = watch(made / "run", made / "picture.png", "-o", tmp_path / "o", "--cam-layer", "head.dense1")
     assert result.exit_code == 1
     assert "`head.dense1` names no map of height and width" in result.stderr
-    result = call(made / "int8.tflite", made / "picture.png", "-o", tmp_path / "o", "--cam-layer", "stem.relu1")
+    result = watch(made / "int8.tflite", made / "picture.png", "-o", tmp_path / "o", "--cam-layer", "stem.relu1")
     assert "which has no gradients" in result.stderr
 
 
@@ -227,7 +226,7 @@ def test_what_is_no_picture_is_refused_and_nothing_written(made: Path, tmp_path:
     truncate(tmp_path / "cut.png")
     for name in ("words.png", "cut.png", "missing.png"):
         for model in ("run", "int8.tflite"):
-            result = call(made / model, tmp_path / name, "-o", tmp_path / "o")
+            result = watch(made / model, tmp_path / name, "-o", tmp_path / "o")
             assert result.exit_code == 1
             assert "error[picture]" in result.stderr
             assert name in result.stderr
@@ -238,18 +237,18 @@ def test_what_is_no_picture_is_refused_and_nothing_written(made: Path, tmp_path:
 def test_a_folder_with_other_things_is_left_alone(made: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "index.html").write_text("<p>mine")
-    result = call(made / "run", made / "picture.png", "-o", tmp_path / "mine")
+    result = watch(made / "run", made / "picture.png", "-o", tmp_path / "mine")
     assert result.exit_code == 1
     assert "has other things in it, such as `index.html`" in result.stderr
     assert (tmp_path / "mine" / "index.html").read_text() == "<p>mine"
-    assert call(made / "run", made / "picture.png", "-o", made / "picture.png").exit_code == 1
-    assert call(made / "run", made / "picture.png", "-o", tmp_path / "no" / "folder").exit_code == 1
+    assert watch(made / "run", made / "picture.png", "-o", made / "picture.png").exit_code == 1
+    assert watch(made / "run", made / "picture.png", "-o", tmp_path / "no" / "folder").exit_code == 1
 
 
 def test_an_earlier_look_is_written_over_and_nothing_deleted(made: Path, tmp_path: Path) -> None:
-    assert call(made / "run", made / "picture.png", "-o", tmp_path / "o").exit_code == 0
+    assert watch(made / "run", made / "picture.png", "-o", tmp_path / "o").exit_code == 0
     before = {path.name for path in (tmp_path / "o").iterdir()}
-    result = call(made / "run", made / "picture.png", "-o", tmp_path / "o", "--layers", "stem.conv1")
+    result = watch(made / "run", made / "picture.png", "-o", tmp_path / "o", "--layers", "stem.conv1")
     assert result.exit_code == 0
     assert "left from before" in result.stderr
     assert before < {path.name for path in (tmp_path / "o").iterdir()}
@@ -259,14 +258,14 @@ def test_a_spec_wants_weights_or_that_random_ones_are_asked_for(made: Path, tmp_
     from cnnc.training.record import open_run
 
     arguments = (made / "tiny.cnn", made / "picture.png", "-o")
-    result = call(*arguments, tmp_path / "a")
+    result = watch(*arguments, tmp_path / "a")
     assert result.exit_code == 1
     assert "--random-weights shows the structure alone" in result.stderr
-    assert call(*arguments, tmp_path / "b", "--random-weights").exit_code == 0
+    assert watch(*arguments, tmp_path / "b", "--random-weights").exit_code == 0
     assert "random weights" in (tmp_path / "b" / "index.html").read_text(encoding="utf-8")
     save_weights(tmp_path / "w.safetensors", open_run(made / "run").weights, {})
     (tmp_path / "labels.txt").write_text("night\nday\n")
-    result = call(
+    result = watch(
         *(*arguments, tmp_path / "c", "--weights", tmp_path / "w.safetensors", "--labels", tmp_path / "labels.txt"),
         *("--compare", made / "int8.tflite", "--format", "json"),
     )
@@ -274,34 +273,34 @@ def test_a_spec_wants_weights_or_that_random_ones_are_asked_for(made: Path, tmp_
     assert {guess["label"] for guess in words["top"]} == {"night", "day"}
     assert {guess["label"] for guess in words["other"]["top"]} == {"dark", "light"}
     (tmp_path / "labels.txt").write_text("night\nday\ndusk\n")
-    result = call(*arguments, tmp_path / "d", "--random-weights", "--labels", tmp_path / "labels.txt")
+    result = watch(*arguments, tmp_path / "d", "--random-weights", "--labels", tmp_path / "labels.txt")
     assert "there are 3 labels" in result.stderr
 
 
 def test_options_that_do_not_go_together_are_refused(made: Path, tmp_path: Path) -> None:
     start = (made / "run", made / "picture.png", "-o", tmp_path / "o")
     for more in (["--weights", "w"], ["--random-weights"], ["--labels", "l"], ["--width", "2"]):
-        result = call(*start, *more)
+        result = watch(*start, *more)
         assert result.exit_code == 2, more
-    assert call(made / "int8.tflite", made / "picture.png", "-o", tmp_path / "o", "--last").exit_code == 2
+    assert watch(made / "int8.tflite", made / "picture.png", "-o", tmp_path / "o", "--last").exit_code == 2
 
 
 def test_other_networks_are_not_compared(made: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.cnn"
     other.write_text("input 16x16x3\nconv(3x3, 4) | relu | globalpool | dense(2) | softmax\n")
     start = (made / "picture.png", "-o", tmp_path / "o", "--random-weights", "--compare")
-    result = call(other, *start, made / "int8.tflite")
+    result = watch(other, *start, made / "int8.tflite")
     assert result.exit_code == 1
     assert "cannot be paired" in result.stderr
     other.write_text("input 8x8x3\nconv(3x3, 4) | relu | globalpool | dense(2) | softmax\n")
-    result = call(other, *start, made / "run")
+    result = watch(other, *start, made / "run")
     assert "takes 8x8x3" in result.stderr
 
 
 def test_others_files_are_paired_by_order_and_shape(made: Path, tmp_path: Path) -> None:
     text = SPEC.replace("stem:", "first:").replace("body:", "second:")
     (tmp_path / "renamed.cnn").write_text(text)
-    result = call(
+    result = watch(
         *(tmp_path / "renamed.cnn", made / "picture.png", "-o", tmp_path / "o", "--random-weights"),
         *("--compare", made / "int8.tflite", "--format", "json"),
     )
@@ -323,17 +322,17 @@ def test_signals_volumes_and_vectors_come_from_arrays(tmp_path: Path, text: str,
     array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     np.save(tmp_path / "x.npy", array)
     start = (tmp_path / "net.cnn", tmp_path / "x.npy", "-o", tmp_path / "o", "--random-weights")
-    result = call(*start)
+    result = watch(*start)
     assert result.exit_code == 0, result.output
     assert "no Grad-CAM" in result.stderr
     assert read(tmp_path / "o").counts["img"] >= 1
     Image.fromarray(noise(8, 8, 3)).save(tmp_path / "p.png")
-    result = call(tmp_path / "net.cnn", tmp_path / "p.png", "-o", tmp_path / "o", "--random-weights")
+    result = watch(tmp_path / "net.cnn", tmp_path / "p.png", "-o", tmp_path / "o", "--random-weights")
     assert "as a .npy file" in result.stderr
     np.save(tmp_path / "x.npy", array[:-1])
-    assert "and `" in call(*start).stderr
+    assert "and `" in watch(*start).stderr
     (tmp_path / "x.npy").write_bytes(b"\x80\x04K\x01.")
-    assert "cannot read" in call(*start).stderr
+    assert "cannot read" in watch(*start).stderr
 
 
 def test_weights_that_are_no_numbers_are_told(made: Path, tmp_path: Path) -> None:
@@ -349,7 +348,7 @@ def test_weights_that_are_no_numbers_are_told(made: Path, tmp_path: Path) -> Non
 
 @pytest.mark.skipif(not GOOGLE.exists(), reason="needs Google's models in ../shared")
 def test_google_s_file_says_egyptian_cat_and_where(tmp_path: Path) -> None:
-    result = call(GOOGLE, CORAL / "cat.bmp", "-o", tmp_path / "o", "--layers", "*expanded_conv_4*", "--format", "json")
+    result = watch(GOOGLE, CORAL / "cat.bmp", "-o", tmp_path / "o", "--layers", "*expanded_conv_4*", "--format", "json")
     words = json.loads(result.stdout)
     assert words["top"][0]["label"] == "Egyptian cat"
     assert words["cam"]["method"] == "CAM"
@@ -359,7 +358,7 @@ def test_google_s_file_says_egyptian_cat_and_where(tmp_path: Path) -> None:
 @pytest.mark.skipif(not GOOGLE.exists(), reason="needs Google's models in ../shared")
 @pytest.mark.slow
 def test_a_page_of_mobilenet_v2_is_below_15_mb(tmp_path: Path) -> None:
-    assert call(GOOGLE, CORAL / "cat.bmp", "-o", tmp_path / "o").exit_code == 0
+    assert watch(GOOGLE, CORAL / "cat.bmp", "-o", tmp_path / "o").exit_code == 0
     assert (tmp_path / "o" / "index.html").stat().st_size < 15e6
     assert read(tmp_path / "o").counts["details"] == 62
 
@@ -379,7 +378,7 @@ def test_a_file_by_itself_needs_no_jax(made: Path, tmp_path: Path) -> None:
 def test_the_page_opens_in_a_browser_without_a_request(made: Path, tmp_path: Path) -> None:
     assert CHROMIUM is not None
     arguments = (made / "run", made / "picture.png", "-o", tmp_path / "o", "--compare", made / "int8.tflite")
-    assert call(*arguments).exit_code == 0
+    assert watch(*arguments).exit_code == 0
     log = tmp_path / "net.json"
     done = subprocess.run(
         [

@@ -13,10 +13,8 @@ import numpy as np
 import optax
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 
 from cnnc import ops
-from cnnc.cli import main
 from cnnc.data.batches import training_batches
 from cnnc.data.feed import prepare
 from cnnc.data.sources import Examples
@@ -28,6 +26,7 @@ from cnnc.training.events import Event, Said
 from cnnc.training.learning import learning_groups
 from cnnc.training.run import Trained, train
 from cnnc.weights.checkpoint import load_weights, save_weights
+from tests.calling import call
 from tests.networks import Builder
 from tests.pictures import make_tree
 
@@ -335,10 +334,6 @@ def test_what_the_train_section_cannot_say_is_refused(line: str, message: str) -
 
 
 # The command
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
 
 
 def test_the_command_takes_them_all_and_records_them(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnc.diagnostics import CnnError
 from cnnc.weights.importing.read import read_source
-from cnnc.weights.importing.source import Read, Source, SourceLayer
+from cnnc.weights.importing.source import Read, Source
+from tests.weight_files import named, said
 
 keras = pytest.importorskip("keras")
 pytest.importorskip("h5py")
@@ -66,18 +66,6 @@ def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.save_weights(found / "a.weights.h5")
         model.save(found / "a.h5")
     return found
-
-
-def named(source: Source) -> dict[str, SourceLayer]:
-    return {layer.name: layer for layer in source.layers}
-
-
-def said(path: Path) -> str:
-    with pytest.raises(CnnError) as caught:
-        read_source(path)
-    (found,) = caught.value.diagnostics
-    assert (found.code, str(path) in found.message) == ("weights", True)
-    return f"{found.message} {found.help}"
 
 
 def require_weights(source: Source, model: Any) -> None:

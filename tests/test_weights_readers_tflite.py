@@ -14,7 +14,6 @@ from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
 from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.runtime import COMPILED as CUSTOM
 from cnnc.backends.tflite.runtime import open_model
-from cnnc.diagnostics import CnnError
 from cnnc.passes.model import Model
 from cnnc.tflite.program import File, Operator, Program, Tensor
 from cnnc.tflite.write import write_file
@@ -23,6 +22,7 @@ from cnnc.weights.importing.source import Read
 from cnnc.weights.importing.tflite import COMPILED
 from tests.pictures import SHARED
 from tests.tflite_programs import constant, one_operator, tensor
+from tests.weight_files import said
 
 GOOGLE = SHARED / "data" / "coral" / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
 SPEC = """model tiny {
@@ -56,14 +56,6 @@ def chain(*steps: tuple[str, list[Tensor], Tensor], x: Tensor, **options: Any) -
         )
         last = y
     return Program("main", tensors, tuple(operators), (x.name,), (last.name,))
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(CnnError) as caught:
-        read_source(path)
-    (found,) = caught.value.diagnostics
-    assert str(path) in found.message
-    return f"{found.message} {found.help}"
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +213,7 @@ def test_a_constant_of_an_operator_that_is_not_read_is_named(tmp_path: Path) -> 
         [tensor("x", (1, 4, 3)), constant("table", np.ones((1, 3, 2), np.float32))],
         tensor("y", (1, 4, 2)),
     )
-    message = refusal(write(tmp_path / "a.tflite", program))
+    message = said(write(tmp_path / "a.tflite", program))
     assert "`table` of 1 x 3 x 2 is an input of BATCH_MATMUL" in message
 
 
@@ -229,18 +221,18 @@ def test_a_file_for_the_edge_tpu_hides_its_weights(tmp_path: Path) -> None:
     assert COMPILED == CUSTOM
     program = one_operator("CUSTOM", [tensor("x", (1, 4), "INT8", 0.5)], tensor("y", (1, 4), "INT8", 0.5))
     program = replace(program, operators=(replace(program.operators[0], custom=COMPILED),))
-    assert "compiled for the Edge TPU" in refusal(write(tmp_path / "a.tflite", program))
+    assert "compiled for the Edge TPU" in said(write(tmp_path / "a.tflite", program))
 
 
 def test_a_value_that_is_no_number_is_named(tmp_path: Path) -> None:
     kernel = np.ones((2, 3), np.float32)
     kernel[1, 1] = np.nan
     program = one_operator("FULLY_CONNECTED", [tensor("x", (1, 3)), constant("w", kernel)], tensor("y", (1, 2)))
-    assert "`w` has 1 of 6 values that are not a number" in refusal(write(tmp_path / "a.tflite", program))
+    assert "`w` has 1 of 6 values that are not a number" in said(write(tmp_path / "a.tflite", program))
 
 
 def test_a_file_cut_short(tmp_path: Path) -> None:
     kernel = constant("w", np.ones((200, 300), np.float32))
     data = write_file(File((one_operator("FULLY_CONNECTED", [tensor("x", (1, 300)), kernel], tensor("y", (1, 200))),)))
     (tmp_path / "a.tflite").write_bytes(data[: len(data) // 2])
-    assert "cut short" in refusal(tmp_path / "a.tflite")
+    assert "cut short" in said(tmp_path / "a.tflite", "tflite")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.ir import Graph
+from cnnc.weights.importing.combine import Options, combine
 from cnnc.weights.importing.source import Kind, Read, Role, Source, SourceLayer, SourceTensor
 from cnnc.weights.importing.target import KINDS, Target, Unit, units_of
 
@@ -20,6 +21,8 @@ Weights = Mapping[str, Mapping[str, Array]]
 Order = Literal["running", "written", "names"]
 Arrange = Callable[[Kind, Array], tuple[Array, tuple[str, ...]]]
 
+OPEN = "it is open which of"
+"""What an error says where nothing tells which layer is which."""
 _SPACE = {2: "", 3: "W", 4: "HW", 5: "DHW"}
 
 
@@ -173,3 +176,9 @@ def functions(graph: Graph, weights: Weights) -> dict[str, Any]:
 def plain(graph: Graph) -> Target:
     """The units of a graph as a file has them that folds nothing."""
     return units_of(graph, {})
+
+
+def is_same(graph: Graph, source: Source, options: Options | None = None) -> bool:
+    """Whether the network computes with what is imported what it did with the weights that the file is made of."""
+    imported = combine(graph, source, options or Options())
+    return functions(graph, imported.weights) == functions(graph, marked(graph))

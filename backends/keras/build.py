@@ -10,7 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.backends.keras.lower import Arrays, lower
+from cnnc.backends.keras.lower import lower
+from cnnc.backends.keras.weighted import Arrays
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.net import Weights

@@ -1,0 +1,37 @@
+"""docs/compiling.md names the options that there are, shows what check prints, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.calling import call
+from tests.small_runs import ELU
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_manual_names_options_that_there_are() -> None:
+    manual = (ROOT / "docs" / "compiling.md").read_text(encoding="utf-8")
+    helps = "".join(call(command, "-h").stdout for command in ("compile", "check", "predict", "eval", "bench", "diff"))
+    for option in sorted(set(re.findall(r"`(--?[a-z-]+)", manual))):
+        assert option in helps, option
+    for option in re.findall(r"^  (?:-o, )?(--[a-z-]+)", call("compile", "-h").stdout, re.MULTILINE):
+        if option not in ("--variant", "--phi", "--width", "--depth", "--resolution", "--input", "--set"):
+            assert option in manual, option
+
+
+def test_the_manual_shows_what_check_prints(empty: Path) -> None:
+    manual = (ROOT / "docs" / "compiling.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```console\n(.*?)^```", manual, re.MULTILINE | re.DOTALL)
+    Path("net.cnn").write_text(ELU)
+    command, *lines = shown.splitlines()
+    result = call(*command.removeprefix("$ cnnc ").split())
+    assert lines[0] in result.stdout.splitlines()
+    assert result.stderr.splitlines() == lines[1:]
+
+
+def test_links_of_the_manual_lead_somewhere() -> None:
+    manual = (ROOT / "docs" / "compiling.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^#)]+)", manual):
+        assert (ROOT / "docs" / target).exists(), target
