@@ -25,6 +25,7 @@ from cnnc.training.interrupt import Interrupted
 from cnnc.training.position import Means, Position
 from cnnc.training.resume import resume
 from cnnc.training.run import Trained, train
+from cnnc.weights.checkpoint import load_weights
 from tests.pictures import make_tree
 
 SPEC = """\
@@ -144,6 +145,25 @@ def test_the_best_of_before_stays_the_best(tmp_path: Path, data: Path) -> None:
     best = max(whole.rows[:2], key=lambda row: (row.val_top1, -row.val_loss))
     assert trained.best.epoch == best.epoch
     assert trained.scores[0].top1 == best.val_top1
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut"])
+def test_the_last_weights_stand_in_for_the_best_that_are_lost(damage: str, tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    train(tiny(epochs="2"), data, out=run)
+    before = resume(run, epochs=3, lr=3).best.epoch
+    assert before < 3
+    best, told = run / "weights" / "best.safetensors", list[Event]()
+    content = best.read_bytes()
+    best.unlink()
+    if damage == "cut":
+        best.write_bytes(content[: len(content) // 2])
+    trained = resume(run, epochs=4, report=told.append)
+    assert trained.best.epoch == 4
+    assert any(isinstance(event, Said) and f"epoch {before}, the best, are lost" in event.text for event in told)
+    weights, metadata = load_weights(best, tiny().graph)
+    assert metadata["epoch"] == "4"
+    assert same(weights, trained.weights)
 
 
 def test_arrays_are_given_again(tmp_path: Path) -> None:

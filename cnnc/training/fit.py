@@ -328,10 +328,20 @@ class _Training:
             raise diverged(f"{fault} after epoch {row.epoch}", self.recipe, self.plan.folder.path, notes=[])
 
     def _best_of_before(self, evaluate: Evaluate) -> Best:
-        """The best epoch, where that was before the training was resumed: its weights are in their file."""
+        """The best epoch, where that was before the training was resumed: its weights are in their file.
+
+        If that cannot be read any more, the last epoch stands in for it, in the file too.
+        """
         row = self.position.best
         assert row is not None, self.recipe.epochs
-        weights, _ = load_weights(self.plan.folder.best, self.graph)
+        try:
+            weights: Weights = load_weights(self.plan.folder.best, self.graph)[0]
+        except CnnError as error:
+            lost, row = row.epoch, self.position.rows[-1]
+            told = f"the weights of epoch {lost}, the best, are lost ({error}): those of epoch {row.epoch} are kept"
+            self.report(Said(told))
+            weights = on_host(self.weights)
+            self.keeper.keep_as_best(weights, row)
         return Best(row, evaluate(weights, self.plan.val), weights)
 
 

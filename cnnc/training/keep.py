@@ -15,6 +15,7 @@ from typing import Any
 from cnnc import backends
 from cnnc.training.checkpoint import Checkpoints, Saved
 from cnnc.training.evaluation import Weights
+from cnnc.training.events import Row
 from cnnc.training.folder import RunFolder, write_rows
 from cnnc.training.plots import draw_curves
 from cnnc.training.position import Position
@@ -68,6 +69,11 @@ class Keeper:
             self._write_epoch(weights, position)
         if self.leads and time.monotonic() - self.drawn > REDRAW_SECONDS:
             self.draw(position)
+
+    def keep_as_best(self, weights: Weights, row: Row) -> None:
+        """Have these be the best weights, those of an epoch."""
+        if self.leads:
+            self._write_weights(self.folder.best, weights, row.epoch)
 
     def draw(self, position: Position) -> None:
         """Draw the curves."""
