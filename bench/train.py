@@ -2,6 +2,9 @@
 
     python bench/train.py PEERS [--rounds 3] [--steps 6] [--networks resnet18 ...] [--flax-python PYTHON]
 
+`cnnc-again` is `cnnc` with a compiled program that an earlier start has kept, as `cnnc train` has from the second run of
+a network on: what compiling leaves in a process's memory slows the steps after it.
+
 PEERS is the folder with `peer_train.py`, whose networks, batches and optimizer are taken over. Prints a Markdown table:
 medians over the rounds of milliseconds a step, of seconds to the first step (compilation included) and of peak memory,
 and the ratios of the medians of each peer's step to ours. Before that it holds our losses to one another and to
@@ -43,7 +46,7 @@ NETWORKS = {
     ),
 }
 PEERS = ("torch", "torch-bf16", "flax")
-OURS = ("cnnc", "cnnc-plain", "cnnc-bf16")
+OURS = ("cnnc", "cnnc-again", "cnnc-plain", "cnnc-bf16")
 
 
 def prepared(network: str, precision: Literal["f32", "bf16"] = "f32") -> tuple[Graph, Recipe, Any, Any, Any]:
@@ -64,11 +67,14 @@ def step_of_ours(contender: str, network: str, steps: int) -> dict[str, Any]:
     """What `peer_train.py` prints, of ours."""
     import jax
 
+    from cnnc.backends.jax import cache
     from cnnc.backends.jax.choice import PLAIN
     from cnnc.backends.jax.memory import keep_freed_memory
     from cnnc.backends.jax.step import Aim, first_state, training_step
 
     keep_freed_memory()
+    if contender == "cnnc-again":
+        cache.enable()
     graph, recipe, weights, x, y = prepared(network, "bf16" if contender.endswith("bf16") else "f32")
     begun = time.perf_counter()
     aims = (Aim(CrossEntropy(), True),)
@@ -217,6 +223,8 @@ def compare(network: str, asked: argparse.Namespace) -> None:
             commands[name] = [python, *peer, name, network, "--batch", batch]
         commands[name] += ["--steps", str(asked.steps)]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    if "cnnc-again" in commands:
+        timed(commands["cnnc-again"])  # the first start, which keeps the program
     for _ in range(asked.rounds):
         for name, command in commands.items():
             found[name].append(timed(command))

@@ -43,7 +43,7 @@ def test_what_no_entry_is_like_is_plain() -> None:
 
 
 def test_a_difference_within_noise_changes_nothing() -> None:
-    entry = Entry(layer(), {"xla": 1.0, "columns": 0.99})
+    entry = Entry(layer(), {"xla": 1.0, "columns": 0.97})
     assert entry.best(("xla", "columns")) == "xla"
     assert Entry(layer(), {"xla": 1.0, "columns": 0.9}).best(("xla", "columns")) == "columns"
 

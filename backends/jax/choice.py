@@ -23,9 +23,8 @@ BUNDLED: Final = "forms.json"
 _FARTHEST: Final = 4.0
 """Doublings, summed over size, channels, filters and batch, beyond which an entry says nothing of a layer."""
 
-_WORTH: Final = 0.98
-"""Part of the plain form's time below which another form is chosen. A layer is timed with its neighbours, which are
-most of the time, so a form that is faster by a third saves a few per cent; the least of many rounds wavers by two."""
+_WORTH: Final = 0.95
+"""Part of the plain form's time below which another form is chosen: what is measured wavers by a few per cent."""
 
 
 class Layer(NamedTuple):
