@@ -2,8 +2,8 @@
 
     python bench/train.py PEERS [--rounds 3] [--steps 6] [--networks resnet18 ...] [--flax-python PYTHON]
 
-`cnnc-again` is `cnnc` with a compiled program that an earlier start has kept, as `cnnc train` has from the second run of
-a network on: what compiling leaves in a process's memory slows the steps after it.
+`cnnc-again` is `cnnc` with a compiled program that an earlier start has kept, as `cnnc train` has from the second run
+of a network on: what compiling leaves in a process's memory slows the steps after it.
 
 PEERS is the folder with `peer_train.py`, whose networks, batches and optimizer are taken over. Prints a Markdown table:
 medians over the rounds of milliseconds a step, of seconds to the first step (compilation included) and of peak memory,
