@@ -20,14 +20,7 @@ train {{
   epochs    {epochs}
 }}
 """
-CONVOLUTIONS = """\
-model tiny(classes=2) {
-  input 8x8x3
-  normalize(mean=128, std=64)
-  stem: conv(3x3, 8) | bn | relu | dropout(0.1)
-  head: maxpool(2x2) | flatten | dense(classes) | softmax
-}
-
+RECIPE = """
 train {
   optimizer sgd(momentum=0.9)
   schedule  constant(0.02)
@@ -35,6 +28,18 @@ train {
   epochs    3
 }
 """
+"""What suffices for networks of a few convolutions."""
+CONVOLUTIONS = (
+    """\
+model tiny(classes=2) {
+  input 8x8x3
+  normalize(mean=128, std=64)
+  stem: conv(3x3, 8) | bn | relu | dropout(0.1)
+  head: maxpool(2x2) | flatten | dense(classes) | softmax
+}
+"""
+    + RECIPE
+)
 """With something for every pass: a batch norm to fold, an activation to fuse, a dropout to leave out."""
 ELU = "input 16x16x3\nstem: conv(3x3, 8) | relu\nbody: conv(3x3, 8) | elu\nglobalpool | dense(3) | softmax\n"
 """With a layer that the Edge TPU lacks."""

@@ -23,27 +23,23 @@ from cnnc.tflite.write import write_file
 from cnnc.training.record import Run, open_run
 from tests.calling import call
 from tests.pictures import SHARED, make_tree, truncate
-from tests.small_runs import train_small
+from tests.small_runs import RECIPE, train_small
 
 ROOT = Path(__file__).parent.parent
 CORAL = SHARED / "data" / "coral"
 GOOGLE = CORAL / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
 
-SPEC = """\
+SPEC = (
+    """\
 model tiny(classes=2) {
   input 8x8x3
   normalize(mean=128, std=64)
   stem: conv(3x3, 8) | relu | conv(1x1, 8) | bn
   head: maxpool(2x2) | flatten | dense(classes) | softmax
 }
-
-train {
-  optimizer sgd(momentum=0.9)
-  schedule  constant(0.02)
-  batch     8
-  epochs    3
-}
 """
+    + RECIPE
+)
 
 
 @pytest.fixture(scope="module")

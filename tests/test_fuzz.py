@@ -85,8 +85,5 @@ def test_a_hundred_thousand_texts_do_not_break_the_compiler(chunk: int) -> None:
     for number in range(1000 * chunk, 1000 * chunk + 1000):
         random = Random(number)
         kind = random.choices(KINDS, weights=(1, 2, 3, 3, 6))[0]
-        text = kind(random)
-        try:
-            survive(text, random)
-        except Exception as error:  # whatever it was, it fails the test: with the text that brought it about
-            raise AssertionError(f"case {number}: {text!r}") from error
+        print(f"case {number}")  # pytest shows it of a test that fails: the last number gives the text again
+        survive(kind(random), random)
