@@ -338,8 +338,8 @@ class _Training:
             weights: Weights = load_weights(self.plan.folder.best, self.graph)[0]
         except CnnError as error:
             lost, row = row.epoch, self.position.rows[-1]
-            told = f"the weights of epoch {lost}, the best, are lost ({error}): those of epoch {row.epoch} are kept"
-            self.report(Said(told))
+            why = f"the weights of epoch {lost}, the best, are lost: {error.diagnostics[0].message}"
+            self.report(Said(f"{why}; epoch {row.epoch} stands in for it"))
             weights = on_host(self.weights)
             self.keeper.keep_as_best(weights, row)
         return Best(row, evaluate(weights, self.plan.val), weights)
