@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from cnnc.cli.compile import compile
+from cnnc.training.record import open_run
+from cnnc.weights.checkpoint import read_arrays, save_weights
 from tests.calling import call, refused
 from tests.small_runs import CONVOLUTIONS, train_small
+
+TARGETS = next(option.type.choices for option in compile.params if option.name == "target")  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +64,51 @@ def test_weights_have_to_be_the_specs(made: Path, empty: Path) -> None:
     refused("weights", *command, "--weights", "text.safetensors")
     assert "name a run's folder instead" in refused("weights", *command)
     assert os.listdir() == ["text.safetensors"]
+
+
+def copied(run: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    """A run's weights, to be changed."""
+    weights = open_run(run).weights
+    return {node: {short: np.array(array) for short, array in arrays.items()} for node, arrays in weights.items()}
+
+
+@pytest.mark.fault("Q9")
+@pytest.mark.parametrize("target", TARGETS)
+def test_weights_that_cannot_be_a_layer_s_are_refused_in_every_target(made: Path, empty: Path, target: str) -> None:
+    broken = copied(made / "run")
+    for array, value, words in (
+        ("stem.conv1.kernel", np.nan, "has 1 of 216 values that are NaN"),
+        ("head.dense1.bias", -np.inf, "has 1 of 2 values that are infinite"),
+        ("stem.bn1.variance", -0.25, "has 1 of 8 values that are negative, as no variance is: the least is -0.25"),
+    ):
+        node, _, short = array.rpartition(".")
+        kept = broken[node][short].flat[0]
+        broken[node][short].flat[0] = value
+        save_weights(empty / "w.safetensors", broken, {})
+        broken[node][short].flat[0] = kept
+        command = ("compile", made / "tiny.cnn", "--weights", "w.safetensors", "--target", target, "-o", "out")
+        told = refused("weights", *command)
+        assert f"`{array}` of `w.safetensors` {words}" in told
+        assert f"{made / 'tiny.cnn'}:" in told
+    assert os.listdir() == ["w.safetensors"]
+
+
+@pytest.mark.fault("Q9")
+def test_a_run_whose_weights_are_no_numbers_is_neither_compiled_nor_asked(made: Path, empty: Path) -> None:
+    place = made / "run/weights/best.safetensors"
+    whole = place.read_bytes()
+    weights, (_, facts) = copied(made / "run"), read_arrays(place)
+    weights["stem.conv1"]["kernel"][0, 0, 0, 0] = np.nan
+    save_weights(place, weights, facts)
+    try:
+        for command in (
+            ("compile", made / "run", "--target", "tflite", "-o", "a.tflite"),
+            ("predict", made / "run", next((made / "data/val/dark").iterdir())),
+            ("eval", made / "run"),
+        ):
+            assert "`stem.conv1.kernel` of" in refused("weights", *command)
+    finally:
+        place.write_bytes(whole)
 
 
 def test_what_is_compiled_is_a_run_or_a_spec(made: Path, empty: Path) -> None:

@@ -148,7 +148,7 @@ def test_weights_that_are_of_no_use_are_refused_and_nothing_is_written(tmp_path:
     assert "the weights given is of another network: 0 of the 12 arrays of `tiny` are in it" in message
     broken = varied(net())
     broken["features.second.conv1"]["kernel"][0, 0, 0, 0] = np.nan
-    assert "`features.second.conv1.kernel` of the weights given holds values that are no finite" in fails(broken)
+    assert "`features.second.conv1.kernel` of the weights given has 1 of 180 values that are NaN" in fails(broken)
     assert "there is no file" in fails(tmp_path / "none.safetensors")
     (tmp_path / "folder").mkdir()
     assert "is a folder without `weights/best.safetensors`" in fails(tmp_path / "folder")

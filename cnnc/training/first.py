@@ -14,7 +14,7 @@ from cnnc.ir import Graph
 from cnnc.ops import format_shape
 from cnnc.training.evaluation import Weights
 from cnnc.training.folder import RunFolder
-from cnnc.weights.checkpoint import read_arrays
+from cnnc.weights.checkpoint import read_arrays, require_sound
 
 _LISTED: Final = 10
 
@@ -34,7 +34,7 @@ def first_weights(
 
     Raises:
         CnnError: of code `weights`: the file cannot be read, is of another network (fewer than half of the arrays
-            fit), or an array of it holds what is no number.
+            fit), or an array of it cannot be its layer's.
     """
     arrays, what = _read(given)
     declared = {node.name: graph.weights(node) for node in graph if graph.weights(node)}
@@ -57,7 +57,7 @@ def first_weights(
     weights: dict[str, dict[str, Any]] = {}
     for node, own_arrays in declared.items():
         weights[node] = {s: arrays[f"{node}.{s}"] for s in own_arrays} if fits[node] else dict(initial[node])
-    require_finite(weights, what)
+    require_sound(graph, weights, what)
     names = {f"{node}.{short}" for node, shorts in declared.items() for short in shorts}
     anew = [_reason(node, declared[node], arrays) for node, fit in fits.items() if not fit]
     notes = [f"{found} of {wanted} arrays start from {what}"]
@@ -65,14 +65,6 @@ def first_weights(
     unused = [name for name in arrays if name not in names]
     notes += [f"not used, as the network has no such arrays: {_listed(unused, _LISTED)}"] if unused else []
     return weights, notes
-
-
-def require_finite(weights: Weights, what: str) -> None:
-    """Raises CnnError, naming the array, when one holds infinities or what is no number; `what` they are from."""
-    for node, arrays in weights.items():
-        for short, array in arrays.items():
-            if not np.isfinite(np.asarray(array)).all():
-                raise CnnError.of("weights", f"`{node}.{short}` of {what} holds values that are no finite numbers")
 
 
 def _read(given: str | Path | Weights) -> tuple[dict[str, NDArray[np.float32]], str]:

@@ -25,7 +25,6 @@ from cnnc.net import Net
 from cnnc.overrides import Overrides
 from cnnc.recipe import Recipe
 from cnnc.training.evaluation import Weights
-from cnnc.training.first import require_finite
 from cnnc.training.folder import RunFolder
 from cnnc.training.recipe_words import frozen, plain, recipe_from_words, recipe_in_words
 from cnnc.weights.checkpoint import load_weights
@@ -74,7 +73,6 @@ def open_weights(net: Net, weights: Path, classes: tuple[str, ...] = ()) -> Aske
         CnnError: the weights are another network's, cannot be read, or are no finite numbers.
     """
     arrays, _ = load_weights(weights, net.graph)
-    require_finite(arrays, f"`{weights}`")
     note = DataNote(net.recipe.data or "arrays", None, 0.2, net.recipe.seed, classes, 0, 0)
     return Asked(net, net.recipe, note, arrays)
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from cnnc.diagnostics import CnnError
 from cnnc.files import write_atomically
 from cnnc.ir import Graph
-from cnnc.ops import format_shape
+from cnnc.ops import BatchNorm, format_shape
 
 _KEY = "cnnc"
 """The one metadata entry, a JSON object: safetensors writes several in random order, and bytes must not differ."""
@@ -40,7 +40,8 @@ def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[
     """The weights of a file by node and short name, and its metadata.
 
     Raises:
-        CnnError: when the file cannot be read, or does not hold exactly the graph's weights in their shapes.
+        CnnError: when the file cannot be read, does not hold exactly the graph's weights in their shapes, or an array
+            of it cannot be that of its layer.
     """
     arrays, metadata = read_arrays(path)
     declared = {f"{node.name}.{short}": (node.name, short) for node in graph for short in graph.weights(node)}
@@ -59,7 +60,42 @@ def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[
     weights: dict[str, dict[str, NDArray[np.float32]]] = {}
     for name, (node, short) in declared.items():
         weights.setdefault(node, {})[short] = arrays[name]
+    require_sound(graph, weights, f"`{path}`")
     return weights, metadata
+
+
+def require_sound(graph: Graph, weights: Mapping[str, Mapping[str, Any]], what: str) -> None:
+    """Raises CnnError, naming layer and array, when one holds NaN or infinities, or a variance is negative.
+
+    Every target would compute nonsense of them, and most without a word. `what` the weights are from.
+    """
+    for node in graph:
+        for short, array in weights.get(node.name, {}).items():
+            values = np.asarray(array)
+            fault = _not_finite(values)
+            if fault is None and isinstance(node.op, BatchNorm) and short == "variance" and (values < 0).any():
+                fault = f"{_count(values < 0)} that are negative, as no variance is: the least is {values.min():.4g}"
+            if fault is not None:
+                origin = node.origin
+                raise CnnError.of(
+                    "weights",
+                    f"`{node.name}.{short}` of {what} has {fault}",
+                    origin.span if origin else None,
+                    label=f"the layer `{node.name}`",
+                    notes=origin.notes if origin else (),
+                    help="such weights come of a training that diverged, or of a file that was read wrongly",
+                )
+
+
+def _not_finite(values: NDArray[Any]) -> str | None:
+    if np.isfinite(values).all():
+        return None
+    nan = np.isnan(values)
+    return f"{_count(nan)} that are NaN" if nan.any() else f"{_count(np.isinf(values))} that are infinite"
+
+
+def _count(those: NDArray[np.bool_]) -> str:
+    return f"{int(those.sum()):,} of {those.size:,} values"
 
 
 def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
