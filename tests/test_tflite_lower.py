@@ -102,10 +102,10 @@ def _register_nothing(op: Op, site: Any) -> str:
 lower_op.register(_Unknown, _register_nothing)
 
 
-def lowered(text: str, flavour: Flavour = "float", *, absorb: bool = False) -> Program:
+def lowered(text: str, flavour: Flavour = "float") -> Program:
     net = cnnc.load_text(text)
     weights = {node: {k: np.asarray(v) for k, v in own.items()} for node, own in net.init(seed=1).items()}
-    return lower(run(Model(net.graph, weights), INFERENCE), flavour, absorb=absorb).program
+    return lower(run(Model(net.graph, weights), INFERENCE), flavour).program
 
 
 def kinds(program: Program) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import ops
+from cnnc.backends.tflite.absorb import absorb
 from cnnc.backends.tflite.calibrate import Calibration, Sample, calibrate
 from cnnc.backends.tflite.execute import execute
 from cnnc.backends.tflite.lower import Lowered, lower
@@ -23,10 +24,11 @@ from cnnc.backends.tflite.quantize import Io, Known, quantize
 from cnnc.backends.tflite.ranges import METHODS, Method
 from cnnc.backends.tflite.scales import PIXELS, Range, decode
 from cnnc.backends.tflite.site import Flavour
+from cnnc.ir import Graph
 from cnnc.passes.equalize import equalize
 from cnnc.passes.model import Model
 from cnnc.passes.run import INFERENCE, INFERENCE_INT8, Trace, run
-from cnnc.tflite.program import Program, Tensor
+from cnnc.tflite.program import Program, Quantization, Tensor
 
 Array = NDArray[Any]
 Choice = Literal["auto", "minmax", "percentile", "mse", "entropy"]
@@ -112,25 +114,23 @@ class _State:
 
 class _Search:
     def __init__(self, model: Model, samples: Sequence[Sample], flavour: Flavour, io: Io) -> None:
-        self.model = model
-        self.raw = samples
-        self.samples = [{name: _as_float(array) for name, array in sample.items()} for sample in samples]
-        self.pixels = _pixel_inputs(samples)
-        self.flavour = flavour
+        pixels = _pixel_inputs(model.graph, samples)
         # A float input takes pixels: only bytes can be read through another scale.
-        self.absorb = bool(self.pixels) and io != "float32"
+        self.model, self.given = (model, dict.fromkeys(pixels, PIXELS)) if io == "float32" else absorb(model, pixels)
+        self.raw = samples
+        self.samples = [
+            {name: _as_real(array, self.given.get(name)) for name, array in sample.items()} for sample in samples
+        ]
+        self.flavour = flavour
         self.states: dict[bool, _State] = {}
 
     def state(self, *, equalized: bool) -> _State:
         if equalized not in self.states:
             model = self.equalized if equalized else self.model
-            laid_out: dict[str, Array] = {}
-            plain = lower(model, self.flavour, laid_out=laid_out)
-            watch = decisive(plain.program)
-            calibration = calibrate(plain.program, self.samples, watch, plain.float_only)
-            self.states[equalized] = _State(
-                self._with_pixels(lower(model, self.flavour, absorb=self.absorb, laid_out=laid_out)), calibration, {}
-            )
+            lowered = lower(model, self.flavour)
+            watch = decisive(lowered.program)
+            calibration = calibrate(lowered.program, self.samples, watch, lowered.float_only)
+            self.states[equalized] = _State(lowered, calibration, {})
         return self.states[equalized]
 
     @cached_property
@@ -144,10 +144,6 @@ class _Search:
         depthwise = [node.name for node in self.model.graph if isinstance(node.op, ops.Depthwise)]
         before, after = self.model.weights, self.equalized.weights if depthwise else {}
         return any(before[name]["kernel"] is not after[name]["kernel"] for name in depthwise)
-
-    def _with_pixels(self, lowered: Lowered) -> Lowered:
-        pixels = {name: PIXELS for name in self.pixels if name not in lowered.fixed}
-        return replace(lowered, fixed={**pixels, **lowered.fixed})
 
     def best(self, settings: Settings) -> list[Candidate]:
         methods: list[Method] = [*METHODS] if settings.method == "auto" else [settings.method]
@@ -170,8 +166,8 @@ class _Search:
         state = self.state(equalized=candidate.equalized)
         choose = METHODS[candidate.method]
         ranges: dict[str, Range] = {name: choose(seen) for name, seen in state.calibration.statistics.items()}
-        means = _means(state) if candidate.correct_biases else None
-        return quantize(state.lowered, ranges, io=io, means=means, known=state.known)
+        means = state.calibration.means() if candidate.correct_biases else None
+        return quantize(state.lowered, ranges, io=io, given=self.given, means=means, known=state.known)
 
     def sqnr(self, candidate: Candidate) -> float:
         state = self.state(equalized=candidate.equalized)
@@ -218,14 +214,6 @@ def decisive(program: Program) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in found if name not in program.inputs)) or program.outputs
 
 
-def _means(state: _State) -> dict[str, Array]:
-    """Channel means; those of pixels as the values that the input's quantisation makes of them."""
-    means = state.calibration.means()
-    for name, found in state.lowered.fixed.items():
-        means[name] = found.scale[0] * (means[name] - 128 - found.zero_point[0])
-    return means
-
-
 def stored(tensor: Tensor, array: Array) -> Array:
     """A sample as an input tensor of ours stores it: bytes are pixels, and other numbers go by the tensor's scale.
 
@@ -248,11 +236,18 @@ def _decoded(tensor: Tensor, codes: Array) -> Array:
     return decode(codes, tensor.quantization)
 
 
-def _as_float(array: Array) -> Array:
-    """Pixels as float32; indices as they are, in 32 bits."""
+def _as_real(array: Array, given: Quantization | None) -> Array:
+    """A sample as the float program takes it: what the codes of bytes stand for, and other numbers as they are."""
+    if given is not None:
+        return decode(array.astype(np.int16) - 128, given).astype(np.float32)
     return array.astype(np.float32 if array.dtype in (np.uint8, np.float32, np.float64) else np.int32)
 
 
-def _pixel_inputs(samples: Sequence[Sample]) -> frozenset[str]:
-    """The inputs that are fed with bytes."""
-    return frozenset(name for sample in samples[:1] for name, array in sample.items() if array.dtype == np.uint8)
+def _pixel_inputs(graph: Graph, samples: Sequence[Sample]) -> frozenset[str]:
+    """The inputs of real values that are fed with bytes."""
+    of_bytes = {name for sample in samples[:1] for name, array in sample.items() if array.dtype == np.uint8}
+    return frozenset(
+        node.name
+        for node in graph.inputs
+        if node.name in of_bytes and isinstance(node.op, ops.Input) and node.op.dtype == "float"
+    )

@@ -29,8 +29,11 @@ _LEAST_SHARE: Final = 0.05
 """Of the squared mean, that a variance has at least: a channel of one value, as after a global pool, has none."""
 
 
-def random_weights(graph: Graph, seed: int) -> dict[str, dict[str, Array]]:
-    """Float32 arrays for every node that owns weights: no gamma near zero, statistics near the values' own."""
+def random_weights(graph: Graph, seed: int, sample: Mapping[str, Array] | None = None) -> dict[str, dict[str, Array]]:
+    """Float32 arrays for every node that owns weights: no gamma near zero, statistics near the values' own.
+
+    `sample` is what these values are made of, an array `(1, ...)` for every input; a random one, if it is not given.
+    """
     weights = {
         node.name: {short: _draw(short, weight, seed, f"{node.name}.{short}") for short, weight in own.items()}
         for node in graph
@@ -38,7 +41,8 @@ def random_weights(graph: Graph, seed: int) -> dict[str, dict[str, Array]]:
     }
     norms = [node.name for node in graph if isinstance(node.op, ops.BatchNorm) and not node.weights_of]
     if norms:
-        for name, statistics in _statistics(graph, weights, norms, seed).items():
+        drawn = random_sample(graph, seed) if sample is None else sample
+        for name, statistics in _statistics(graph, weights, norms, drawn).items():
             weights[name].update(statistics)
     return weights
 
@@ -79,7 +83,7 @@ def _draw(short: str, weight: ops.Weight, seed: int, name: str) -> Array:
 
 
 def _statistics(
-    graph: Graph, weights: Mapping[str, Mapping[str, Array]], norms: list[str], seed: int
+    graph: Graph, weights: Mapping[str, Mapping[str, Array]], norms: list[str], sample: Mapping[str, Array]
 ) -> dict[str, dict[str, Array]]:
     """Means and variances of what reaches each batch norm, those before it normalising by their own.
 
@@ -91,9 +95,9 @@ def _statistics(
     wanted = {f"{name}:standard:{part}": (name, part) for name in norms for part in ("mean", "variance")}
     outputs = tuple(wanted)
     found: dict[str, dict[str, Array]] = {}
-    sample = {name: array.astype(program[name].dtype) for name, array in random_sample(graph, seed).items()}
+    fed = {name: array.astype(program[name].dtype) for name, array in sample.items()}
     with execute(replace(program, outputs=outputs, output_names=outputs)) as run:
-        for tensor, values in run(sample).items():
+        for tensor, values in run(fed).items():
             name, part = wanted[tensor]
             found.setdefault(name, {})[part] = np.array(values, np.float32).reshape(-1)
     for statistics in found.values():

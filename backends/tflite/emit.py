@@ -13,16 +13,11 @@ from cnnc.tflite.program import Operator, Program, Tensor
 
 _TYPES = {"f": "FLOAT32", "i": "INT32"}
 
-_LARGE = 1 << 16
-"""Values from which on a constant is worth keeping."""
-
 
 class Emitter:
     """A program in the making. `float_only` names the tensors whose operators have no int8 form."""
 
-    def __init__(self, laid_out: dict[str, NDArray[Any]] | None = None) -> None:
-        self.laid_out = {} if laid_out is None else laid_out
-        """Large constants by name, of another lowering of the same weights: turning axes takes as long as all else."""
+    def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.operators: list[Operator] = []
         self.float_only: set[str] = set()
@@ -45,12 +40,7 @@ class Emitter:
         """A constant: float32 of floats, int32 of whole numbers."""
         array: NDArray[Any] = np.asarray(value)
         free = self.tensor(name, array.shape, _TYPES[array.dtype.kind])
-        if array.size < _LARGE:
-            array = _stored(array)
-        else:
-            if free not in self.laid_out:
-                self.laid_out[free] = _stored(array)
-            array = self.laid_out[free]
+        array = np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else np.int32).reshape(array.shape)
         self.tensors[free] = Tensor(free, array.shape, _TYPES[array.dtype.kind], data=array)
         return free
 
@@ -90,8 +80,3 @@ class Emitter:
             tuple(inputs),
             tuple(labels),
         )
-
-
-def _stored(array: NDArray[Any]) -> NDArray[Any]:
-    """An array in one piece, float32 or int32."""
-    return np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else np.int32).reshape(array.shape)

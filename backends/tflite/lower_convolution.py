@@ -23,8 +23,6 @@ def _(op: ops.Conv, site: Site) -> str:
         return _convolve_volume(op, site, kernel, bias)
     found = windows(site.shapes[0], op.kernel, op.stride, op.dilation, op.padding)
     x, padding = pad(site, site.x, op, found)
-    if site.x in site.offsets:
-        bias = bias + site.offsets[site.x] * kernel.sum(tuple(range(kernel.ndim - 1)))
     options = _window_options(op.stride, op.dilation, padding)
     if op.groups == 1:
         return _conv_2d(site, x, kernel, bias, site.shape, site.name, options)
@@ -52,8 +50,6 @@ def _(op: ops.Depthwise, site: Site) -> str:
         return _convolve_volume(op, site, full, bias)
     found = windows(site.shapes[0], op.kernel, op.stride, op.dilation, op.padding)
     x, padding = pad(site, site.x, op, found)
-    if site.x in site.offsets:
-        bias = bias + site.offsets[site.x] * kernel.sum(tuple(range(kernel.ndim - 2))).reshape(-1)
     options = _window_options(op.stride, op.dilation, padding)
     return _depthwise(site, x, kernel, bias, site.shape, site.name, options, op.multiplier)
 

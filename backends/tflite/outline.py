@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnnc import ops
+from cnnc.backends.tflite.absorb import absorb
 from cnnc.backends.tflite.lower import lower
 from cnnc.backends.tflite.quantize import Io, quantize
 from cnnc.backends.tflite.site import Flavour
@@ -23,5 +25,7 @@ def outline(graph: Graph, flavour: Flavour = "edgetpu", io: Io = "uint8") -> Pro
         for node in graph
         if (own := graph.weights(node))
     }
-    lowered = lower(run(Model(graph, weights), INFERENCE_INT8), flavour, absorb=True)
-    return quantize(lowered, dict.fromkeys(lowered.program.tensors, (-1.0, 1.0)), io=io)
+    pixels = [node.name for node in graph.inputs if isinstance(node.op, ops.Input) and node.op.dtype == "float"]
+    model, given = absorb(run(Model(graph, weights), INFERENCE_INT8), pixels)
+    lowered = lower(model, flavour)
+    return quantize(lowered, dict.fromkeys(lowered.program.tensors, (-1.0, 1.0)), io=io, given=given)

@@ -54,6 +54,7 @@ def quantize(
     ranges: Mapping[str, Range],
     *,
     io: Io = "int8",
+    given: Mapping[str, Quantization] | None = None,
     means: Mapping[str, Array] | None = None,
     known: Known | None = None,
 ) -> Program:
@@ -63,16 +64,24 @@ def quantize(
         lowered: the float program.
         ranges: the range of the values of every activation, by tensor.
         io: the type of the inputs and outputs. uint8 is int8 + 128, float32 are real values.
+        given: the quantisation of inputs whose codes are theirs already, as bytes are.
         means: the mean of every channel of the tensors that weights meet; with them biases are corrected for what
             rounding the weights adds on average.
         known: rounded weights of earlier calls for the same weights, which are added to.
     """
-    program = _Quantizer(lowered, ranges, means or {}, {} if known is None else known).run(io)
+    program = _Quantizer(lowered, ranges, given or {}, means or {}, {} if known is None else known).run(io)
     return set_versions(program)
 
 
 class _Quantizer:
-    def __init__(self, lowered: Lowered, ranges: Mapping[str, Range], means: Mapping[str, Array], known: Known) -> None:
+    def __init__(
+        self,
+        lowered: Lowered,
+        ranges: Mapping[str, Range],
+        given: Mapping[str, Quantization],
+        means: Mapping[str, Array],
+        known: Known,
+    ) -> None:
         self.program = lowered.program
         self.means = means
         self.rounded = known
@@ -94,7 +103,7 @@ class _Quantizer:
         )
         self.ranges = ranges
         self.groups = Groups(self.program, self.int8, all_ranges)
-        for name, quantization in lowered.fixed.items():
+        for name, quantization in given.items():
             self.groups.give(name, quantization)
         for op in self.program:
             if op.kind in FIXED and op.outputs[0] in self.int8:

@@ -22,10 +22,7 @@ Flavour = Literal["float", "int8", "edgetpu"]
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A node to lower: the tensors that it reads with their shapes in the graph, its weights, and where to write.
-
-    `offsets` are what has to be added to the values of an input tensor, since its quantisation is off by it.
-    """
+    """A node to lower: the tensors that it reads with their shapes in the graph, its weights, and where to write."""
 
     node: Node
     inputs: tuple[str, ...]
@@ -33,7 +30,6 @@ class Site:
     weights: Mapping[str, Array]
     out: Emitter
     flavour: Flavour
-    offsets: Mapping[str, float]
 
     @property
     def name(self) -> str:

@@ -1,0 +1,150 @@
+"""int8 files beside the float file, both on LiteRT: bytes at the input lose no more than floats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import cnnc
+from cnnc.backends.tflite.condition import random_weights
+from cnnc.ir import Graph
+from cnnc.passes.model import Model
+
+pytest.importorskip("ai_edge_litert")
+from bench.int8 import signal_to_noise  # after LiteRT is known to be there
+from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
+from cnnc.backends.tflite.quantize import Io
+from cnnc.backends.tflite.site import Flavour
+
+Samples = list[dict[str, NDArray[Any]]]
+IOS: tuple[Io, ...] = ("int8", "uint8", "float32")
+TWO = "input a 8x8x3\ninput b 8x8x3"
+LEAST = 12.0
+"""dB that an int8 file of a network in good condition keeps."""
+SLACK = 1.0
+"""dB that bytes may lose beside the same network's own float input."""
+EXACT = 60.0
+"""dB above which a figure is of the last bits of float32: nothing was rounded."""
+
+
+def figures(model: Model, samples: Samples, flavour: Flavour = "int8", ios: tuple[Io, ...] = IOS) -> Mapping[Io, float]:
+    """The signal to noise of a network's worst output in dB, by the type at the ends of its int8 file."""
+    exact = compile_float(model)
+    return {
+        io: min(
+            signal_to_noise(
+                exact, compile_int8(model, samples, Settings(io, "minmax"), flavour).program, samples
+            ).values()
+        )
+        for io in ios
+    }
+
+
+def pictures(graph: Graph, seed: int) -> dict[str, NDArray[np.uint8]]:
+    """Bytes for every input, of any rank: patches with noise on them."""
+    rng = np.random.default_rng([seed, 11])
+    found = {}
+    for node in graph.inputs:
+        coarse = rng.integers(0, 256, (1, *(-(-size // 4) for size in node.shape[:-1]), node.shape[-1]))
+        for axis, size in enumerate(node.shape[:-1], start=1):
+            coarse = coarse.repeat(4, axis).take(range(size), axis)
+        found[node.name] = np.clip(coarse + rng.normal(0, 20, coarse.shape), 0, 255).astype(np.uint8)
+    return found
+
+
+def assert_bytes_lose_nothing(text: str, flavour: Flavour = "int8") -> None:
+    graph = cnnc.load_text(text).graph
+    samples: Samples = [pictures(graph, seed) for seed in range(4)]
+    found = figures(Model(graph, random_weights(graph, 0, samples[0])), samples, flavour)
+    assert min(found.values()) >= LEAST, (text, found)
+    assert min(found["int8"], found["uint8"]) >= min(found["float32"], EXACT) - SLACK, (text, found)
+
+
+NORMALIZATIONS = (
+    "normalize(unit)",
+    "normalize(symmetric)",
+    "normalize(imagenet)",
+    "normalize(mean=100.3, std=50)",
+    "normalize(mean=[100, 120, 90], std=[40, 50, 60])",
+    "normalize(mean=128, std=64) | bgr",
+    "bgr | normalize(symmetric)",
+    "identity",
+)
+LAYERS = (
+    "conv(3, 4, stride=2)",
+    "conv(3, 4, stride=2, padding=half)",
+    "depthwise(3, stride=2, padding=half)",
+    "conv(3, 6, groups=3)",
+    "conv_transpose(2, 4, stride=2)",
+    "dense(4)",
+    "pad(1) | conv(3, 4, padding=valid)",
+    "pad(1, value=0.5) | conv(3, 4)",
+    "pad(1, value=0.5) | maxpool(2)",
+    "crop(1) | conv(1, 4)",
+    "flatten | dense(10)",
+    "reshape(128x6) | conv(1, 4)",
+    "slice(1) | conv(3, 4)",
+    "space_to_depth | conv(1, 4)",
+    "channel_shuffle(3) | conv(3, 4)",
+    "transpose",
+    "resize(scale=2) | conv(3, 4)",
+    "resize(scale=2, method=bilinear) | conv(3, 4)",
+    "maxpool(2) | conv(3, 4)",
+    "maxpool(3, stride=2, padding=half) | conv(3, 4)",
+    "avgpool(2) | conv(3, 4)",
+    "avgpool(3, stride=2, padding=half) | conv(3, 4)",
+    "globalpool(mode=max) | dense(9)",
+    "globalpool | dense(9)",
+    "relu | conv(3, 4)",
+    "concat {\nidentity\nconv(3, 5)\n}\nconv(3, 4)",
+    "add {\nidentity\nconv(3, 3)\n}",
+    "mul {\nidentity\nconv(3, 3)\n}",
+)
+"""What reads a picture first: kinds of layers that weigh, move, order, pick and join its values."""
+
+
+@pytest.mark.fault("Q1")
+@pytest.mark.parametrize("layer", LAYERS)
+def test_bytes_lose_nothing_before(layer: str) -> None:
+    for normalization in NORMALIZATIONS:
+        assert_bytes_lose_nothing(f"input 16x16x3\n{normalization} | {layer}")
+
+
+@pytest.mark.fault("Q1")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input 40x3\nnormalize(unit) | conv(3, 4, stride=2, padding=half)",
+        "input 40x3\nnormalize(symmetric) | conv(3, 4) | bn | relu | globalpool | dense(5)",
+        "input 40x3\nnormalize(unit) | flatten | dense(8)",
+        "input 24\nnormalize(unit) | dense(8) | relu | dense(8)",
+        "input 24\nnormalize(symmetric) | dense(8)",
+        "input 6x8x8x2\nnormalize(symmetric) | conv(3, 4, padding=half) | relu",
+        "input 6x8x8x2\nnormalize(unit) | maxpool(2) | conv(1, 4)",
+    ],
+)
+def test_bytes_lose_nothing_in_signals_vectors_and_volumes(text: str) -> None:
+    assert_bytes_lose_nothing(text)
+
+
+@pytest.mark.fault("Q1")
+@pytest.mark.parametrize("other", ["normalize(unit)", "normalize(symmetric)", "normalize(imagenet)", "identity"])
+def test_bytes_of_several_inputs_lose_nothing(other: str) -> None:
+    assert_bytes_lose_nothing(f"{TWO}\nx: a | normalize(unit)\ny: b | {other}\nconcat(x, y) | conv(3, 8)")
+
+
+@pytest.mark.fault("Q1")
+def test_a_normalisation_of_real_numbers_is_not_taken_for_one_of_bytes() -> None:
+    """One input takes pixels, the other numbers: only what the bytes stand for is in the scale."""
+    text = f"{TWO}\nx: a | normalize(unit)\ny: b | normalize(mean=1, std=2)\nconcat(x, y) | conv(3, 8)"
+    graph = cnnc.load_text(text).graph
+    rng = np.random.default_rng(0)
+    samples: Samples = [
+        {"a": pictures(graph, seed)["a"], "b": rng.normal(1, 2, (1, 8, 8, 3)).astype(np.float32)} for seed in range(4)
+    ]
+    found = figures(Model(graph, random_weights(graph, 0, samples[0])), samples)
+    assert min(found.values()) >= 30, found
