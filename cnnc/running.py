@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.backends.tflite.runtime import Delegate, Port, Runner, is_compiled, open_model
+from cnnc.backends.tflite.interpreter import Delegate
+from cnnc.backends.tflite.runtime import Port, Runner, is_compiled, open_model
 from cnnc.data.batches import evaluation_batches, prefetch
 from cnnc.data.decode import MODES, centred, decode
 from cnnc.data.feed import Feed, prepare
@@ -19,7 +20,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.ops import format_shape
 from cnnc.tflite.metadata import Description, InputNote, read_description
 from cnnc.tflite.program import DTYPES, Program
-from cnnc.tflite.read import open_file
+from cnnc.tflite.read import read_bytes
 from cnnc.training.events import Report, ignore
 from cnnc.training.labels import labels_of as labels_of
 from cnnc.training.labels import places_in_order, places_of, without_background
@@ -64,7 +65,7 @@ def open_tflite(
     runner = open_model(path, threads=threads, delegate=delegate, all_tensors=all_tensors)
     notes = []
     try:
-        description = read_description(open_file(path), path.read_bytes(), str(path))
+        description = read_description(runner.file, read_bytes(path), str(path))
     except CnnError as error:  # it runs all the same
         description = None
         notes.append(f"left out: {error.diagnostics[0].message}")

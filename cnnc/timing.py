@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cnnc.backends.tflite.runtime import Delegate, open_model
+from cnnc.backends.tflite.interpreter import Delegate
+from cnnc.backends.tflite.runtime import open_model
 
 _WARMING = 3
 """Runs that do not count: the first ones touch memory that the later ones find ready."""
@@ -41,13 +41,11 @@ def bench(
     for runner in runners:
         runner.fill()
         for _ in range(_WARMING):
-            runner.invoke()
+            runner.time()
     taken = np.empty((len(runners), runs))
     for turn in range(runs):
         for place, runner in enumerate(runners):
-            start = time.perf_counter()
-            runner.invoke()
-            taken[place, turn] = 1e3 * (time.perf_counter() - start)
+            taken[place, turn] = 1e3 * runner.time()
     lows, medians, highs = np.percentile(taken, (10, 50, 90), axis=1)
     return [
         Latency(model, float(median), float(low), float(high), float(median / medians[0]))

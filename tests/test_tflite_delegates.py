@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from cnnc.backends.tflite import runtime
+from cnnc.backends.tflite import interpreter
 from cnnc.backends.tflite.runtime import COMPILED, open_model
 from cnnc.diagnostics import CnnError
 from cnnc.running import open_tflite
@@ -24,9 +24,9 @@ from tests.tflite_programs import one_operator, tensor
 
 def test_no_litert_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_file(File((brightness(),)))
-    monkeypatch.setattr(runtime, "_INTERPRETERS", ("no_such_package.interpreter", "ai_edge_litert.interpreter"))
+    monkeypatch.setattr(interpreter, "_INTERPRETERS", ("no_such_package.interpreter", "ai_edge_litert.interpreter"))
     open_model(data)
-    monkeypatch.setattr(runtime, "_INTERPRETERS", ("no_such_package.interpreter",))
+    monkeypatch.setattr(interpreter, "_INTERPRETERS", ("no_such_package.interpreter",))
     with pytest.raises(CnnError, match="needs the package `ai-edge-litert`") as caught:
         open_model(data)
     assert caught.value.diagnostics[0].code == "install"
@@ -49,11 +49,11 @@ def test_a_compiled_file_wants_its_device() -> None:
 
 
 def test_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "LIBRARIES", dict.fromkeys(runtime.LIBRARIES, "libnosuchedgetpu.so.1"))
+    monkeypatch.setattr(interpreter, "LIBRARIES", dict.fromkeys(interpreter.LIBRARIES, "libnosuchedgetpu.so.1"))
     with pytest.raises(CnnError, match=r"`libnosuchedgetpu\.so\.1` cannot be loaded") as caught:
         open_model(write_file(File((brightness(),))), delegate="edgetpu")
     assert code_of(caught) == "device"
-    monkeypatch.setattr(runtime, "LIBRARIES", {})
+    monkeypatch.setattr(interpreter, "LIBRARIES", {})
     with pytest.raises(CnnError, match="Google has no Edge TPU library for"):
         open_model(write_file(File((brightness(),))), delegate="edgetpu")
 
@@ -73,7 +73,7 @@ def test_a_library_without_a_device_is_told_from_no_library(tmp_path: Path, monk
     (tmp_path / "fake.c").write_text(DELEGATE)
     library = tmp_path / "libfakeedgetpu.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "fake.c"], check=True)
-    monkeypatch.setattr(runtime, "LIBRARIES", dict.fromkeys(runtime.LIBRARIES, str(library)))
+    monkeypatch.setattr(interpreter, "LIBRARIES", dict.fromkeys(interpreter.LIBRARIES, str(library)))
     with pytest.raises(CnnError, match="no Edge TPU is found") as caught:
         open_model(write_file(File((brightness(),))), delegate="edgetpu")
     assert code_of(caught) == "device"
@@ -121,4 +121,4 @@ def test_another_project_of_that_name_is_not_even_imported(tmp_path: Path, monke
     (tmp_path / "pycoral" / "__init__.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     forget_pycoral(monkeypatch)
-    assert runtime._google_pycoral() is None
+    assert interpreter._google_pycoral() is None

@@ -21,13 +21,17 @@ _LARGEST = 2**40
 
 def open_file(path: Path) -> File:
     """The TFLite file at a path. Raises CnnError("tflite") when it cannot be read or is none."""
+    return read_file(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes at a path. Raises CnnError("tflite") when they cannot be read."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise CnnError.of("tflite", f"there is no file `{path}`") from None
     except OSError as error:
         raise CnnError.of("tflite", f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
-    return read_file(data, str(path))
 
 
 def read_file(data: bytes, what: str = "<bytes>") -> File:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from cnnc import backends
 from cnnc.diagnostics import CnnError
 from cnnc.tflite.metadata import read_description
-from cnnc.tflite.read import open_file
+from cnnc.tflite.read import read_bytes
 from cnnc.weights.importing.faults import BROKEN_ARCHIVE, fault, told
 from cnnc.weights.importing.keras_graph import is_network, layer_configs
 from cnnc.weights.importing.tflite import PREPARATION, read_tflite
@@ -93,8 +93,8 @@ def _tflite(path: Path) -> Program:
         raise fault(path, f"it has {len(runner.inputs)} inputs, and one of pictures is wanted")
     (port,) = runner.inputs
     kind = port.tensor.type
-    file = open_file(path)
-    description = read_description(file, path.read_bytes(), str(path))
+    file = runner.file
+    description = read_description(file, read_bytes(path), str(path))
     prepares = PREPARATION in (read_tflite(path).ignored or {}).values()
     ours = description is not None and bool(description.spec_sha256)
     takes: Takes = "pixels" if kind in ("UINT8", "INT8") or prepares or ours else "values"

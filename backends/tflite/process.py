@@ -1,0 +1,173 @@
+"""A file on LiteRT in a process of its own, where a crash, a hang or a flood of memory is an error and nothing more.
+
+One server a program, started with its first file, forks them: a file costs a few milliseconds, and only the first one
+the tenth of a second in which NumPy and LiteRT are imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from threading import Lock
+from typing import Any, Final, NoReturn
+
+import numpy as np
+
+from cnnc.backends.tflite import interpreter
+from cnnc.backends.tflite.interpreter import Array, Options, Refusal, Session, receive, send
+
+SECONDS: Final = 300
+"""That loading a file, or one run of it, may take."""
+_NOTES: Final = 3
+"""So many lines of what LiteRT wrote last are shown of a crash."""
+_CHATTER: Final = ("INFO:", "WARNING:", "W0000", "I0000")
+
+
+def open_session(data: bytes, options: Options) -> Session | Remote:
+    """A file in a process of its own; in this one where the system cannot fork.
+
+    Raises:
+        Refusal: as `Session`, and where loading ends the process.
+    """
+    return Remote(data, options) if hasattr(os, "fork") else Session(data, options)
+
+
+class Remote:
+    """As `Session`, of which it is the far end; a run that ends the process is a Refusal."""
+
+    def __init__(self, data: bytes, options: Options) -> None:
+        self.what = options.what
+        self._connection, theirs = socket.socketpair()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # open for as long as the process is
+        self._end = weakref.finalize(self, _close, self._connection, self._log)
+        with theirs:
+            self._process = _server(os.getpid()).fork(theirs, self._log.fileno())
+        header = {
+            "options": asdict(options),
+            "path": sys.path,
+            "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "seconds": SECONDS,
+        }
+        self._ask("loading", header, [np.frombuffer(data, np.uint8)])
+
+    def run(self, inputs: Mapping[int, Array], outputs: Sequence[int]) -> list[Array]:
+        """As `Session.run`."""
+        request = {"do": "run", "inputs": list(inputs), "outputs": list(outputs)}
+        found = self._ask("running", request, list(inputs.values()))[1]
+        return found if len(found) == len(outputs) else self._fail("running")
+
+    def time(self) -> float:
+        """As `Session.time`, without the way there and back."""
+        return float(self._ask("running", {"do": "time"}, ())[0]["seconds"])
+
+    def _ask(
+        self, doing: str, request: Mapping[str, Any], arrays: Sequence[Array]
+    ) -> tuple[dict[str, Any], list[Array]]:
+        try:
+            send(self._connection, request, arrays)
+            header, found = receive(self._connection)
+        except (EOFError, ConnectionError, ValueError):
+            self._fail(doing)
+        if "refusal" in header:
+            raise Refusal(**header["refusal"])
+        return header, found
+
+    def _fail(self, doing: str) -> NoReturn:
+        """Raise for the process that ended, or that says what nobody asked."""
+        self._connection.close()
+        status = _server(os.getpid()).wait(self._process)
+        self._log.seek(0)
+        lines = [" ".join(line.split()) for line in self._log.read().decode("utf-8", "replace").splitlines()]
+        said = [line for line in lines if line and not line.startswith(_CHATTER)]
+        message, help = _ending(status, self.what, doing)
+        raise Refusal("tflite", message, said[-_NOTES:], help)
+
+
+def _ending(status: int, what: str, doing: str) -> tuple[str, str]:
+    """How a process ended, and what to do."""
+    number = os.waitstatus_to_exitcode(status)
+    if number == -signal.SIGALRM:
+        return (
+            f"LiteRT was stopped: {doing} `{what}` took more than {SECONDS} s",
+            "the file is damaged, or far too large for this machine",
+        )
+    if number == -signal.SIGKILL:
+        return (
+            f"LiteRT was killed while {doing} `{what}`, most likely for lack of memory",
+            "use a machine with more memory",
+        )
+    how = signal.Signals(-number).name if number < 0 else f"exit status {number}"
+    return (
+        f"LiteRT crashed while {doing} `{what}` ({how})",
+        "the file is damaged, or LiteRT has a fault: make the file again, or with another version of its converter",
+    )
+
+
+def _close(connection: socket.socket, log: Any) -> None:
+    connection.close()
+    log.close()
+
+
+@dataclass(frozen=True, eq=False)
+class _Server:
+    """The process that forks others, and the socket to ask it."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    lock: Lock
+
+    def fork(self, connection: socket.socket, log: int) -> int:
+        """The number of a new process, which serves a socket."""
+        return self._ask(0, [connection.fileno(), log])
+
+    def wait(self, process: int) -> int:
+        """The status of a process that has ended or is about to."""
+        return self._ask(process, [])
+
+    def _ask(self, number: int, descriptors: list[int]) -> int:
+        with self.lock:
+            try:
+                socket.send_fds(self.control, [struct.pack("<i", number)], descriptors)
+                answer = self.control.recv(4, socket.MSG_WAITALL)
+            except ConnectionError:
+                answer = b""
+        if len(answer) < 4:
+            _server.cache_clear()
+            raise Refusal("tflite", "the process that runs LiteRT does not start, or was ended from outside")
+        return int(struct.unpack("<i", answer)[0])
+
+    def stop(self) -> None:
+        """End it, and with it what still waits for requests."""
+        self.control.close()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
+
+
+@cache
+def _server(process: int) -> _Server:
+    """The server of this process, by its number: one that was forked off has its own."""
+    control, theirs = socket.socketpair()
+    path = os.pathsep.join(part for part in sys.path if part)
+    with theirs:
+        started = subprocess.Popen(
+            [sys.executable, "-P", "-W", "ignore", interpreter.__file__, str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
+        )
+    server = _Server(started, control, Lock())
+    atexit.register(server.stop)
+    return server
