@@ -109,8 +109,7 @@ def grain_epochs(paths: Sequence[Path], what: str, cached: bool, workers: int) -
     feed = _feed(paths, what, 1)
 
     def picture(index: int) -> Any:
-        (made,), _ = _produce(feed, np.array([index]), 1)
-        return made[0], 0
+        return _produce(feed, np.array([index]), 1).inputs[0][0], 0
 
     while True:
         data = grain.MapDataset.source(range(len(paths))).shuffle(seed=0).map(picture)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from cnnc.entry import Entry, require
 from cnnc.record import dataclass
@@ -11,6 +11,9 @@ from cnnc.record import dataclass
 @dataclass(frozen=True)
 class Augment(Entry):
     """A random change of a training picture, `(height, width, channels)` uint8 or float."""
+
+    moves: ClassVar[bool] = True
+    """Whether what is in the picture moves to other places; else its colours change, or a part of it is covered."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class ColorJitter(Augment):
     """
 
     names = ("color_jitter",)
+    moves = False
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
@@ -79,6 +83,7 @@ class Cutout(Augment):
     """Grey a square of `size` pixels a side round a random pixel, cut off at the sides (DeVries & Taylor 2017)."""
 
     names = ("cutout",)
+    moves = False
     size: int = 16
 
     def validate(self) -> None:
@@ -109,6 +114,8 @@ class AutoAugment(Augment):
 @dataclass(frozen=True)
 class Mix(Augment):
     """A change that mixes pairs of pictures and their labels: targets become shares of classes."""
+
+    moves = False
 
     @property
     def alpha(self) -> float:

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.data.augment import Draw, augment, crop_box, crop_numbers
+from cnnc.data.augment import Draw, augment_with_maps, crop_box, crop_maps, crop_numbers
 from cnnc.data.decode import BoxOf, Picture, centred, decode, decode_bytes, resize, to_channels
-from cnnc.data.fitting import fitted, needs_resize, picture_size, require_pictures
+from cnnc.data.fitting import fitted, is_map, needs_resize, picture_size, require_maps, require_pictures
 from cnnc.data.held import BROKEN, GOOD, MISSING, Held, open_held
 from cnnc.data.mix import split_off
 from cnnc.data.records import read_picture
@@ -139,6 +139,7 @@ def prepare(
     """
     entries, inputs = tuple(augment), tuple(shapes)
     require_pictures(part, inputs, entries)
+    require_maps(part, inputs, entries, crop)
     rest: dict[str, Any] = {"widths": tuple(widths), "workers": workers or WORKERS, "shard": shard}
     if isinstance(part, Examples) and not needs_resize(part, inputs, crop):
         return Feed(fitted(part, inputs), inputs, entries, seed, **rest)
@@ -173,32 +174,40 @@ def begin(feed: Feed, indices: NDArray[np.integer], epoch: int, pool: Executor) 
 
     def wait() -> Fetched:
         done = [future.result() for future in waiting]
-        inputs = tuple(_joined([chunk[i] for chunk, _ in done]) for i in range(len(feed.shapes)))
-        valid = _joined([valid for _, valid in done])
-        return Fetched(inputs, tuple(target[indices] for target in feed.targets), valid)
+        inputs, targets = (
+            tuple(map(_joined, zip(*arrays, strict=True)))
+            for arrays in ([chunk.inputs for chunk in done], [chunk.targets for chunk in done])
+        )
+        return Fetched(inputs, targets, _joined([chunk.valid for chunk in done]))
 
     return wait
 
 
-def _produce(
-    feed: Feed, indices: NDArray[np.integer], epoch: int
-) -> tuple[tuple[NDArray[Any], ...], NDArray[np.bool_]]:
-    """Inputs of some examples, and which of them are good."""
+def _produce(feed: Feed, indices: NDArray[np.integer], epoch: int) -> Fetched:
+    """Some examples, with the maps among their targets changed as the pictures are."""
     entries, first, valid = split_off(feed.augment)[0], 0, np.ones(len(indices), bool)
     draw = Draw(feed.seed, epoch, indices)
+    targets = [target[indices] for target in feed.targets]
+    places = [i for i, target in enumerate(targets) if is_map(target)]
+    maps = tuple(targets[i] for i in places)
     if feed.size is None:
         assert isinstance(feed.part, Examples)
         inputs = tuple(array[indices] for array in feed.part.inputs)
     elif entries and isinstance(entries[0], RandomResizedCrop):
-        boxes = [partial(crop_box, entries[0], row) for row in crop_numbers(draw, 0)]
-        pictures, valid = _read_all(feed, indices, boxes)
+        numbers = crop_numbers(draw, 0)
+        pictures, valid = _read_all(feed, indices, [partial(crop_box, entries[0], row) for row in numbers])
+        maps = crop_maps(maps, entries[0], numbers)
         inputs, entries, first = (pictures,), entries[1:], 1
     else:
         pictures, valid = _held(feed, indices)
         inputs = (pictures,)
     if entries:
-        inputs = (augment(inputs[0], entries, draw, first=first),)
-    return tuple(array.reshape(-1, *shape) for array, shape in zip(inputs, feed.shapes, strict=True)), valid
+        changed, maps = augment_with_maps(inputs[0], maps, entries, draw, first=first)
+        inputs = (changed,)
+    for i, moved in zip(places, maps, strict=True):
+        targets[i] = moved
+    shaped = tuple(array.reshape(-1, *shape) for array, shape in zip(inputs, feed.shapes, strict=True))
+    return Fetched(shaped, tuple(targets), valid)
 
 
 def _whole(feed: Feed) -> Feed:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cnnc.data.augment import entry_moves_all
 from cnnc.data.decode import MODES
 from cnnc.data.mix import split_off
 from cnnc.data.sources import Examples, Part, targets_of
 from cnnc.diagnostics import CnnError
 from cnnc.ops.base import Shape, format_shape
-from cnnc.recipe import Augment, AutoAugment, ColorJitter, RandAugment
+from cnnc.recipe import Augment, AutoAugment, ColorJitter, Cutmix, Mix, RandAugment
 
 
 def require_pictures(part: Part, shapes: tuple[Shape, ...], entries: tuple[Augment, ...]) -> None:
@@ -43,12 +46,50 @@ def require_pictures(part: Part, shapes: tuple[Shape, ...], entries: tuple[Augme
                 f"`{entry.names[0]}` changes pictures of 1 or 3 channels of bytes, and these are {found}",
                 help=f"remove `{entry.names[0]}` from the `augment` line",
             )
-    if mixes and any(target.dtype.kind in "iub" and target.ndim > 1 for target in targets_of(part)):
-        raise CnnError.of(
-            "train",
-            f"`{mixes[0].names[0]}` mixes labels, one a picture, and these pictures have several each",
-            help=f"remove `{mixes[0].names[0]}` from the `augment` line",
-        )
+    for entry in mixes:
+        if any(_is_beyond(entry, target) for target in targets_of(part)):
+            raise CnnError.of(
+                "train",
+                f"`{entry.names[0]}` mixes labels, one a picture, and these pictures have several each",
+                help=f"remove `{entry.names[0]}` from the `augment` line",
+            )
+
+
+def is_map(target: NDArray[Any]) -> bool:
+    """Whether targets `(examples, ...)` say something of every place of their pictures, by their axes."""
+    return target.ndim >= 3
+
+
+def require_maps(part: Part, shapes: tuple[Shape, ...], entries: tuple[Augment, ...], crop: float) -> None:
+    """Raises CnnError when pictures would be cut or moved and the maps among their targets could not be alike."""
+    maps = [target for target in targets_of(part) if is_map(target)]
+    if not maps or len(shapes) != 1 or len(shapes[0]) != 3:
+        return
+    size = shapes[0][:2]
+    if isinstance(part, Examples) and needs_resize(part, shapes, crop):
+        stored = part.inputs[0].shape[1:3]
+        if crop != 1 or stored[0] * size[1] != stored[1] * size[0]:
+            raise CnnError.of(
+                "data",
+                f"pictures of {format_shape(stored)} would be cut to the network's {format_shape(size)},"
+                " and their masks not",
+                help=f"give pictures and masks of {format_shape(size)}",
+            )
+    for entry in entries:
+        for target in maps:
+            found = target.shape[1:3]
+            if not entry_moves_all(entry, size, found):
+                raise CnnError.of(
+                    "train",
+                    f"`{entry.names[0]}` cannot move masks of {format_shape(found)} as it moves pictures of"
+                    f" {format_shape(size)}",
+                    help=f"remove `{entry.names[0]}` from the `augment` line",
+                )
+
+
+def _is_beyond(entry: Mix, target: NDArray[Any]) -> bool:
+    """Whether targets are more than a mix can mix: several classes a picture, or to set a box into what is no label."""
+    return target.ndim > 1 if target.dtype.kind in "iub" else is_map(target) and isinstance(entry, Cutmix)
 
 
 def needs_resize(part: Examples, shapes: Sequence[Shape], crop: float) -> bool:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import permutations
+from math import cos, radians, sin
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 GREY = 128
@@ -22,27 +25,68 @@ FEWEST_BITS = 4
 
 Operation = Callable[[Image.Image, float, int], Image.Image]
 """From a picture of mode L or RGB, a share of the range, and a sign of -1 or 1."""
+Affine = tuple[float, float, float, float, float, float]
+"""`(a, b, c, d, e, f)`: what comes to the point `(x, y)` was at `(a x + b y + c, d x + e y + f)`, as in Pillow."""
 _ORDERS = tuple(permutations(range(4)))
 
 
-def _shear_x(image: Image.Image, share: float, sign: int) -> Image.Image:
-    return _moved(image, (1, sign * share * MOST_SHEAR, 0, 0, 1, 0))
+def _shear_x(share: float, width: int, height: int) -> Affine:
+    return 1, share * MOST_SHEAR, 0, 0, 1, 0
 
 
-def _shear_y(image: Image.Image, share: float, sign: int) -> Image.Image:
-    return _moved(image, (1, 0, 0, sign * share * MOST_SHEAR, 1, 0))
+def _shear_y(share: float, width: int, height: int) -> Affine:
+    return 1, 0, 0, share * MOST_SHEAR, 1, 0
 
 
-def _translate_x(image: Image.Image, share: float, sign: int) -> Image.Image:
-    return _moved(image, (1, 0, int(sign * share * MOST_SHIFT * image.width), 0, 1, 0))
+def _translate_x(share: float, width: int, height: int) -> Affine:
+    return 1, 0, int(share * MOST_SHIFT * width), 0, 1, 0
 
 
-def _translate_y(image: Image.Image, share: float, sign: int) -> Image.Image:
-    return _moved(image, (1, 0, 0, 0, 1, int(sign * share * MOST_SHIFT * image.height)))
+def _translate_y(share: float, width: int, height: int) -> Affine:
+    return 1, 0, 0, 0, 1, int(share * MOST_SHIFT * height)
 
 
-def _rotate(image: Image.Image, share: float, sign: int) -> Image.Image:
-    return image.rotate(sign * share * MOST_DEGREES, fillcolor=_grey(image))
+def _rotate(share: float, width: int, height: int) -> Affine:
+    """Round the middle of the picture, against the clock."""
+    angle = -radians(share * MOST_DEGREES)
+    a, b, d, e = (round(value, 15) for value in (cos(angle), sin(angle), -sin(angle), cos(angle)))
+    x, y = width / 2, height / 2
+    return a, b, -a * x - b * y + x, d, e, -d * x - e * y + y
+
+
+MOVES: Mapping[str, Callable[[float, int, int], Affine]] = {
+    "rotate": _rotate,
+    "shear_x": _shear_x,
+    "shear_y": _shear_y,
+    "translate_x": _translate_x,
+    "translate_y": _translate_y,
+}
+"""Those that move what is in a picture, by the share of the range with its sign, the width and the height."""
+
+
+def origins(name: str, share: float, sign: int, height: int, width: int) -> NDArray[np.intp]:
+    """Where each pixel comes from when an operation of `MOVES` moves a map: `(height, width)`, counted row by row.
+
+    The nearest pixel serves, and beyond its sides the map is mirrored.
+    """
+    a, b, c, d, e, f = MOVES[name](sign * share, width, height)
+    y, x = np.mgrid[:height, :width] + 0.5
+    rows, columns = np.floor(d * x + e * y + f).astype(np.intp), np.floor(a * x + b * y + c).astype(np.intp)
+    return mirrored(rows, height) * width + mirrored(columns, width)
+
+
+def mirrored(places: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+    """Places along an axis of a size, those beyond its ends mirrored there: -1 is 0, `size` is `size - 1`."""
+    turned = places % (2 * size)
+    return np.minimum(turned, 2 * size - 1 - turned)
+
+
+def _move(name: str) -> Operation:
+    def operation(image: Image.Image, share: float, sign: int) -> Image.Image:
+        matrix = MOVES[name](sign * share, image.width, image.height)
+        return image.transform(image.size, Image.Transform.AFFINE, matrix, fillcolor=_grey(image))
+
+    return operation
 
 
 def _enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
@@ -64,17 +108,17 @@ OPERATIONS: Mapping[str, Operation] = {
     "identity": lambda image, share, sign: image,
     "auto_contrast": lambda image, share, sign: ImageOps.autocontrast(image),
     "equalize": lambda image, share, sign: ImageOps.equalize(image),
-    "rotate": _rotate,
+    "rotate": _move("rotate"),
     "solarize": _solarize,
     "color": _enhance(ImageEnhance.Color),
     "posterize": _posterize,
     "contrast": _enhance(ImageEnhance.Contrast),
     "brightness": _enhance(ImageEnhance.Brightness),
     "sharpness": _enhance(ImageEnhance.Sharpness),
-    "shear_x": _shear_x,
-    "shear_y": _shear_y,
-    "translate_x": _translate_x,
-    "translate_y": _translate_y,
+    "shear_x": _move("shear_x"),
+    "shear_y": _move("shear_y"),
+    "translate_x": _move("translate_x"),
+    "translate_y": _move("translate_y"),
     "invert": lambda image, share, sign: ImageOps.invert(image),
 }
 RANDOM = tuple(name for name in OPERATIONS if name != "invert")
@@ -104,10 +148,6 @@ def _turned(image: Image.Image, hue: float) -> Image.Image:
     step = round(hue * 256)
     shade = shade.point([(i + step) % 256 for i in range(256)])
     return Image.merge("HSV", (shade, saturation, value)).convert("RGB")
-
-
-def _moved(image: Image.Image, affine: tuple[float, ...]) -> Image.Image:
-    return image.transform(image.size, Image.Transform.AFFINE, affine, fillcolor=_grey(image))
 
 
 def _grey(image: Image.Image) -> int | tuple[int, ...]:

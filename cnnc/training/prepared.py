@@ -20,6 +20,7 @@ from cnnc.training.events import Report, Said, told_to
 from cnnc.training.fit import Fitted, Plan, fit
 from cnnc.training.objective import output_losses, require_classes, require_targets
 from cnnc.training.page import write_page
+from cnnc.training.places import require_movable
 from cnnc.training.plots import draw_batch, draw_confusion
 from cnnc.training.record import open_record
 from cnnc.training.team import Team
@@ -74,6 +75,7 @@ def prepared(
         team.devices.require_even(min(recipe.batch, len(feed)), len(feed))
     for part in (feed, held):
         require_targets(net, losses, part)
+    require_movable(net, losses, feed)
     say_broken(report, feed, held)
     return Prepared(losses, feed, held, data.classes)
 
