@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -240,7 +241,9 @@ def test_a_comment_in_a_runs_spec_changes_nothing(tmp_path: Path) -> None:
     assert open_run(tmp_path / "run").epoch == 3
 
 
-@pytest.mark.parametrize("content", ["", "- 1\n", "model: 3\n", "{", "!!python/object/apply:os.getcwd []\n"])
+@pytest.mark.parametrize(
+    "content", ["", "- 1\n", "model: 3\n", "{", "[" * 20_000, "!!python/object/apply:os.getcwd []\n"]
+)
 def test_broken_settings_are_said_and_never_run(tmp_path: Path, content: str) -> None:
     folder = make_run(tmp_path / "run", spec_net(tmp_path))
     folder.args.write_text(content)
@@ -251,9 +254,27 @@ def test_unknown_settings_are_said(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", spec_net(tmp_path))
     args = yaml.safe_load(folder.args.read_text())
     folder.args.write_text(yaml.safe_dump({**args, "overrides": {"heights": 2}}))
-    assert "has unknown overrides: heights" in error_of(lambda: open_run(tmp_path / "run"))
+    assert "overrides: `heights` is unknown" in error_of(lambda: open_run(tmp_path / "run"))
     folder.args.write_text(yaml.safe_dump({**args, "data": {"name": "digits"}}))
     assert "does not say what the run was trained on" in error_of(lambda: open_run(tmp_path / "run"))
+
+
+@pytest.mark.fault("S9")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"classes": [1, 2]}}, "`classes` cannot be `[1, 2]`"),
+        ({"data": {"held_out": 1e300}}, "`held_out` cannot be `1e+300`"),
+        ({"overrides": {"width": "evil"}}, "`width` cannot be `evil`"),
+        ({"train": {"epochs": "many"}}, "`epochs` cannot be `many`"),
+        ({"train": {"optimizer": {"sgd": {"momentum": [1]}}}}, "`momentum` cannot be `[1]`"),
+    ],
+)
+def test_settings_of_another_type_are_said(tmp_path: Path, change: dict[str, dict[str, Any]], message: str) -> None:
+    folder = make_run(tmp_path / "run", spec_net(tmp_path))
+    args = yaml.safe_load(folder.args.read_text())
+    folder.args.write_text(yaml.safe_dump({**args, **{key: {**args[key], **values} for key, values in change.items()}}))
+    assert message in error_of(lambda: open_run(tmp_path / "run"))
 
 
 # Weights

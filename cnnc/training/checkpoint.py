@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cnnc.diagnostics import CnnError
+from cnnc.documents import parse_json
 from cnnc.files import sync_folder
 from cnnc.training.position import Position
 from cnnc.weights.quiet import quiet_orbax
@@ -53,7 +54,7 @@ class Saved:
         """
         import orbax.checkpoint as orbax  # type: ignore[import-untyped]  # ships no types
 
-        told = json.loads((self.path / _TREE).read_text(encoding="utf-8"))
+        told = parse_json((self.path / _TREE).read_text(encoding="utf-8"))
         fits = _tree(like)
         wrong = next((name for name in (*fits, *told) if fits.get(name) != told.get(name)), None)
         if wrong is not None:
@@ -185,7 +186,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
 def _verified(folder: Path) -> Position:
     """Where the checkpoint is. Raises Damaged when it is not as it was written."""
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((folder / _MANIFEST).read_text(encoding="utf-8"))
         for name, noted in manifest.items():
             file = folder / name
             if not file.is_file():
@@ -197,7 +198,7 @@ def _verified(folder: Path) -> Position:
         return Position.from_json(json.loads((folder / _POSITION).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise Damaged(f"`{Path(error.filename).name}` is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged("its manifest or position cannot be read") from error
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from cnnc import recipe as recipes
 from cnnc.diagnostics import CnnError
+from cnnc.documents import BadDocument, typed
 from cnnc.recipe import Entry, OutOfRange, Recipe
 
 _EVERY: Final = "every output"
@@ -65,12 +66,14 @@ def recipe_from_words(words: Mapping[str, Any], data: str | None) -> Recipe:
                     tuple((epoch, pattern) for pattern, epoch in pairs) if name == "unfreeze" else tuple(pairs)
                 )
             else:
-                values[name] = frozen(value)
+                values[name] = value
+        return typed(Recipe, values)
     except OutOfRange as error:
         raise CnnError.of("run", f"args.yaml: {error.message}") from error
+    except BadDocument as error:
+        raise CnnError.of("run", f"args.yaml does not say how the run was trained: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CnnError.of("run", "args.yaml does not say how the run was trained") from error
-    return Recipe(**values)
 
 
 def plain(value: Any) -> Any:
@@ -78,11 +81,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def frozen(value: Any) -> Any:
-    """Lists as tuples."""
-    return tuple(frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def _in_words(entry: Entry) -> dict[str, Any]:
@@ -94,6 +92,6 @@ def _entry(words: Mapping[str, Any]) -> Any:
     ((name, values),) = words.items()
     kinds = [kind for kind in vars(recipes).values() if isinstance(kind, type) and issubclass(kind, Entry)]
     by_name = {each: kind for kind in kinds for each in kind.names}
-    entry = by_name[name](**{key: frozen(item) for key, item in values.items()})
+    entry = typed(by_name[name], values)
     entry.validate()
     return entry

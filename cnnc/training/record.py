@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from cnnc.diagnostics import CnnError, Source
+from cnnc.documents import BadDocument, parse_yaml, typed
 from cnnc.files import write_atomically
 from cnnc.ir import Graph
 from cnnc.ir_text import print_graph, read_graph
@@ -26,10 +27,12 @@ from cnnc.overrides import Overrides
 from cnnc.recipe import Recipe
 from cnnc.training.evaluation import Weights
 from cnnc.training.folder import RunFolder
-from cnnc.training.recipe_words import frozen, plain, recipe_from_words, recipe_in_words
+from cnnc.training.recipe_words import plain, recipe_from_words, recipe_in_words
 from cnnc.weights.checkpoint import load_weights
 
 _PACKAGES = ("cnnc", "jax", "jaxlib", "optax", "numpy", "pillow")
+_MOST_BYTES = 16 << 20
+"""Of `args.yaml`: a hundred thousand classes have room in it."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +179,11 @@ def _require_run(path: Path) -> RunFolder:
 
 def _read_args(folder: RunFolder) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(folder.args.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:200]
+        if folder.args.stat().st_size > _MOST_BYTES:
+            raise BadDocument(f"it is larger than {_MOST_BYTES >> 20} MiB")
+        content = parse_yaml(folder.args.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise CnnError.of("run", f"cannot read `{folder.args}`: {reason}") from error
     wanted = {"model": str, "graph_sha256": str, "overrides": dict, "data": dict, "train": dict}
     wrong = [
@@ -208,17 +213,20 @@ def _read_net(folder: RunFolder, args: Mapping[str, Any]) -> Net:
 
 
 def _overrides(folder: RunFolder, given: Mapping[str, Any]) -> Overrides:
-    known = {f.name for f in fields(Overrides)}
-    if unknown := set(given) - known:
-        raise CnnError.of("run", f"`{folder.args}` has unknown overrides: {', '.join(sorted(map(str, unknown)))}")
-    return Overrides(**{name: frozen(value) for name, value in given.items()})
+    try:
+        return typed(Overrides, given)
+    except BadDocument as error:
+        raise CnnError.of("run", f"`{folder.args}`, overrides: {error}") from error
 
 
 def _read_data(folder: RunFolder, given: Mapping[str, Any]) -> DataNote:
     try:
-        return DataNote(**{name: frozen(value) for name, value in given.items()})
-    except TypeError:
-        raise CnnError.of("run", f"`{folder.args}` does not say what the run was trained on") from None
+        note = typed(DataNote, given)
+        if not 0 <= note.held_out < 1:
+            raise BadDocument(f"`held_out` cannot be `{note.held_out}`")
+        return note
+    except BadDocument as error:
+        raise CnnError.of("run", f"`{folder.args}` does not say what the run was trained on: {error}") from error
 
 
 def versions() -> dict[str, str]:
