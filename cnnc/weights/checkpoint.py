@@ -5,6 +5,7 @@ The format holds arrays and strings and nothing that runs (https://huggingface.c
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +17,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from cnnc.diagnostics import CnnError
+from cnnc.documents import parse_json
 from cnnc.files import write_atomically
 from cnnc.ir import Graph
 from cnnc.ops import BatchNorm, format_shape
 
-_KEY = "cnnc"
+KEY = "cnnc"
 """The one metadata entry, a JSON object: safetensors writes several in random order, and bytes must not differ."""
+_DIGEST = "sha256"
+"""The entry in it that tells whether the file is as it was written."""
 _SHOWN = 5
 """So many names of a kind are listed in an error."""
 
@@ -33,7 +37,8 @@ def save_weights(path: Path, weights: Mapping[str, Mapping[str, Any]], metadata:
         for node, arrays in weights.items()
         for short, array in arrays.items()
     }
-    write_atomically(path, save(flat, {_KEY: json.dumps(dict(metadata), sort_keys=True)}))
+    facts = {**metadata, _DIGEST: _digest(flat, metadata)}
+    write_atomically(path, save(flat, {KEY: json.dumps(facts, sort_keys=True)}))
 
 
 def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[np.float32]]], dict[str, str]]:
@@ -99,14 +104,20 @@ def _count(those: NDArray[np.bool_]) -> str:
 
 
 def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, str]]:
-    """Every array of a file by its name, and its metadata. Raises CnnError when the file cannot be read."""
+    """Every array of a file by its name, and its metadata.
+
+    Raises:
+        CnnError: when the file cannot be read, or was changed since it was written here.
+    """
     if not path.is_file():
         raise CnnError.of("weights", f"there is no file `{path}`")
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: np.asarray(file.get_tensor(name), np.float32) for name in file.keys()}  # noqa: SIM118  # no dict
-            facts = json.loads((file.metadata() or {}).get(_KEY, "{}"))
-            return arrays, {str(name): str(fact) for name, fact in dict(facts).items()}
+            facts = parse_json((file.metadata() or {}).get(KEY, "{}"))
+            words = {str(name): str(fact) for name, fact in dict(facts).items()}
+            require_intact(path, arrays, words)
+            return arrays, {name: word for name, word in words.items() if name != _DIGEST}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise CnnError.of(
@@ -114,6 +125,26 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, s
             f"cannot read `{path}`: {reason[:1].lower()}{reason[1:]}",
             help="the file is cut short or is no safetensors file; only safetensors are read",
         ) from error
+
+
+def require_intact(path: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> None:
+    """Raises CnnError unless arrays and facts are those that were written; what others wrote has no digest to tell."""
+    own = {name: fact for name, fact in facts.items() if name != _DIGEST}
+    if _DIGEST in facts and facts[_DIGEST] != _digest(arrays, own):
+        raise CnnError.of(
+            "weights",
+            f"`{path}` is damaged: its values are not those that were written",
+            help="put back a copy, or make it again",
+        )
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> str:
+    """SHA-256 of all that a file says: its facts, and names, shapes and bytes of its arrays."""
+    found = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        found.update(json.dumps([name, list(array.shape)]).encode())
+        found.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return found.hexdigest()
 
 
 def _misshapen(arrays: Mapping[str, NDArray[np.float32]], graph: Graph) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 
+from cnnc.documents import parse_json
+from cnnc.weights.checkpoint import KEY, require_intact
 from cnnc.weights.importing.faults import fault, told
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.state_dict import name_layers
@@ -28,22 +29,23 @@ _TYPES: Final[Mapping[str, str]] = {
     "U8": "u1",
     "BOOL": "?",
 }
-_OURS: Final = "cnnc"
-"""The entry of the metadata that cnnc writes."""
 
 
 def read_safetensors(path: Path) -> Source:
     """The layers of a safetensors file, in the natural order of their names: the format sorts by them.
 
     Raises:
-        CnnError: the file is cut short, is no safetensors file, or holds values of a type that is not read.
+        CnnError: the file is cut short, is no safetensors file, holds values of a type that is not read, or is cnnc's
+            and was changed since.
     """
     with told(path, SafetensorError, OSError, ValueError):
         data = path.read_bytes()
         entries = deserialize(data)  # type: ignore[no-untyped-call]  # it ships no types
-        size = int.from_bytes(data[:8], "little")
-        own = _OURS in json.loads(data[8 : 8 + size]).get("__metadata__", {})
+        metadata = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        own = KEY in metadata
+        facts = dict(parse_json(metadata[KEY])) if own else {}
     arrays = {name: _array(path, name, entry) for name, entry in sorted(entries, key=lambda each: each[0])}
+    require_intact(path, arrays, facts)
     named = name_layers(without_prefixes(arrays), sort=True, own=own)
     return Source(
         path,
