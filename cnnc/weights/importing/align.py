@@ -76,7 +76,14 @@ def align(
     for units, layers in _components(own, target, found):
         if len(units) == len(layers) == 1:
             found[units[0]] = Pair(units[0], layers[0], "form")
-    names = Names(source, target, lambda unit, layer: bool(fitting(own[layer], target, unit)))
+    known = {form for unit in target.units for form in unit.forms}
+    named = {pair.layer for pair in found.values()}
+    names = Names(
+        source,
+        target,
+        lambda unit, layer: bool(fitting(own[layer], target, unit)),
+        lambda layer: layer in named or any(reading.form in known for reading in own[layer]),
+    )
     still: tuple[Group, ...] = ()
     while groups := _by_graph(source, target, own, found):
         taken = {unit: pair.layer for unit, pair in found.items()}

@@ -7,6 +7,7 @@ as near (`conv1, bn1, conv2, bn2`), they say nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from cnnc.weights.importing import names as told
 from cnnc.weights.importing.source import Source
@@ -22,6 +23,7 @@ class Beside:
         self.convolutions = {norm: conv for conv, norm in pairs if conv is not None and norm is not None}
         self.norms = [place for place, layer in enumerate(source.layers) if layer.kind == "batch_norm"]
         self.tokens = tokens
+        self._nearest = cache(self._nearest_of)
 
     def found(self, waiting: Sequence[tuple[Sequence[int], Sequence[int]]], known: Mapping[int, int]) -> dict[int, int]:
         """The layers of norms, by units, among groups of units and layers that may belong together."""
@@ -46,7 +48,7 @@ class Beside:
         ]
         return bool(seen) and all(seen)
 
-    def _nearest(self, layer: int) -> int | None:
+    def _nearest_of(self, layer: int) -> int | None:
         """The norm whose name is nearest to that of a layer, unless several are."""
         away = sorted((told.distance(self.tokens[layer], self.tokens[norm]), norm) for norm in self.norms)
         return away[0][1] if len(away) > 1 and away[0][0] < away[1][0] else None

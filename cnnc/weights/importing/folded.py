@@ -34,11 +34,12 @@ def without_norms(graph: Graph, source: Source) -> Source:
     layers = []
     into = {norm: conv for conv, norm in pairs.items()}
     kept = [place for place in range(len(source.layers)) if place not in into]
+    places = {place: after for after, place in enumerate(kept)}
     for place in kept:
         layer = source.layers[place]
         own = layer if place not in pairs else _joined(layer, source.layers[pairs[place]])
         if own.reads is not None:
-            reads = {Read(kept.index(into.get(read.layer, read.layer)), read.place) for read in own.reads}
+            reads = {Read(places[into.get(read.layer, read.layer)], read.place) for read in own.reads}
             own = replace(own, reads=tuple(sorted(reads, key=lambda read: (read.layer, read.place))))
         layers.append(own)
     return replace(source, layers=tuple(layers))

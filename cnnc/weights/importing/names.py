@@ -26,7 +26,7 @@ def tokens(name: str) -> tuple[Token, ...]:
     """The parts of a name, outermost first."""
     found = []
     for part in re.split(r"[./_:]+", name):
-        match = re.fullmatch(r"(\D*)(\d*)(.*)", part)
+        match = re.fullmatch(r"(\D*)(\d{0,9})(.*)", part, re.DOTALL)
         assert match is not None, part
         if part:
             found.append(Token(match[1].lower(), int(match[2]) if match[2] else None, match[3].lower()))

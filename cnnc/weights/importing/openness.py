@@ -37,9 +37,18 @@ class Group:
 
 
 class Names:
-    """What is known of pairs before any of a group is matched."""
+    """What is known of pairs before any of a group is matched.
 
-    def __init__(self, source: Source, target: Target, fits: Callable[[int, int], bool]) -> None:
+    `fits` says whether a unit may be a layer, `is_candidate` whether a layer may be any unit.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        fits: Callable[[int, int], bool],
+        is_candidate: Callable[[int], bool],
+    ) -> None:
         self.source = source
         self.target = target
         self.fits = fits
@@ -48,12 +57,14 @@ class Names:
         for place, unit in enumerate(target.units):
             for read in unit.reads:
                 self.readers[read.layer].append(place)
-        self.later = [
-            _bits(i for i, other in enumerate(self.tokens) if told.is_before(own, other)) for own in self.tokens
-        ]
-        self.earlier = [
-            _bits(i for i, later in enumerate(self.later) if later >> own & 1) for own in range(len(self.later))
-        ]
+        # Files may have thousands of layers that fit nothing, and few are ever asked about.
+        fitting = [place for place in range(len(source.layers)) if is_candidate(place)]
+        self.later = cache(
+            lambda own: _bits(i for i in fitting if told.is_before(self.tokens[own], self.tokens[i])),
+        )
+        self.earlier = cache(
+            lambda own: _bits(i for i in fitting if told.is_before(self.tokens[i], self.tokens[own])),
+        )
         self.before = target.before
         self.after = [
             _bits(i for i, bits in enumerate(self.before) if bits >> own & 1) for own in range(len(self.before))
@@ -66,7 +77,7 @@ class Names:
 
     def precedes(self, first: int, second: int) -> bool:
         """Whether the file says that a layer runs before another: by its graph, or by numbers in names."""
-        return bool(self.later[first] >> second & 1)
+        return bool(self.later(first) >> second & 1)
 
     def around(self, unit: int, taken: Mapping[int, int]) -> Around:
         """The nearest layers that are matched, before and behind a unit."""
@@ -190,10 +201,10 @@ def _possible(names: Names, group: Group, known: Mapping[int, int]) -> dict[int,
             layer
             for layer in group.layers
             if names.fits(unit, layer)
-            and (names.earlier[layer] & layers).bit_count() <= maybe_earlier
-            and (names.later[layer] & layers).bit_count() <= maybe_later
-            and not names.later[layer] & earlier
-            and not names.earlier[layer] & later
+            and (names.earlier(layer) & layers).bit_count() <= maybe_earlier
+            and (names.later(layer) & layers).bit_count() <= maybe_later
+            and not names.later(layer) & earlier
+            and not names.earlier(layer) & later
         }
     return found
 
@@ -248,8 +259,8 @@ def _ways(names: Names, group: Group) -> list[tuple[int, ...]]:
             return
         needed = _bits(way[other] for other in before[place])
         for layer in fitting[place]:
-            is_early = are_all_after[place] and names.earlier[layer] & left
-            if left >> layer & 1 and not is_early and not names.later[layer] & needed:
+            is_early = are_all_after[place] and names.earlier(layer) & left
+            if left >> layer & 1 and not is_early and not names.later(layer) & needed:
                 extend((*way, layer), left & ~(1 << layer))
 
     extend((), _bits(group.layers))

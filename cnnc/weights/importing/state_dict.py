@@ -117,7 +117,12 @@ def split(name: str, separator: str) -> tuple[str, str]:
 
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A key that brings `layer2` before `layer10`."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    return [_natural(part) for part in re.split(r"(\d+)", name) if part]
+
+
+def _natural(part: str) -> tuple[int, int, str]:
+    digits = part.lstrip("0")  # they may be more than a number may have
+    return (0, len(digits), digits) if part.isdecimal() else (1, 0, part)
 
 
 def _layers(groups: Mapping[str, Mapping[str, tuple[str, Array]]], separator: str, own: bool) -> list[SourceLayer]:

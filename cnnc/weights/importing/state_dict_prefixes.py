@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 _WRAPPERS: Final = ("module.", "_orig_mod.", "model.", "ema_model.", "network.", "net.")
 """What DataParallel, torch.compile and trainers put before every name."""
+_MOST_WRAPPERS: Final = 8
 _FIRST: Final = (".weight", ".running_mean", ".running_var", ".in_proj_weight")
 _LAST: Final = ("kernel", "embedding", "moving_mean", "moving_variance")
 
@@ -16,9 +17,9 @@ T = TypeVar("T")
 def without_prefixes(arrays: Mapping[str, T]) -> dict[str, T]:
     """Arrays by names without the wrappers' prefixes that all of them have."""
     found = dict(arrays)
-    while found:
+    for _ in range(_MOST_WRAPPERS):
         prefix = next((each for each in _WRAPPERS if all(name.startswith(each) for name in found)), None)
-        if prefix is None or any(name == prefix for name in found):
+        if not found or prefix is None or any(name == prefix for name in found):
             break
         found = {name.removeprefix(prefix): array for name, array in found.items()}
     return found

@@ -86,6 +86,7 @@ class _Walk:
         """The layer that writes a tensor itself."""
         self.merged: set[int] = set()
         """Operators that belong to a layer which began before them."""
+        self.names: set[str] = set()
         self.types: dict[str, int] = {}
 
     def visit(self, index: int) -> None:
@@ -253,8 +254,9 @@ class _Walk:
     ) -> None:
         number = len(self.layers)
         name = layer_name(operator)
-        if any(layer.name == name for layer in self.layers):
+        if name in self.names:
             name = f"{name}#{number}"
+        self.names.add(name)
         short = {
             role: replace(tensor, name=f"{name}/{role}") if ";" in tensor.name else tensor
             for role, tensor in tensors.items()
