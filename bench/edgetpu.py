@@ -67,7 +67,9 @@ def pairs_table(shared: Path) -> str:
         right += predicted == actual
         cached = pair["parameter_bytes"]["PARAMETER_CACHING"]
         streamed = pair["parameter_bytes"]["EXECUTION_ONLY"]
-        error = report.cached_bytes / cached - 1
+        assert report.cost is not None, name
+        held = report.cost.parameters
+        error = held.cached / cached - 1
         if any(verdict.op in CONVOLUTIONS for verdict in report.operators):
             errors.append(abs(error))
         rows.append(
@@ -75,10 +77,10 @@ def pairs_table(shared: Path) -> str:
                 name,
                 told(predicted),
                 "the same" if predicted == actual else told(actual),
-                f"{report.cached_bytes:,}",
+                f"{held.cached:,}",
                 f"{cached:,}",
                 f"{error:+.1%}",
-                f"{report.streamed_bytes:,}",
+                f"{held.streamed:,}",
                 f"{streamed:,}",
             ]
         )
@@ -117,7 +119,8 @@ def latency_table(shared: Path, programs: Mapping[str, Program], times: Mapping[
     reports["DeepLab V3 (513x513)"] = check(open_file(deeplab))
     rows, errors = [], []
     for name, report in sorted(reports.items()):
-        time, found = times[name], report.latency
+        assert report.cost is not None, name
+        time, found = times[name], report.cost.latency
         errors.append(abs(found.ms / time - 1))
         inside = "yes" if found.low <= time <= found.high else "no"
         rows.append(

@@ -23,7 +23,7 @@ from bench.zoo_lines import keras_lines, spec_lines
 from bench.zoo_measured import Entry, measured
 from bench.zoo_peers import KERAS, PEERS, TOLERANCE, Peer
 from cnnc import specs
-from cnnc.backends.edgetpu.check import Report, check
+from cnnc.backends.edgetpu.check import Cost, check
 from cnnc.backends.edgetpu.memory import layer_bytes
 from cnnc.backends.tflite.outline import outline
 from cnnc.loading import find, load
@@ -113,16 +113,16 @@ def on_the_device(net: Net) -> list[str]:
     return [
         f"{sum(mapped)} of {len(mapped)}",
         f"{inside / sum(sizes):.0%}" if any(sizes) else "-",
-        amount(report.cached_bytes),
-        amount(report.streamed_bytes),
-        milliseconds(report),
+        *costs(report.cost),
     ]
 
 
-def milliseconds(report: Report) -> str:
-    """The estimate and its range."""
-    found = report.latency
-    return f"{found.ms:.1f} ({found.low:.1f} to {found.high:.1f})" if any(v.mapped for v in report.operators) else "-"
+def costs(cost: Cost | None) -> list[str]:
+    """Bytes cached and streamed, and the estimate of milliseconds with its range."""
+    if cost is None:
+        return ["-", "-", "-"]
+    held, time = cost.parameters, cost.latency
+    return [amount(held.cached), amount(held.streamed), f"{time.ms:.1f} ({time.low:.1f} to {time.high:.1f})"]
 
 
 def exactness_table(found: Found) -> str:

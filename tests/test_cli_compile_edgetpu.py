@@ -36,14 +36,6 @@ def test_bundled_specs_are_predicted_to_be_mapped_whole(spec: str) -> None:
     assert all(each["mapped"] for each in found["operators"])
 
 
-def test_squeeze_and_excite_is_mapped_with_a_warning() -> None:
-    result = call("check", "efficientnet", "--target", "edgetpu")
-    assert result.exit_code == 0
-    assert "is predicted to map all 243 operators of efficientnet" in result.stdout
-    assert "as in squeeze-and-excite, is not known to be mapped (and 15 more like this)" in result.stdout
-    assert "\n  leave squeeze-and-excite out" in result.stdout
-
-
 def test_a_layer_that_the_edge_tpu_lacks_is_shown_in_the_spec(empty: Path) -> None:
     Path("net.cnn").write_text(ELU)
     for command in (

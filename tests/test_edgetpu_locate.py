@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from cnnc import ops
-from cnnc.backends.edgetpu.check import check, locate
+import pytest
+
+from cnnc import load_text, ops
+from cnnc.backends.edgetpu.check import check
+from cnnc.backends.edgetpu.locate import locate
+from cnnc.backends.tflite.outline import outline
 from cnnc.diagnostics import Source, Span, render
 from cnnc.ir import Frame, Graph, Node, Origin
 from cnnc.tflite.program import File, Operator, Program
@@ -65,6 +69,56 @@ def test_the_chain_of_calls_is_told() -> None:
 def test_a_layer_is_told_once_for_a_reason() -> None:
     parts = (Operator("ELU", ("x",), ("a",), origin="act"), Operator("EXP", ("a",), ("b",), origin="act"))
     assert len(locate(check(program(*parts)), GRAPH)) == 1
+
+
+@pytest.mark.fault("E4")
+def test_a_place_is_one_fault_however_many_layers_it_makes() -> None:
+    """ViT's encoder written short: four places, though twelve turns make layers of three of them."""
+    net = load_text(ENCODERS)
+    found = locate(check(File((outline(net.graph),))), net.graph)
+    places = [each.primary.span.text for each in found if each.primary is not None]
+    assert places == ["layer_norm(epsilon=1e-6)", "attention(3)", "layer_norm", "elu"]
+    norm, attention, _, elu = found
+    assert "layer `body.0.layer_norm1`" in norm.message
+    assert norm.message.endswith(": TFLite has no int8 form of it")
+    assert norm.notes[0] == "so it is in 12 layers, the last of them `body.11.layer_norm1`"
+    assert norm.help == "use bn, which the convolution or dense layer before it takes in"
+    assert attention.help == "mix positions with convolutions"
+    assert elu.notes == ()
+    assert elu.help == "use relu, relu6 or swish"
+    assert "quantise the whole model" not in "".join(map(render, found))
+
+
+ENCODERS = """
+model small {
+  input 16x24
+  body: 12 x encoder
+  layer_norm | elu | globalpool | dense(4)
+}
+block encoder {
+  add {
+    layer_norm(epsilon=1e-6) | attention(3)
+    identity
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer", "advice"),
+    [
+        ("conv(3x3x3, 2)", "use layers of two dimensions, with the third as channels"),
+        ("group_norm(2)", "use bn"),
+        ("lrn", "leave it out, or use bn"),
+        ("mish", "use swish"),
+        ("elu", "use relu, relu6 or swish"),
+    ],
+)
+def test_what_to_use_instead_is_a_layer_of_the_language(layer: str, advice: str) -> None:
+    size = "4x4x4x2" if "x3x3" in layer else "4x4x2"
+    graph = load_text(f"model m {{\n  input {size}\n  {layer}\n}}\n").graph
+    (found,) = locate(check(File((outline(graph),))), graph)
+    assert str(found.help).startswith(advice)
 
 
 def test_an_operator_of_no_layer_has_no_place() -> None:

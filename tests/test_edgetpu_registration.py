@@ -79,6 +79,52 @@ def test_a_model_is_refused(name: str) -> None:
     assert to_json(report)["compiles"] is False
 
 
+OPEN_BATCH = Program(
+    "main",
+    {
+        "x": replace(tensor("x", (1, 4, 4, 8), "INT8", 0.5), signature=(-1, 4, 4, 8)),
+        "shape": tensor("shape", (4,), "INT32"),
+        "first": constant("first", np.array([0], np.int32)),
+        "last": constant("last", np.array([1], np.int32)),
+        "step": constant("step", np.array([1], np.int32)),
+        "batch": tensor("batch", (), "INT32"),
+        "size": constant("size", np.array(8, np.int32)),
+        "sizes": tensor("sizes", (4,), "INT32"),
+        "w": constant("w", np.ones((8, 2, 2, 8), np.int8), 0.1),
+        "y": tensor("y", (1, 8, 8, 8), "INT8", 0.5),
+    },
+    (
+        Operator("SHAPE", ("x",), ("shape",)),
+        Operator("STRIDED_SLICE", ("shape", "first", "last", "step"), ("batch",), {"shrink_axis_mask": 1}),
+        Operator("PACK", ("batch", "size", "size", "size"), ("sizes",)),
+        Operator("TRANSPOSE_CONV", ("sizes", "w", "x"), ("y",), version=2),
+    ),
+    ("x",),
+    ("y",),
+)
+"""As TensorFlow's converter writes a Conv2DTranspose of any batch."""
+
+
+@pytest.mark.fault("E5")
+def test_an_open_batch_that_sizes_are_worked_out_of_is_the_one_fault() -> None:
+    """Its sizes are no activations: nothing is to be quantised, and no other operator is at fault."""
+    report = check(File((OPEN_BATCH,)))
+    (refusal,) = report.refused
+    assert refusal.message == "dynamic-sized tensor: TRANSPOSE_CONV works its output's size out while it runs"
+    text = render(report)
+    assert "quanti" not in text
+    assert text.count("convert the model for a batch of 1") == 1
+    assert "Coral's table" not in text
+
+
+def test_many_dynamic_operators_are_one_refusal() -> None:
+    sizes, t = tensor("s", (2,), "INT32"), tensor("t", (1, 8), "INT8", 0.5)
+    operators = (Operator("RESHAPE", ("x", "s"), ("t",)), Operator("RESHAPE", ("t", "s"), ("y",)))
+    program = Program("main", {"x": X, "s": sizes, "t": t, "y": Y}, operators, ("x", "s"), ("y",))
+    (refusal,) = check(File((program,))).refused
+    assert refusal.message.endswith("while it runs, and it is not the only one (2 do)")
+
+
 def test_several_subgraphs_are_refused() -> None:
     report = check(File((RELU, RELU)))
     assert "2 subgraphs" in report.refused[0].message
@@ -91,9 +137,10 @@ def test_an_open_batch_is_taken_as_one() -> None:
     assert any("open batch" in warning.message for warning in report.warnings)
 
 
-def test_a_version_of_tensorflow_2_6_is_a_warning() -> None:
+def test_a_version_of_tensorflow_2_6_is_likely_to_be_known() -> None:
     z = tensor("z", (1, 8), "INT8", 0.5)
     program = one_operator("MUL", [X, z], Y)
     report = check(File((replace(program, operators=(replace(program.operators[0], version=5),)),)))
     assert report.compiles
-    assert "MUL version 5" in report.warnings[-1].message
+    assert report.mapped == {"known": 0, "likely": 1, "unknown": 0}
+    assert "MUL version 5" in str(report.operators[0].doubt)

@@ -2,59 +2,76 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cnnc.backends.edgetpu import facts
+from cnnc.backends.edgetpu.certainty import GRADES, Certainty, Doubt, doubt
 from cnnc.backends.edgetpu.estimate import Latency, latency
-from cnnc.backends.edgetpu.memory import activation_bytes, parameters
+from cnnc.backends.edgetpu.memory import Parameters, activation_bytes, parameters
 from cnnc.backends.edgetpu.partition import first_part
 from cnnc.backends.edgetpu.registration import Refusal, refusals
-from cnnc.backends.edgetpu.rules import first_broken
+from cnnc.backends.edgetpu.rules import Rule, first_broken
 from cnnc.backends.edgetpu.site import Site
 from cnnc.backends.edgetpu.warn import Caution, cautions
-from cnnc.diagnostics import Diagnostic, Label
-from cnnc.ir import Graph
 from cnnc.record import dataclass
-from cnnc.tflite.program import File, Program
+from cnnc.tflite.program import File, Operator, Program
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """An operator of the file and where it will run. `name` is its first output's, `status` the compiler's words."""
+    """An operator of the file and where it will run. `name` is its first output's.
+
+    `certainty` grades what `mapped` says. Where that is no more than an assumption, or likely, `doubt` says why.
+    """
 
     index: int
     op: str
     version: int
     name: str
     mapped: bool
+    certainty: Certainty = "known"
     reason: str | None = None
-    remedy: str | None = None
+    remedy: str = ""
     source: str | None = None
+    doubt: str | None = None
     origin: str = ""
     """The node of the graph that it computes, for files that were compiled from one."""
 
     @property
     def status(self) -> str:
-        return facts.STATUS_MAPPED if self.mapped else str(self.reason)
+        """The compiler's words, or that they are not known."""
+        if not self.mapped:
+            return str(self.reason)
+        return facts.STATUS_UNKNOWN if self.certainty == "unknown" else facts.STATUS_MAPPED
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the operators that are mapped take: bytes of parameters and activations, and the time of an inference."""
+
+    parameters: Parameters
+    activation_bytes: int
+    latency: Latency
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is predicted of a file. Bytes and latency are those of the operators that are mapped.
+    """What is predicted of a file.
 
-    `refused` are the reasons why the compiler takes no part of it; the other fields then say what would come after they
-    are mended. `cut` is the index of the first operator that is kept on the CPU by a rule, with operators of the Edge
-    TPU before it, and None where nothing cuts the graph.
+    `refused` are the reasons why the compiler takes no part of it; the operators then say what would come once they are
+    mended. `cut` is the index of the first operator that is kept on the CPU by a rule, with operators of the Edge TPU
+    before it, and None where nothing cuts the graph. `mapped_at_least` is how many operators are mapped if all that
+    are `unknown` stay on the CPU. `cost` is None where nothing of the file comes to the Edge TPU.
     """
 
     operators: tuple[Verdict, ...]
     refused: tuple[Refusal, ...]
     warnings: tuple[Caution, ...]
     cut: int | None
-    cached_bytes: int
-    streamed_bytes: int
-    activation_bytes: int
-    latency: Latency
+    mapped_at_least: int
+    cost: Cost | None
 
     @property
     def compiles(self) -> bool:
@@ -62,59 +79,94 @@ class Report:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every operator is mapped."""
+        """Whether every operator is predicted, or assumed, to be mapped."""
         return self.compiles and all(verdict.mapped for verdict in self.operators)
+
+    @property
+    def mapped(self) -> Mapping[Certainty, int]:
+        """How many operators are mapped, by the grade of certainty."""
+        counts = Counter(verdict.certainty for verdict in self.operators if verdict.mapped)
+        return {grade: counts[grade] for grade in GRADES}
 
 
 def check(file: File) -> Report:
     """Predict what edgetpu_compiler 16.0 makes of a file."""
     program = file.main
-    broken = [first_broken(Site(program, operator)) for operator in program]
+    sites = [Site(program, operator) for operator in program]
+    broken = [first_broken(site) for site in sites]
+    doubts = [doubt(site) if rule is None else None for site, rule in zip(sites, broken, strict=True)]
     inside = first_part(program, [rule is None for rule in broken])
-    verdicts = []
-    for i, operator in enumerate(program):
-        rule = broken[i]
-        name = next((name for name in operator.outputs if name), "")
-        about = (i, operator.name, operator.version, name)
-        if i in inside:
-            verdicts.append(Verdict(*about, mapped=True, origin=operator.origin))
-        elif rule is None:
-            verdicts.append(Verdict(*about, False, facts.SUBGRAPH, _LATER, _ONE_PART, operator.origin))
-        else:
-            verdicts.append(Verdict(*about, False, rule.reason, rule.remedy, rule.source, operator.origin))
+    cut = _cut(program, inside, broken)
+    later = _later(None if cut is None else broken[cut])
+    verdicts = [
+        _mapped(i, operator, doubts[i]) if i in inside else _left(i, operator, broken[i] or later)
+        for i, operator in enumerate(program.operators)
+    ]
+    refused = refusals(file)
     mapped = sorted(inside)
-    held = parameters(program, (program.operators[i] for i in mapped))
-    most = activation_bytes(program, mapped)
-    found = latency(program, mapped, held.streamed)
+    cost = _cost(program, mapped) if mapped and not refused else None
+    sure = [i in inside and (each is None or each.certainty != "unknown") for i, each in enumerate(doubts)]
     return Report(
         tuple(verdicts),
-        refusals(file),
-        cautions(program, mapped, held, most, found),
-        _cut(program, verdicts),
-        held.cached,
-        held.streamed,
-        most,
-        found,
+        refused,
+        cautions(program, mapped, cost.parameters, cost.activation_bytes, cost.latency) if cost else (),
+        cut,
+        len(first_part(program, sure)),
+        cost,
     )
 
 
-_LATER = "it comes after an operator that stays on the CPU: mend that one, or move it to the end of the graph"
-_ONE_PART = "google-coral/edgetpu 317, 461: one part of the graph goes to the Edge TPU"
+def _mapped(index: int, operator: Operator, unsure: Doubt | None) -> Verdict:
+    about = (index, operator.name, operator.version, _name(operator), True)
+    if unsure is None:
+        return Verdict(*about, origin=operator.origin)
+    return Verdict(*about, unsure.certainty, remedy=unsure.remedy, doubt=unsure.reason, origin=operator.origin)
 
 
-def _cut(program: Program, verdicts: list[Verdict]) -> int | None:
+def _left(index: int, operator: Operator, rule: Rule) -> Verdict:
+    about = (index, operator.name, operator.version, _name(operator), False)
+    return Verdict(*about, rule.certainty, rule.reason, rule.remedy, rule.source, origin=operator.origin)
+
+
+def _name(operator: Operator) -> str:
+    return next((name for name in operator.outputs if name), "")
+
+
+def _later(cutting: Rule | None) -> Rule:
+    """What keeps an operator on the CPU that breaks no rule itself, as surely as the one that cuts the graph."""
+    return Rule(
+        (),
+        lambda site: True,
+        facts.SUBGRAPH,
+        "it comes after an operator that stays on the CPU: mend that one, or move it to the end of the graph",
+        "google-coral/edgetpu 317, 461: one part of the graph goes to the Edge TPU",
+        cutting.certainty if cutting else "known",
+    )
+
+
+def _cut(program: Program, inside: Collection[int], broken: Sequence[Rule | None]) -> int | None:
     """The first operator that is kept off by a rule and reads what the Edge TPU computes."""
     reached: set[str] = set()
-    for verdict, operator in zip(verdicts, program.operators, strict=True):
-        if verdict.mapped:
+    for i, operator in enumerate(program.operators):
+        if i in inside:
             reached.update(operator.outputs)
-        elif verdict.reason != facts.SUBGRAPH and reached.intersection(operator.inputs):
-            return verdict.index
+        elif broken[i] is not None and reached.intersection(operator.inputs):
+            return i
     return None
 
 
+def _cost(program: Program, mapped: Sequence[int]) -> Cost:
+    held = parameters(program, (program.operators[i] for i in mapped))
+    return Cost(held, activation_bytes(program, mapped), latency(program, mapped, held.streamed))
+
+
 def to_json(report: Report) -> dict[str, Any]:
-    """The report for tools; `reason` is null for a mapped operator, times are milliseconds."""
+    """The report for tools; `reason` is null for a mapped operator, times are milliseconds.
+
+    What cannot be told, as of a file that is refused, is null.
+    """
+    cost = report.cost
+    time = cost.latency if cost else None
     return {
         "operators": [
             {
@@ -123,20 +175,24 @@ def to_json(report: Report) -> dict[str, Any]:
                 "version": verdict.version,
                 "name": verdict.name,
                 "mapped": verdict.mapped,
+                "certainty": verdict.certainty,
                 "reason": verdict.reason,
-                "remedy": verdict.remedy,
+                "doubt": verdict.doubt,
+                "remedy": verdict.remedy or None,
                 "source": verdict.source,
             }
             for verdict in report.operators
         ],
-        "cached_bytes": report.cached_bytes,
-        "streamed_bytes": report.streamed_bytes,
-        "activation_bytes": report.activation_bytes,
-        "latency_ms": round(report.latency.ms, 3),
-        "latency_low_ms": round(report.latency.low, 3),
-        "latency_high_ms": round(report.latency.high, 3),
-        "cpu_ms": round(report.latency.cpu_ms, 3),
-        "cpu_faster": report.latency.is_cpu_faster,
+        "mapped": dict(report.mapped),
+        "mapped_at_least": report.mapped_at_least,
+        "cached_bytes": cost.parameters.cached if cost else None,
+        "streamed_bytes": cost.parameters.streamed if cost else None,
+        "activation_bytes": cost.activation_bytes if cost else None,
+        "latency_ms": round(time.ms, 3) if time else None,
+        "latency_low_ms": round(time.low, 3) if time else None,
+        "latency_high_ms": round(time.high, 3) if time else None,
+        "cpu_ms": round(time.cpu_ms, 3) if time else None,
+        "cpu_faster": time.is_cpu_faster if time else None,
         "compiles": report.compiles,
         "refused": [
             {"message": each.message, "remedy": each.remedy, "source": each.source, "index": _index(each.index)}
@@ -152,44 +208,3 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def _index(index: int) -> int | None:
     return None if index < 0 else index
-
-
-def locate(report: Report, graph: Graph) -> list[Diagnostic]:
-    """What keeps the graph's layers off the Edge TPU, at their places in the spec, once for each layer.
-
-    Of consequences nothing is said: of operators after a cut, and of conversions round layers that stay float.
-    """
-    refused = {refusal.index: refusal for refusal in report.refused}
-    found: dict[str, Diagnostic] = {}
-    conversions: dict[str, Diagnostic] = {}
-    for verdict in report.operators:
-        refusal = refused.get(verdict.index)
-        if refusal is not None:
-            told = _diagnostic(graph, verdict, refusal.message, _NO_INT8 if verdict.origin else refusal.remedy)
-        elif verdict.mapped or verdict.reason in (None, facts.SUBGRAPH):
-            continue
-        else:
-            told = _diagnostic(graph, verdict, str(verdict.reason), verdict.remedy)
-        into = conversions if verdict.op in ("QUANTIZE", "DEQUANTIZE") else found
-        into.setdefault(verdict.origin or verdict.name, told)
-    whole = [_diagnostic(graph, None, each.message, each.remedy) for each in report.refused if each.index < 0]
-    return [*whole, *(found or conversions).values()]
-
-
-_NO_INT8 = "TFLite has no int8 form of it: put another layer in its place, or let the CPU run it"
-
-
-def _diagnostic(graph: Graph, verdict: Verdict | None, reason: str, remedy: str | None) -> Diagnostic:
-    node = graph.by_name.get(verdict.origin) if verdict is not None else None
-    if verdict is None:
-        return Diagnostic("target", f"the Edge TPU cannot run `{graph.name}`: {_lower(reason)}", help=remedy)
-    layer = f"layer `{verdict.origin}`" if node is not None else f"`{verdict.name}`"
-    message = f"the Edge TPU cannot run {layer}, which becomes {verdict.op}: {_lower(reason)}"
-    if node is None or node.origin is None:
-        return Diagnostic("target", message, help=remedy)
-    return Diagnostic("target", message, Label(node.origin.span), notes=node.origin.notes, help=remedy)
-
-
-def _lower(reason: str) -> str:
-    """A reason of the compiler's inside a sentence of ours."""
-    return reason[:1].lower() + reason[1:]

@@ -235,8 +235,8 @@ class Comparison:
     """A prediction beside the outcome. `bytes` are (predicted, actual) of cached and of streamed parameters."""
 
     pairings: tuple[Pairing, ...]
-    cached_bytes: tuple[int, int | None]
-    streamed_bytes: tuple[int, int | None]
+    cached_bytes: tuple[int | None, int | None]
+    streamed_bytes: tuple[int | None, int | None]
     subgraphs: int | None
 
     @property
@@ -257,11 +257,11 @@ def compare(report: Report, outcome: Outcome) -> Comparison:
     pairings = tuple(
         Pairing(op, (predicted[op, True], predicted[op, False]), (actual[op, True], actual[op, False])) for op in kinds
     )
-    log = outcome.log
+    log, held = outcome.log, report.cost.parameters if report.cost else None
     return Comparison(
         pairings,
-        (report.cached_bytes, log.cached_bytes),
-        (report.streamed_bytes, log.streamed_bytes),
+        (held.cached if held else None, log.cached_bytes),
+        (held.streamed if held else None, log.streamed_bytes),
         log.subgraphs,
     )
 
@@ -275,7 +275,10 @@ def render_comparison(comparison: Comparison) -> str:
     head = ["operator", "predicted TPU", "CPU", "compiled TPU", "CPU", ""]
     lines = [box(head, [rows], right=(1, 2, 3, 4))]
     for name, (predicted, actual) in (("cached", comparison.cached_bytes), ("streamed", comparison.streamed_bytes)):
-        told = "not told" if actual is None else f"{actual / 2**20:.2f} MiB"
-        lines.append(f"{name} parameters: predicted {predicted / 2**20:.2f} MiB, compiled {told}")
+        lines.append(f"{name} parameters: predicted {_mebibytes(predicted)}, compiled {_mebibytes(actual)}")
     verdict = "the prediction held" if comparison.agrees else "the prediction did not hold for all operators"
     return "\n".join([*lines, f"{verdict}; {comparison.subgraphs} Edge TPU subgraph(s)"]) + "\n"
+
+
+def _mebibytes(count: int | None) -> str:
+    return "nothing" if count is None else f"{count / 2**20:.2f} MiB"

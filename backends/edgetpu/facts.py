@@ -28,6 +28,21 @@ STRIDED_SLICE SUB SUM SQUARED_DIFFERENCE TANH TILE TRANSPOSE TRANSPOSE_CONV
 )
 """Operators that can be mapped. TILE is not in Coral's table, yet a model of theirs that has one is mapped whole."""
 
+LEFT_ON_CPU: Final = (
+    "ARG_MAX",
+    "CAST",
+    "DIV",
+    "FLOOR_DIV",
+    "FLOOR_MOD",
+    "GATHER",
+    "GATHER_ND",
+    "SIN",
+    "SQRT",
+    "UNPACK",
+)
+"""Operators that decoded models and logs of version 16 have on the CPU; of others that Coral's table lacks it is not
+shown, only likely."""
+
 CUSTOM: Final = frozenset({"TFLite_Detection_PostProcess", "PosenetDecoderOp"})
 """Custom operators that the compiler has a CPU's kernel of; any other is unresolved."""
 COMPILED: Final = "edgetpu-custom-op"
@@ -65,6 +80,8 @@ VAR_HANDLE:0/1 WHERE:1 WHILE:1 ZEROS_LIKE:1
 """The highest version of each builtin in TensorFlow 2.5, and in 2.6, which the compiler may have."""
 
 STATUS_MAPPED: Final = "Mapped to Edge TPU"
+STATUS_UNKNOWN: Final = "Not known to be mapped"
+"""Ours: the compiler knows."""
 NOT_SUPPORTED: Final = "Operation not supported"
 VERSION: Final = "Operation version not supported"
 DATA_TYPE: Final = "Operation is working on an unsupported data type"

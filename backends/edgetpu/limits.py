@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cnnc.backends.edgetpu import facts
 from cnnc.backends.edgetpu.site import EIGHT_BITS, Site
+from cnnc.tflite.program import Tensor
 
 
 def is_unregistered(site: Site) -> bool:
@@ -21,8 +22,23 @@ def is_float_in_or_out(site: Site) -> bool:
     return any(tensor.type == "FLOAT32" for tensor in site.activations)
 
 
+def is_island(site: Site) -> bool:
+    """Whether it is part of a layer that our own emitter left in float."""
+    return bool(site.operator.origin) and is_float_in_or_out(site)
+
+
 def has_other_types(site: Site) -> bool:
     return any(tensor.type not in EIGHT_BITS for tensor in site.activations)
+
+
+def computes_sizes(site: Site) -> bool:
+    """Whether it works sizes out: whole numbers in a list, of a tensor's shape or of such numbers."""
+    given = site.kind == "SHAPE" or (bool(site.inputs) and all(map(_is_size, site.inputs)))
+    return given and bool(site.outputs) and all(map(_is_size, site.outputs))
+
+
+def _is_size(tensor: Tensor) -> bool:
+    return tensor.type in ("INT32", "INT64") and len(tensor.shape) < 2
 
 
 def mixes_types(site: Site) -> bool:
@@ -64,9 +80,11 @@ def is_along_batch(site: Site) -> bool:
 
 
 def splits_batch(site: Site) -> bool:
+    """A split into one part is none: a compiled YAMNet has one along the batch."""
     found = site.numbers(0) or [-1]
     shape = site.input(1)
-    return shape is not None and len(shape.shape) > 1 and found[0] % len(shape.shape) == 0
+    is_cut = len(site.operator.outputs) > 1
+    return is_cut and shape is not None and len(shape.shape) > 1 and found[0] % len(shape.shape) == 0
 
 
 def has_unequal_dilation(site: Site) -> bool:

@@ -45,14 +45,15 @@ class Parameters:
 def parameters(program: Program, mapped: Iterable[Operator]) -> Parameters:
     """What the mapped operators need, put into the cache in the order they run as long as they fit.
 
-    A layer that is larger than the cache is streamed whole; its scales and biases stay.
+    A layer that is larger than the room left is streamed whole; its scales and biases stay where they fit.
     """
     cached = streamed = 0
     for operator in mapped:
         weights, scales = layer_bytes(program, operator)
-        fits = cached + weights + scales <= CACHE_CAPACITY and not _is_too_wide(program, operator)
-        cached += scales + (weights if fits else 0)
-        streamed += 0 if fits else weights
+        whole = cached + weights + scales <= CACHE_CAPACITY and not _is_too_wide(program, operator)
+        kept = weights + scales if whole else scales if cached + scales <= CACHE_CAPACITY else 0
+        cached += kept
+        streamed += weights + scales - kept
     return Parameters(cached, streamed)
 
 

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Final
 
 from cnnc.backends.edgetpu import facts
+from cnnc.backends.edgetpu.rules import FIXED_SIZES
 from cnnc.backends.edgetpu.site import EIGHT_BITS, Site
 from cnnc.record import dataclass
 from cnnc.tflite.program import File, Program, Tensor
@@ -81,44 +82,19 @@ def _dynamic_shapes(file: File) -> Iterator[Refusal]:
                 "google-coral/edgetpu 586, 829, 831",
             )
             return
-    for i, operator in enumerate(file.main):
-        site = Site(file.main, operator)
-        places = _SIZES.get(operator.kind, ())
-        given = (site.input(place) for place in places)
-        if operator.kind in _NEVER_STATIC or any(tensor is not None and tensor.data is None for tensor in given):
-            yield Refusal(
-                f"dynamic-sized tensor: {operator.kind} works its output's size out while it runs",
-                "convert the model for a batch of 1 and inputs of a fixed size, so that shapes are constants",
-                "google-coral/edgetpu 829, tensorflow 51467",
-                i,
-            )
+    sites = [Site(file.main, operator) for operator in file.main]
+    dynamic = [i for i, site in enumerate(sites) if site.kind in _NEVER_STATIC or site.has_computed_sizes]
+    if dynamic:
+        kind = file.main.operators[dynamic[0]].kind
+        more = f", and it is not the only one ({len(dynamic)} do)" if len(dynamic) > 1 else ""
+        yield Refusal(
+            f"dynamic-sized tensor: {kind} works its output's size out while it runs{more}",
+            FIXED_SIZES,
+            "google-coral/edgetpu 829, tensorflow 51467",
+            dynamic[0],
+        )
 
 
-_SIZES: Final = {
-    "RESHAPE": (1,),
-    "RESIZE_BILINEAR": (1,),
-    "RESIZE_NEAREST_NEIGHBOR": (1,),
-    "PAD": (1,),
-    "PADV2": (1,),
-    "MIRROR_PAD": (1,),
-    "TILE": (1,),
-    "FILL": (0,),
-    "BROADCAST_TO": (1,),
-    "RANGE": (0, 1, 2),
-    "SLICE": (1, 2),
-    "STRIDED_SLICE": (1, 2, 3),
-    "EXPAND_DIMS": (1,),
-    "TRANSPOSE": (1,),
-    "TRANSPOSE_CONV": (0,),
-    "MEAN": (1,),
-    "SUM": (1,),
-    "REDUCE_MAX": (1,),
-    "REDUCE_MIN": (1,),
-    "SPLIT": (0,),
-    "SPACE_TO_BATCH_ND": (1, 2),
-    "BATCH_TO_SPACE_ND": (1, 2),
-}
-"""Inputs that give the size of an operator's output: where they are not constant, it is known only when it runs."""
 _NEVER_STATIC: Final = ("WHERE", "UNIQUE")
 
 

@@ -3,46 +3,58 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from re import sub
 
 from cnnc.backends.edgetpu import facts
-from cnnc.backends.edgetpu.check import Report, Verdict
+from cnnc.backends.edgetpu.certainty import GRADES, Certainty
+from cnnc.backends.edgetpu.check import Cost, Report, Verdict
+from cnnc.backends.edgetpu.estimate import show_ms
 from cnnc.backends.edgetpu.memory import ACTIVATION_CAPACITY, CACHE_CAPACITY
-from cnnc.backends.edgetpu.warn import Caution
 from cnnc.boxes import box
+from cnnc.diagnostics import Diagnostic
 
 _MOST = 20
 """Operators that are told one by one."""
 
 
-def render(report: Report, name: str = "the model", widest: int | None = None) -> str:
-    """What is predicted of a file: operators by status, those on the CPU with the remedy, memory, and latency.
+def render(
+    report: Report, name: str = "the model", widest: int | None = None, faults: Sequence[Diagnostic] | None = None
+) -> str:
+    """What is predicted of a file: operators by status and certainty, those on the CPU with the remedy, and the cost.
 
     Args:
         report: of `check`.
         name: what the user calls the file.
         widest: columns of the terminal, None for as wide as the text is.
+        faults: what is to be said of the layers on the CPU, in place of the operators that they become.
     """
     parts = [_headline(report, name), *_refused(report)]
     if report.operators:
         parts.append(_table(report, widest))
-    parts += [*_details(report), _memory(report)]
+    if all(verdict.op != facts.COMPILED for verdict in report.operators):
+        parts += _left(report) if faults is None else _faults(faults)
+        parts += [*_cut(report), *_doubts(report)]
+    parts += _cost(report.cost) if report.cost else []
     parts += _warnings(report)
     return "\n".join(parts) + "\n"
 
 
-def grouped(report: Report) -> dict[tuple[str, str], int]:
-    """Numbers of operators by kind and status, as the compiler counts them."""
-    return dict(Counter((verdict.op, verdict.status) for verdict in report.operators))
+def grouped(report: Report) -> dict[tuple[str, str, Certainty], int]:
+    """Numbers of operators by kind, status and certainty."""
+    return dict(Counter((verdict.op, verdict.status, verdict.certainty) for verdict in report.operators))
 
 
 def _headline(report: Report, name: str) -> str:
-    count = sum(verdict.mapped for verdict in report.operators)
     if not report.compiles:
         return f"{facts.COMPILER} is predicted to refuse {name}"
-    if report.is_whole:
-        return f"{facts.COMPILER} is predicted to map all {count} operators of {name}"
-    return f"{facts.COMPILER} is predicted to map {count} of {len(report.operators)} operators of {name}"
+    counts, total = report.mapped, len(report.operators)
+    predicted = counts["known"] + counts["likely"]
+    of = f"all {total}" if predicted == total else f"{predicted} of {total}"
+    grades = [f"{counts[grade]} {grade}" for grade in ("known", "likely") if counts[grade]]
+    sure = f": {', '.join(grades)}" if grades else ""
+    unsure = f"; of {counts['unknown']} it is unknown" if counts["unknown"] else ""
+    return f"{facts.COMPILER} is predicted to map {of} operators of {name}{sure}{unsure}"
 
 
 def _refused(report: Report) -> list[str]:
@@ -55,53 +67,79 @@ def _refused(report: Report) -> list[str]:
 
 
 def _table(report: Report, widest: int | None) -> str:
-    rows = [[op, str(count), status] for (op, status), count in sorted(grouped(report).items())]
-    return box(["operator", "count", "status"], [rows], right=(1,), shrink=(2, 0), widest=widest)
+    rows = [[op, str(count), status, grade] for (op, status, grade), count in sorted(grouped(report).items())]
+    is_compiled = any(verdict.op == facts.COMPILED for verdict in report.operators)
+    status = "status" if report.compiles or is_compiled else "status once it is not refused"
+    return box(["operator", "count", status, "certainty"], [rows], right=(1,), shrink=(2, 0), widest=widest)
 
 
-def _details(report: Report) -> list[str]:
-    own = [verdict for verdict in report.operators if not verdict.mapped and verdict.reason != facts.SUBGRAPH]
-    later = sum(not verdict.mapped for verdict in report.operators) - len(own)
-    lines = [line for verdict in own[:_MOST] for line in _verdict(verdict)]
-    if len(own) > _MOST:
-        lines.append(f"... {len(own) - _MOST} more")
-    if report.cut is not None:
-        cut = report.operators[report.cut]
-        lines.append(
-            f"the graph is cut at operator {cut.index}, {cut.op}; {later} operators after it go to the CPU too"
-        )
+def _faults(faults: Sequence[Diagnostic]) -> list[str]:
+    return [line for each in faults for line in (each.message, *each.notes[:1], f"  {each.help}")]
+
+
+def _left(report: Report) -> list[str]:
+    """Why operators stay on the CPU, like ones told once, without what is said of the whole file already."""
+    known = {refusal.remedy for refusal in report.refused}
+    alike: dict[tuple[str, int, str | None, str], list[Verdict]] = {}
+    for verdict in report.operators:
+        if not verdict.mapped and verdict.reason != facts.SUBGRAPH and verdict.remedy not in known:
+            alike.setdefault((verdict.op, verdict.version, verdict.reason, verdict.remedy), []).append(verdict)
+    lines = []
+    for first, *others in list(alike.values())[:_MOST]:
+        lines += [
+            f"{first.index} {first.op} version {first.version} `{first.name}`: {first.reason}{_more(others)}",
+            f"  {first.remedy} [{first.source}]",
+        ]
+    return [*lines, f"... {len(alike) - _MOST} more"] if len(alike) > _MOST else lines
+
+
+def _cut(report: Report) -> list[str]:
+    if report.cut is None:
+        return []
+    later = sum(verdict.reason == facts.SUBGRAPH for verdict in report.operators)
+    after = f"; the CPU runs {_operators(later)} after it too" if later else ""
+    return [f"the graph is cut at operator {report.cut}, {report.operators[report.cut].op}{after}"]
+
+
+def _doubts(report: Report) -> list[str]:
+    """Doubts that differ in their numbers alone are told once."""
+    alike: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in report.operators:
+        if verdict.doubt is not None and report.compiles:
+            alike.setdefault((verdict.certainty, sub(r"[\d.]+ ?k?M?B?", "0", verdict.doubt)), []).append(verdict)
+    lines = []
+    for first, *others in sorted(alike.values(), key=lambda group: -GRADES.index(group[0].certainty))[:_MOST]:
+        lines.append(f"{first.certainty}: {first.doubt}{_more(others)}")
+        lines += [f"  {first.remedy}"] if first.remedy else []
+    if report.mapped["unknown"] and report.compiles:
+        few = _operators(report.mapped_at_least)
+        lines.append(f"if what is unknown stays on the CPU, the graph is cut there, and the Edge TPU gets {few}")
     return lines
 
 
-def _verdict(verdict: Verdict) -> list[str]:
+def _operators(count: int) -> str:
+    return f"{count} operator{'' if count == 1 else 's'}"
+
+
+def _more(others: Sequence[object]) -> str:
+    return f" (and {len(others)} more like this)" if others else ""
+
+
+def _cost(cost: Cost) -> list[str]:
+    held, time = cost.parameters, cost.latency
     return [
-        f"{verdict.index} {verdict.op} version {verdict.version} `{verdict.name}`: {verdict.reason}",
-        f"  {verdict.remedy} [{verdict.source}]",
+        f"parameters: {_bytes(held.cached)} on the chip, which holds about {_bytes(int(CACHE_CAPACITY))}; "
+        f"{_bytes(held.streamed)} sent with every inference",
+        f"activations: at most {_bytes(cost.activation_bytes)}; the chip holds {_bytes(ACTIVATION_CAPACITY)}",
+        f"latency: about {show_ms(time.ms)} ms ({show_ms(time.low)} to {show_ms(time.high)}) by USB 3",
     ]
 
 
-def _memory(report: Report) -> str:
-    time = report.latency
-    return "\n".join(
-        [
-            f"parameters on the chip: {_bytes(report.cached_bytes)} of about {_bytes(int(CACHE_CAPACITY))}; "
-            f"sent with every inference: {_bytes(report.streamed_bytes)}",
-            f"activations: at most {_bytes(report.activation_bytes)} of {_bytes(ACTIVATION_CAPACITY)}",
-            f"latency: about {time.ms:.2g} ms ({time.low:.2g} to {time.high:.2g}) by USB 3",
-        ]
-    )
-
-
 def _warnings(report: Report) -> list[str]:
-    """Warnings that differ in their numbers alone are told once."""
-    alike: dict[str, list[Caution]] = {}
-    for each in report.warnings:
-        alike.setdefault(sub(r"[\d.]+", "0", each.message), []).append(each)
     lines = []
-    for first, *others in list(alike.values())[:_MOST]:
-        more = f" (and {len(others)} more like this)" if others else ""
-        lines.append(f"warning: {first.message}{more}")
-        lines += [f"  {first.remedy}"] if first.remedy else []
+    for each in report.warnings[:_MOST]:
+        lines.append(f"warning: {each.message}")
+        lines += [f"  {each.remedy}"] if each.remedy else []
     return lines
 
 

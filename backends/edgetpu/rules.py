@@ -11,21 +11,30 @@ from math import prod
 from typing import Final
 
 from cnnc.backends.edgetpu import facts, limits
+from cnnc.backends.edgetpu.certainty import Certainty
 from cnnc.backends.edgetpu.site import Site
 from cnnc.record import dataclass
 
 CORAL: Final = "coral.ai/docs/edgetpu/models-intro, supported operations"
 
 
+FIXED_SIZES: Final = "convert the model for a batch of 1 and inputs of a fixed size, so that shapes are constants"
+
+
 @dataclass(frozen=True)
 class Rule:
-    """`kinds` are the operators that it concerns, all where there are none."""
+    """`kinds` are the operators that it concerns, all where there are none.
+
+    It is `known` where the source says so of version 16 or of all, `likely` where it lies between what is known to map
+    and what is known not to, or is of an earlier version.
+    """
 
     kinds: tuple[str, ...]
     holds: Callable[[Site], bool]
     reason: str
     remedy: str
     source: str
+    certainty: Certainty = "known"
 
 
 def first_broken(site: Site) -> Rule | None:
@@ -64,6 +73,7 @@ RULES: Final = (
         facts.NOT_SUPPORTED,
         "compute it as x * relu6(x + 3) / 6 from ADD, RELU6 and MUL, or use relu6",
         "google-coral/edgetpu 272, 353",
+        "likely",
     ),
     Rule(
         ("LEAKY_RELU", "ELU", "GELU"),
@@ -72,12 +82,21 @@ RULES: Final = (
         "use relu or relu6, or for leaky_relu a PRELU with one slope a channel",
         "google-coral/edgetpu 272, 508, 597",
     ),
+    Rule((), limits.computes_sizes, facts.DATA_TYPE, FIXED_SIZES, "google-coral/edgetpu 829, tensorflow 51467"),
+    Rule(
+        facts.LEFT_ON_CPU,
+        lambda site: True,
+        facts.NOT_SUPPORTED,
+        "build the layer from operators of Coral's table, or keep it at the end of the graph",
+        "pairs deeplabv3_* and movenet; google-coral/edgetpu 659; logs of YOLOv9",
+    ),
     Rule(
         (),
         lambda site: site.kind not in facts.MAPPED and site.operator.custom != facts.COMPILED,
         facts.NOT_SUPPORTED,
         "build the layer from operators of Coral's table, or keep it at the end of the graph",
         CORAL,
+        "likely",
     ),
     Rule(
         tuple(facts.MAPPED),
@@ -92,6 +111,13 @@ RULES: Final = (
         facts.LIMITATION,
         "give the model int8 or uint8 inputs (`--io uint8`), so that no float has to be quantised",
         "google-coral/edgetpu 13, 47, 84",
+    ),
+    Rule(
+        tuple(facts.MAPPED),
+        limits.is_island,
+        facts.DATA_TYPE,
+        "TFLite has no int8 form of the layer: put another in its place, or let the CPU run it",
+        CORAL,
     ),
     Rule(
         tuple(facts.MAPPED),
@@ -174,6 +200,7 @@ RULES: Final = (
         facts.LIMITATION,
         "reduce along channels only where they are a multiple of 4",
         CORAL,
+        "likely",
     ),
     Rule(
         _REDUCERS,
@@ -181,6 +208,7 @@ RULES: Final = (
         facts.LIMITATION,
         "reduce in two steps, or pool first: 64x128 values are known to map, 256x128 not to",
         "google-coral/edgetpu 183, 461",
+        "likely",
     ),
     Rule(("PAD",), limits.pads_batch, facts.LIMITATION, "pad by constant amounts, and not along the batch", CORAL),
     Rule(
@@ -194,8 +222,9 @@ RULES: Final = (
         _RESIZES,
         limits.resizes_far,
         facts.LIMITATION,
-        "enlarge in steps of 2; of a 1x1 picture use broadcasting, TILE or a transposed convolution",
+        "enlarge in steps of 2; copy a 1x1 picture by TILE, as cnnc does",
         "pairs deeplabv3_*: 1x1 to 33x33 stays on the CPU; 2x maps",
+        "likely",
     ),
     Rule(
         _RESIZES,
@@ -203,6 +232,7 @@ RULES: Final = (
         facts.LIMITATION,
         "resize to 128 pixels at most and the rest of the way on the CPU, or use a smaller input",
         "google-coral/edgetpu 31, 187: 128x128 maps, 256x256 and 512x512 do not",
+        "likely",
     ),
     Rule(
         ("SOFTMAX",),
@@ -210,6 +240,7 @@ RULES: Final = (
         facts.LIMITATION,
         "end the graph before the softmax: it does not change which class is the largest",
         f"{CORAL}: 16,000 elements; pair bright_128x128: 16,384 map",
+        "likely",
     ),
     Rule(
         ("STRIDED_SLICE",),
@@ -219,7 +250,12 @@ RULES: Final = (
         CORAL,
     ),
     Rule(
-        ("TRANSPOSE",), limits.moves_batch, facts.LIMITATION, "keep the batch in its place", "google-coral/edgetpu 433"
+        ("TRANSPOSE",),
+        limits.moves_batch,
+        facts.LIMITATION,
+        "keep the batch in its place",
+        "google-coral/edgetpu 433",
+        "likely",
     ),
     Rule(
         ("TRANSPOSE_CONV",),
@@ -227,5 +263,6 @@ RULES: Final = (
         facts.LIMITATION,
         "use a smaller picture or fewer channels, or resize and convolve",
         "google-coral/edgetpu 684, 686: 32x32x1024 to 64x64x512 does not map",
+        "likely",
     ),
 )

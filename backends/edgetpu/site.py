@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from cnnc.record import dataclass
 from cnnc.tflite.program import ABSENT, Operator, Program, Tensor
 
-EIGHT_BITS = ("INT8", "UINT8")
+EIGHT_BITS: Final = ("INT8", "UINT8")
+SIZES: Final = {
+    "RESHAPE": (1,),
+    "RESIZE_BILINEAR": (1,),
+    "RESIZE_NEAREST_NEIGHBOR": (1,),
+    "PAD": (1,),
+    "PADV2": (1,),
+    "MIRROR_PAD": (1,),
+    "TILE": (1,),
+    "FILL": (0,),
+    "BROADCAST_TO": (1,),
+    "RANGE": (0, 1, 2),
+    "SLICE": (1, 2),
+    "STRIDED_SLICE": (1, 2, 3),
+    "EXPAND_DIMS": (1,),
+    "TRANSPOSE": (1,),
+    "TRANSPOSE_CONV": (0,),
+    "MEAN": (1,),
+    "SUM": (1,),
+    "REDUCE_MAX": (1,),
+    "REDUCE_MIN": (1,),
+    "SPLIT": (0,),
+    "SPACE_TO_BATCH_ND": (1, 2),
+    "BATCH_TO_SPACE_ND": (1, 2),
+}
+"""Inputs that give the size of an operator's output: where they are not constant, it is known only when it runs."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +57,16 @@ class Site:
 
     @property
     def inputs(self) -> list[Tensor]:
-        """Inputs that are computed: no constants, and no states that an operator keeps."""
-        return [tensor for tensor in self.operands if tensor.data is None and not tensor.is_variable]
+        """Values that are computed: no constants, no sizes, and no states that an operator keeps."""
+        sizes = SIZES.get(self.kind, ())
+        values = [self.input(place) for place in range(len(self.operator.inputs)) if place not in sizes]
+        return [tensor for tensor in values if tensor is not None and tensor.data is None and not tensor.is_variable]
+
+    @property
+    def has_computed_sizes(self) -> bool:
+        """Whether the size of its output is known only when it runs."""
+        given = (self.input(place) for place in SIZES.get(self.kind, ()))
+        return any(tensor is not None and tensor.data is None for tensor in given)
 
     @property
     def operands(self) -> list[Tensor]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnnc.backends.edgetpu.check import Report, check, locate, to_json
+from cnnc.backends.edgetpu.check import Report, check, to_json
+from cnnc.backends.edgetpu.locate import locate
 from cnnc.backends.edgetpu.render import render
 from cnnc.diagnostics import CnnError, Diagnostic
 from cnnc.ir import Graph
@@ -44,7 +46,7 @@ def check_graph(graph: Graph, name: str, widest: int | None) -> tuple[Predicted,
     from cnnc.backends.tflite.outline import outline
 
     report = check(File((outline(graph),)))
-    return _shown(report, name, widest), locate(report, graph)
+    return _shown(report, name, widest, ()), locate(report, graph)
 
 
 def predict_edgetpu(data: bytes, program: Program, name: str, graph: Graph, *, allow_cpu: bool) -> Predicted:
@@ -58,7 +60,7 @@ def predict_edgetpu(data: bytes, program: Program, name: str, graph: Graph, *, a
                 "--allow-cpu writes the file for LiteRT on a CPU all the same: the Edge TPU's compiler would refuse it"
             )
         raise CnnError([*faults[:-1], replace(faults[-1], notes=(*faults[-1].notes, hint))])
-    return _shown(report, name, None)
+    return _shown(report, name, None, faults)
 
 
 def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, compiler: Path | None) -> Said:
@@ -102,5 +104,5 @@ def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, compile
     return Said(text, words)
 
 
-def _shown(report: Report, name: str, widest: int | None) -> Predicted:
-    return Predicted(render(report, name, widest).rstrip("\n"), to_json(report), report)
+def _shown(report: Report, name: str, widest: int | None, faults: Sequence[Diagnostic] | None = None) -> Predicted:
+    return Predicted(render(report, name, widest, faults).rstrip("\n"), to_json(report), report)

@@ -1,0 +1,107 @@
+"""What keeps layers off the Edge TPU, at their places in the spec: an error each, with what to use instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from cnnc import ops
+from cnnc.backends.edgetpu import facts
+from cnnc.backends.edgetpu.check import Report, Verdict
+from cnnc.diagnostics import Diagnostic, Label
+from cnnc.ir import Graph, Node
+from cnnc.record import dataclass
+
+
+def locate(report: Report, graph: Graph) -> list[Diagnostic]:
+    """The faults of a graph's layers, one for each place in the spec however many layers it makes.
+
+    Of consequences nothing is said: of operators after a cut, and of conversions round layers that stay float.
+    """
+    faults: dict[object, list[_Fault]] = {}
+    conversions: dict[object, list[_Fault]] = {}
+    for fault in _faults(report, graph):
+        into = conversions if fault.verdict.op in ("QUANTIZE", "DEQUANTIZE") else faults
+        into.setdefault(fault.place, []).append(fault)
+    whole = [
+        Diagnostic("target", f"the Edge TPU cannot run `{graph.name}`: {_lower(each.message)}", help=each.remedy)
+        for each in report.refused
+        if each.index < 0
+    ]
+    return [*whole, *map(_diagnostic, (faults or conversions).values())]
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """An operator that stays on the CPU, and the layer that it computes; None where no layer of the spec does."""
+
+    verdict: Verdict
+    node: Node | None
+    reason: str
+    remedy: str
+
+    @property
+    def layer(self) -> str:
+        return self.node.name if self.node is not None else self.verdict.name
+
+    @property
+    def place(self) -> object:
+        """Equal for layers of one place: where it is written, and where the spec itself calls that."""
+        origin = self.node.origin if self.node is not None else None
+        if origin is None:
+            return self.layer
+        spans = (origin.span, *(frame.span for frame in reversed(origin.frames)))
+        own = next(span for span in spans if span.source.name == spans[-1].source.name)
+        return tuple((span.source.name, span.start, span.end) for span in (origin.span, own))
+
+
+def _faults(report: Report, graph: Graph) -> Iterator[_Fault]:
+    refused = {refusal.index: refusal for refusal in report.refused}
+    for verdict in report.operators:
+        node = graph.by_name.get(verdict.origin)
+        refusal = refused.get(verdict.index)
+        if refusal is not None:
+            yield _Fault(verdict, node, _lower(refusal.message), _instead(node) or refusal.remedy)
+        elif not verdict.mapped and verdict.reason not in (None, facts.SUBGRAPH):
+            is_float = node is not None and verdict.reason == facts.DATA_TYPE
+            reason = "TFLite has no int8 form of it" if is_float else _lower(str(verdict.reason))
+            yield _Fault(verdict, node, reason, _instead(node) or verdict.remedy)
+
+
+_BATCH_NORM: Final = "use bn, which the convolution or dense layer before it takes in"
+_INSTEAD: Final[Mapping[type[ops.Op], str]] = {
+    ops.LayerNorm: _BATCH_NORM,
+    ops.GroupNorm: _BATCH_NORM,
+    ops.LocalResponseNorm: f"leave it out, or {_BATCH_NORM}",
+    ops.Attention: "mix positions with convolutions",
+    ops.Matmul: "multiply by weights, with conv or dense, not by another activation",
+    ops.Elu: "use relu, relu6 or swish",
+    ops.Mish: "use swish, which is nearly the same",
+    ops.Embedding: "look the table up outside the network, and give it the vectors",
+}
+"""What to write in the place of a layer that the Edge TPU never runs."""
+
+
+def _instead(node: Node | None) -> str | None:
+    if node is None:
+        return None
+    if len(node.shape) == 4 and isinstance(node.op, ops.Conv | ops.Depthwise | ops.ConvTranspose | ops.MaxPool):
+        return "use layers of two dimensions, with the third as channels"
+    return _INSTEAD.get(type(node.op))
+
+
+def _diagnostic(faults: list[_Fault]) -> Diagnostic:
+    first = faults[0]
+    named = f"layer `{first.layer}`" if first.node is not None else f"`{first.layer}`"
+    message = f"the Edge TPU cannot run {named}, which becomes {first.verdict.op}: {first.reason}"
+    origin = first.node.origin if first.node is not None else None
+    if origin is None:
+        return Diagnostic("target", message, help=first.remedy)
+    layers = list(dict.fromkeys(fault.layer for fault in faults))
+    others = (f"so it is in {len(layers)} layers, the last of them `{layers[-1]}`",) if len(layers) > 1 else ()
+    return Diagnostic("target", message, Label(origin.span), notes=(*others, *origin.notes), help=first.remedy)
+
+
+def _lower(reason: str) -> str:
+    """A reason of the compiler's inside a sentence of ours."""
+    return reason[:1].lower() + reason[1:]
