@@ -21,11 +21,12 @@ from cnnc.ops import format_shape
 from cnnc.tflite.metadata import Description, InputNote, read_description
 from cnnc.tflite.program import DTYPES, Program
 from cnnc.tflite.read import read_bytes
+from cnnc.training.answers import Answer, Reading, activated, answer, of_two, reading_in
 from cnnc.training.events import Report, ignore
 from cnnc.training.labels import labels_of as labels_of
 from cnnc.training.labels import places_in_order, places_of, without_background
 from cnnc.training.metrics import Outcome, gather, score
-from cnnc.training.tested import Guess, Measured, best, part_to_test, relabelled
+from cnnc.training.tested import Measured, part_to_test, relabelled
 
 End = Literal["softmax", "sigmoid", "logits"]
 """What the values of an output of classes are."""
@@ -117,20 +118,39 @@ def normalization(model: Model) -> InputNote | None:
     return None
 
 
-def predict(model: Model, pictures: Sequence[Path], top: int = 5, *, crop: float = 1.0) -> list[list[Guess]]:
-    """For every picture the likeliest labels, best first; `crop` is the share of its shorter side that is looked at.
+def predict(model: Model, pictures: Sequence[Path], top: int = 5, *, crop: float = 1.0) -> list[Answer]:
+    """What a file says of every picture; `crop` is the share of its shorter side that is looked at.
 
     Raises:
-        CnnError: a picture cannot be decoded, or the file is no classifier of pictures.
+        CnnError: a picture cannot be decoded, or the file is none of pictures with one output.
     """
     height, width, channels = _picture_shape(model)
-    count, end = _classes(model)
-    _require_labels(model, count)
-    guesses = []
+    port = _output(model)
+    end, reading = end_of(model.runner.program, port.tensor.name), reading_of(model) or "values"
+    if reading != "values":
+        _require_labels(model, port.shape[-1] if reading == "labels" else max(port.shape[-1], 2))
+    answers = []
     for path in pictures:
         batch = decode(path, (height, width), channels, centred((height, width), crop))[None]
-        guesses.append(best(probabilities(_values(model, batch), end)[0], model.labels, top))
-    return guesses
+        flat = _values(model, batch)[0]
+        values = flat if max(port.shape) == flat.size else flat.reshape(port.shape)
+        values = values if reading == "values" else probabilities(values, end, reading)
+        answers.append(answer(values, reading, model.labels, top))
+    return answers
+
+
+def reading_of(model: Model) -> Reading | None:
+    """How a file's output is read: as the file says, by what ends it, or by its labels; None where nothing tells."""
+    port = _output(model)
+    notes = model.description.outputs if model.description is not None else ()
+    if notes and (said := reading_in(notes[0].description)) is not None:
+        return said
+    match end_of(model.runner.program, port.tensor.name):
+        case "softmax":
+            return "classes"
+        case "sigmoid":
+            return "classes" if port.shape[-1] == 1 else "labels"
+    return "classes" if model.labels else None
 
 
 def measure(
@@ -168,14 +188,11 @@ def measure(
     return Measured(score(outcome, count), names, tested.what, tuple(sorted(feed.broken)))
 
 
-def probabilities(values: NDArray[np.float64], end: End) -> NDArray[np.float64]:
-    """The probabilities `(batch, classes)` that values of an output stand for; a single sigmoid is of two classes."""
+def probabilities(values: NDArray[np.float64], end: End, reading: Reading = "classes") -> NDArray[np.float64]:
+    """The probabilities `(..., classes)` that values of an output stand for; a single one is of two classes."""
     if end == "logits":
-        raised = np.exp(values - values.max(axis=-1, keepdims=True))
-        return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
-    if end == "sigmoid" and values.shape[-1] == 1:
-        return np.concatenate([1 - values, values], axis=-1)
-    return values
+        values = activated(values, "sigmoid" if reading == "labels" or values.shape[-1] == 1 else "softmax")
+    return of_two(values) if reading == "classes" else values
 
 
 def _is_foreign(model: Model) -> bool:
@@ -207,6 +224,15 @@ def _picture_shape(model: Model) -> tuple[int, int, int]:
             "data", f"`{model.path}` takes {format_shape(shape)}, and a picture is height x width x 1, 3 or 4"
         )
     return shape[0], shape[1], shape[2]
+
+
+def _output(model: Model) -> Port:
+    """The file's only output."""
+    ports = model.runner.outputs
+    if len(ports) != 1 or not ports[0].shape:
+        found = ", ".join(f"`{port.name}` of {format_shape(port.shape)}" for port in ports)
+        raise CnnError.of("data", f"`{model.path}` gives {found}, and a prediction is of one output")
+    return ports[0]
 
 
 def _classes(model: Model) -> tuple[int, End]:

@@ -66,20 +66,21 @@ def test_predictions_are_the_labels_of_the_file_or_of_a_list(tmp_path: Path) -> 
     pictures = [tmp_path / "night.png", tmp_path / "day.png"]
     path = write(tmp_path / "m.tflite", brightness(), described())
     found = predict(open_tflite(path), pictures)
-    assert [guesses[0].label for guesses in found] == ["dark", "light"]
-    assert sum(guess.probability for guess in found[0]) == pytest.approx(1)
+    assert [each.guesses[0].label for each in found] == ["dark", "light"]
+    assert sum(guess.probability for guess in found[0].guesses) == pytest.approx(1)
     (tmp_path / "names.txt").write_text("0 Nacht\n1 Tag\n")
     found = predict(open_tflite(path, labels=tmp_path / "names.txt"), pictures, 1)
-    assert [[guess.label for guess in guesses] for guesses in found] == [["Nacht"], ["Tag"]]
+    assert [[guess.label for guess in each.guesses] for each in found] == [["Nacht"], ["Tag"]]
     found = predict(open_tflite(write(tmp_path / "bare.tflite", brightness())), pictures, 1)
-    assert [guesses[0].label for guesses in found] == ["0", "1"]
+    assert [each.guesses[0].label for each in found] == ["0", "1"]
 
 
 def test_logits_are_turned_into_probabilities(tmp_path: Path) -> None:
     Image.new("L", (8, 8), 140).save(tmp_path / "day.png")
-    shares = predict(open_tflite(write(tmp_path / "a.tflite", brightness())), [tmp_path / "day.png"])
-    logits = predict(open_tflite(write(tmp_path / "b.tflite", brightness(softmax=False))), [tmp_path / "day.png"])
-    assert [guess.probability for guess in logits[0]] == pytest.approx([guess.probability for guess in shares[0]])
+    ended, open = (write(tmp_path / f"{e}.tflite", brightness(softmax=e), described()) for e in (True, False))
+    (shares,), (logits,) = (predict(open_tflite(path), [tmp_path / "day.png"]) for path in (ended, open))
+    assert [guess.label for guess in logits.guesses] == [guess.label for guess in shares.guesses]
+    np.testing.assert_allclose(logits.values, shares.values, rtol=1e-5)
 
 
 def test_a_single_sigmoid_is_of_two_classes() -> None:
@@ -91,7 +92,7 @@ def test_a_single_sigmoid_is_of_two_classes() -> None:
 @pytest.mark.skipif(not GOOGLE.exists(), reason="needs Google's models in ../shared")
 def test_google_s_mobilenet_sees_what_is_there() -> None:
     found = predict(open_tflite(GOOGLE), [CORAL / name for name in ("cat.bmp", "bird.bmp", "parrot.jpg")], 1)
-    assert [guesses[0].label for guesses in found] == ["Egyptian cat", "chickadee", "macaw"]
+    assert [each.guesses[0].label for each in found] == ["Egyptian cat", "chickadee", "macaw"]
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -140,7 +141,6 @@ def test_labels_that_cannot_be_unpacked_are_left_out_and_said(tmp_path: Path) ->
     ("program", "words"),
     [
         (one_operator("ADD", [tensor("a", (1, 8, 8, 3)), tensor("b", (1, 8, 8, 3))], tensor("c", (1, 8, 8, 3))), "sev"),
-        (one_operator("RELU", [tensor("a", (1, 8, 8, 3))], tensor("c", (1, 8, 8, 3))), "gives `c` of 8x8x3"),
         (one_operator("RELU", [tensor("a", (1, 8, 8, 5))], tensor("c", (1, 8, 8, 5))), "a picture is height x"),
         (one_operator("RELU", [tensor("a", (1, 7))], tensor("c", (1, 7))), "takes 7, and a picture"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -24,7 +24,10 @@ from cnnc.cli.options import format_option, override_options
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.training.tested import Guess
+    from cnnc.training.answers import Answer
+
+_LISTED: Final = 32
+"""So many values are written out."""
 
 
 @click.command("predict")
@@ -51,7 +54,11 @@ def predict(
     delegate: Literal["edgetpu"] | None,
     format: str,
 ) -> None:
-    """Say what the network in a RUN, SPEC or TFLite file sees in each IMAGE: its likeliest labels, and how likely."""
+    """Say what the network in a RUN, SPEC or TFLite file sees in each IMAGE.
+
+    That is its likeliest classes and how likely they are; or, where several may hold, all labels that are likelier than
+    not; of a map the share of its places that each class has; or the values that it was trained to give.
+    """
     kind = kind_of(run, weights)
     require_fitting(kind, last=last, labels=labels, threads=threads, delegate=delegate, spec=(overrides, weights))
     if kind == "model":
@@ -60,6 +67,8 @@ def predict(
         model = running.open_tflite(run, labels=labels, threads=threads_of(threads), delegate=delegate)
         say(model.notes)
         answers = running.predict(model, images, top, crop=crop)
+        if running.reading_of(model) is None:
+            say([f"`{run}` does not say what its numbers stand for: `--labels` makes them classes"])
     else:
         with extra("train", "prediction"):
             from cnnc.training.measure import predict as ask
@@ -73,16 +82,50 @@ def predict(
     _show(images, answers, format)
 
 
-def _show(images: tuple[Path, ...], answers: list[list[Guess]], format: str) -> None:
+def _show(images: tuple[Path, ...], answers: list[Answer], format: str) -> None:
     if format == "json":
-        words = [
-            {"image": str(image), "top": [{"label": g.label, "probability": g.probability} for g in guesses]}
-            for image, guesses in zip(images, answers, strict=True)
-        ]
+        words = [{"image": str(image), **_in_words(found)} for image, found in zip(images, answers, strict=True)]
         click.echo(json.dumps(words, indent=2))
         return
-    widest = max(len(guess.label) for guesses in answers for guess in guesses)
-    for image, guesses in zip(images, answers, strict=True):
+    widest = max((len(guess.label) for found in answers for guess in found.guesses), default=0)
+    for image, found in zip(images, answers, strict=True):
         click.echo(image)
-        for guess in guesses:
-            click.echo(f"  {guess.label:<{widest}}  {100 * guess.probability:6.2f} %")
+        of = f" of {_size(found)} places" if found.is_map else ""
+        for guess in found.guesses:
+            click.echo(f"  {guess.label:<{widest}}  {100 * guess.probability:6.2f} %{of}")
+        if found.reading == "values":
+            for line in _values(found):
+                click.echo(f"  {line}")
+        elif not found.guesses:
+            click.echo("  no label is likelier than not")
+
+
+def _in_words(found: Answer) -> dict[str, Any]:
+    """A picture's answer, by its kind."""
+    if found.reading == "values":
+        return {"values": found.values.tolist()}
+    guesses = [{"label": guess.label, "probability": guess.probability} for guess in found.guesses]
+    if found.is_map:
+        shares = [{"label": guess.label, "share": guess.probability} for guess in found.guesses]
+        return {"places": list(found.values.shape[:-1]), "shares": shares}
+    if found.reading == "labels":
+        return {"labels": guesses, "probabilities": found.values.tolist()}
+    return {"top": guesses}
+
+
+def _values(found: Answer) -> list[str]:
+    """A line a value, or of more of them than anybody reads their range."""
+    values = found.values
+    if found.is_map or len(values) > _LISTED:
+        low, high, mean = (f"{value:.6g}" for value in (values.min(), values.max(), values.mean()))
+        return [f"{_size(found, values.ndim)} values from {low} to {high}, mean {mean}"]
+    if len(values) == 1 and not found.names:
+        return [f"{values[0]:.6g}"]
+    names = found.names or tuple(map(str, range(len(values))))
+    widest = max(map(len, names))
+    return [f"{name:<{widest}}  {value:.6g}" for name, value in zip(names, values, strict=True)]
+
+
+def _size(found: Answer, axes: int = -1) -> str:
+    """`388x388`: the places of a map."""
+    return "x".join(map(str, found.values.shape[:axes]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from cnnc import backends
 from cnnc.diagnostics import CnnError
 from cnnc.loading import find, load_spec
 from cnnc.net import Net
+from cnnc.ops import Softmax
 from cnnc.overrides import Overrides
 from cnnc.passes.model import Model
+from cnnc.recipe import CrossEntropy
+from cnnc.training.answers import Reading, reading_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,8 @@ class Subject:
     held_out: float = 0.2
     seed: int = 0
     is_random: bool = False
+    is_trained: bool = False
+    """Whether it is a run, whose losses made it what it is; a spec's may not be what made its weights."""
     weights_file: Path | None = None
 
     @property
@@ -54,13 +59,14 @@ def from_run(path: Path, *, last: bool = False) -> Subject:
     note = run.data
     arrays = note.data == "arrays"
     return Subject(
-        run.net,
+        replace(run.net, recipe=run.recipe),
         run.weights,
         note.classes,
         None if arrays else note.data,
         Path(note.folder) if note.folder else None,
         note.held_out,
         note.seed,
+        is_trained=True,
         weights_file=run.folder.last if last else run.folder.best,
     )
 
@@ -85,3 +91,14 @@ def from_spec(name: str, overrides: Overrides, *, weights: Path | None, random: 
         )
     arrays = backends.load("tflite", "condition").random_weights(net.graph, random)
     return Subject(net, arrays, data=net.recipe.data, is_random=True)
+
+
+def reading_of_output(subject: Subject, label: str) -> Reading | None:
+    """How an output is read: by the loss that it was held to; None of a spec where that is not known."""
+    losses = dict(subject.net.recipe.losses)
+    loss = losses.get(label, losses.get(None))
+    end = subject.net.graph[dict(subject.net.graph.outputs)[label]]
+    if not subject.is_trained and isinstance(loss, CrossEntropy | None):  # what a spec has that says nothing of it
+        return "classes" if isinstance(end.op, Softmax) else None
+    assert loss is not None, label
+    return reading_of(loss, end.op, end.shape[-1], one_each=bool(subject.classes))[0]

@@ -7,14 +7,15 @@ from typing import Any, Final
 from cnnc import backends
 from cnnc.compiling.report import Compiled
 from cnnc.compiling.samples import Samples
-from cnnc.compiling.subject import Subject
+from cnnc.compiling.subject import Subject, reading_of_output
 from cnnc.ir import Graph
-from cnnc.ops import Bgr, Normalize, Softmax
+from cnnc.ops import Bgr, Normalize
 from cnnc.passes.model import Model
 from cnnc.passes.run import Change, describe
 from cnnc.tflite import metadata
 from cnnc.tflite.program import File, Program
 from cnnc.tflite.write import write_file
+from cnnc.training.answers import description_of
 
 TARGETS: Final = ("tflite", "tflite-int8", "edgetpu")
 
@@ -74,7 +75,8 @@ def describe_file(subject: Subject) -> metadata.Description:
     outputs = []
     for label, name in graph.outputs:
         classes = subject.classes if graph[name].shape == (len(subject.classes),) else ()
-        text = "probabilities of the classes" if isinstance(graph[name].op, Softmax) else ""
+        reading = reading_of_output(subject, label)
+        text = "" if reading is None else description_of(reading, graph[name].op)
         outputs.append(metadata.OutputNote(label, text, classes))
     return metadata.Description(
         subject.net.name,

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import running
+from cnnc.compiling.subject import reading_of_output
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.ops import Sigmoid, Softmax
 from cnnc.seeing.layers import Values, Watched
+from cnnc.training.answers import Guess, Reading, best
 from cnnc.training.labels import without_background
-from cnnc.training.tested import Guess, best
 
 _TOP: Final = 5
 
@@ -44,12 +45,14 @@ def output_of(watched: Watched) -> str | None:
     if watched.subject is not None:
         graph = watched.subject.net.graph
         ends = [graph[name] for _, name in graph.outputs]
-        if len(ends) != 1 or len(ends[0].shape) != 1:
+        if len(ends) != 1 or len(ends[0].shape) != 1 or _reading(watched) == "values":
             return None
         return ends[0].name if ends[0].shape[0] > 1 or isinstance(ends[0].op, Sigmoid) else None
     assert watched.model is not None
     ports = watched.model.runner.outputs
     if len(ports) != 1 or not ports[0].shape or any(size != 1 for size in ports[0].shape[:-1]):
+        return None
+    if _reading(watched) == "values":
         return None
     name = ports[0].tensor.name
     is_single = ports[0].shape[-1] == 1
@@ -63,7 +66,7 @@ def predicted(watched: Watched, output: str, values: Values) -> Predicted:
         CnnError: there are labels, and not as many as classes.
     """
     flat = np.asarray(values[output], np.float64).reshape(1, -1)
-    shares = running.probabilities(flat, _end(watched, output))[0]
+    shares = running.probabilities(flat, _end(watched, output), _reading(watched) or "classes")[0]
     labels, _ = without_background(watched.labels, len(shares), "the list")
     if labels and len(labels) != len(shares):
         raise CnnError.of(
@@ -103,6 +106,14 @@ def class_index(found: Predicted, wanted: str | None) -> int:
 def _names(label: str) -> Sequence[str]:
     """The whole of a label, then the names that it lists, in small letters."""
     return [label.lower(), *(part.strip().lower() for part in label.split(","))]
+
+
+def _reading(watched: Watched) -> Reading | None:
+    """How the only output is read, where it is known."""
+    if watched.model is not None:
+        return running.reading_of(watched.model)
+    assert watched.subject is not None
+    return reading_of_output(watched.subject, watched.subject.net.graph.outputs[0][0])
 
 
 def _end(watched: Watched, output: str) -> running.End:

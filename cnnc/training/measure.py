@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnc import backends
 from cnnc.data.decode import MODES, centred, decode
@@ -17,14 +16,14 @@ from cnnc.data.load import NAMES
 from cnnc.data.sources import Part
 from cnnc.diagnostics import CnnError
 from cnnc.ops import format_shape
-from cnnc.recipe import BinaryCrossEntropy, CrossEntropy
+from cnnc.training.answers import Answer, activated, answer, reading_of
 from cnnc.training.evaluation import evaluator
 from cnnc.training.events import Report, ignore
 from cnnc.training.labels import places_in_order, places_of
 from cnnc.training.objective import classified, output_losses, require_classes, require_targets
 from cnnc.training.record import Asked, Run
 from cnnc.training.team import make_ready
-from cnnc.training.tested import Guess, Measured, Tested, best, by_name, part_to_test, relabelled
+from cnnc.training.tested import Measured, Tested, by_name, part_to_test, relabelled
 
 
 def measure(
@@ -60,11 +59,11 @@ def measure(
     return Measured(chosen, names, tested.what, tuple(sorted(feed.broken)))
 
 
-def predict(run: Asked, pictures: Sequence[Path], top: int = 5, *, crop: float = 1.0) -> list[list[Guess]]:
-    """For every picture the likeliest labels, best first; `crop` is the share of its shorter side that is looked at.
+def predict(run: Asked, pictures: Sequence[Path], top: int = 5, *, crop: float = 1.0) -> list[Answer]:
+    """What a network says of every picture; `crop` is the share of its shorter side that is looked at.
 
     Raises:
-        CnnError: a picture cannot be decoded, or the network is none of pictures with one output of classes.
+        CnnError: a picture cannot be decoded, or the network is none of pictures with one output.
     """
     graph, recipe = run.net.graph, run.recipe
     shapes = [node.shape for node in graph.inputs]
@@ -72,20 +71,24 @@ def predict(run: Asked, pictures: Sequence[Path], top: int = 5, *, crop: float =
     if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][-1] not in MODES:
         found = ", ".join(map(format_shape, shapes))
         raise CnnError.of("data", f"`{run.net.name}` takes {found}, and a picture is height x width x 1, 3 or 4")
-    if len(ends) != 1 or len(ends[0]) != 1:
+    if len(ends) != 1:
         found = ", ".join(map(format_shape, ends))
-        raise CnnError.of("data", f"`{run.net.name}` gives {found}, and a prediction is of one output of classes")
+        raise CnnError.of("data", f"`{run.net.name}` gives {found}, and a prediction is of one output")
     height, width, channels = shapes[0]
     (loss,) = output_losses(run.net, recipe)
-    name, end = graph.inputs[0].name, graph.outputs[0][0]
+    label, end = graph.outputs[0]
+    # The classes of a run are those of its data, one a picture; with a spec they are but names.
+    one_each = isinstance(run, Run) and bool(run.data.classes)
+    reading, activation = reading_of(loss, graph[end].op, ends[0][-1], one_each=one_each)
     forward = backends.load("jax", "apply").forward(graph)
-    guesses = []
+    answers = []
     for path in pictures:
         batch = decode(path, (height, width), channels, centred((height, width), crop))[None]
-        outputs, _ = forward(run.weights, {name: batch}, train=False, key=None, precision=recipe.precision, logits=True)
-        logits = np.asarray(outputs[end], np.float64)[0]
-        guesses.append(best(_probabilities(logits, loss), run.data.classes, top))
-    return guesses
+        named = {graph.inputs[0].name: batch}
+        outputs, _ = forward(run.weights, named, train=False, key=None, precision=recipe.precision, logits=True)
+        values = activated(np.asarray(outputs[label], np.float64)[0], activation)
+        answers.append(answer(values, reading, run.data.classes, top))
+    return answers
 
 
 def _labelled(run: Asked, tested: Tested) -> tuple[Part, tuple[str, ...]]:
@@ -119,13 +122,3 @@ def tested_on(
     same = data not in NAMES and os.path.realpath(data) == os.path.realpath(note.data)
     options = Options(note.held_out if held_out is None else held_out, note.seed, skip_corrupt)
     return part_to_test(data, folder, options, whole=not same and held_out is None, classes=classes, report=report)
-
-
-def _probabilities(logits: NDArray[np.float64], loss: object) -> NDArray[np.float64]:
-    if isinstance(loss, BinaryCrossEntropy):
-        shares = 1 / (1 + np.exp(-logits))
-        return np.concatenate([1 - shares, shares]) if len(shares) == 1 else shares
-    if isinstance(loss, CrossEntropy):
-        shares = np.exp(logits - logits.max())
-        return np.asarray(shares / shares.sum())
-    return logits

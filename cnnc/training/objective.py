@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnc.data.feed import Feed
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.net import Net
 from cnnc.ops import Shape, Sigmoid, Softmax, format_shape
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, Recipe
+
+_ROUNDING: Final = 0.02
+"""So far from 1 may shares of classes sum to: 0.33 for each of three."""
 
 
 def output_losses(net: Net, recipe: Recipe) -> tuple[Loss, ...]:
@@ -95,8 +100,10 @@ def require_targets(net: Net, losses: tuple[Loss, ...], feed: Feed) -> None:
             )
         if integers and found != shape:
             _require_range(label, target, loss, shape[-1])
-        if not integers and not np.isfinite(target).all():
+        elif not np.isfinite(target).all():
             raise CnnError.of("labels", f"the targets of `{label}` are not all finite numbers")
+        elif not isinstance(loss, MeanSquaredError):
+            _require_shares(label, target, loss, found == shape)
 
 
 def _is_classified(loss: Loss, output: Shape, target: Shape, *, integers: bool) -> bool:
@@ -105,7 +112,7 @@ def _is_classified(loss: Loss, output: Shape, target: Shape, *, integers: bool) 
     return target == output[:-1] if integers else isinstance(loss, CrossEntropy)
 
 
-def _require_range(label: str, target: np.ndarray[tuple[int, ...], np.dtype[np.int32]], loss: Loss, size: int) -> None:
+def _require_range(label: str, target: NDArray[Any], loss: Loss, size: int) -> None:
     if size == 1 and isinstance(loss, MeanSquaredError):
         return
     count = 2 if size == 1 else size
@@ -114,7 +121,38 @@ def _require_range(label: str, target: np.ndarray[tuple[int, ...], np.dtype[np.i
         raise CnnError.of(
             "labels",
             f"the labels of `{label}` go from {low} to {high}, and its outputs stand for 0 to {count - 1}",
-            help=f"--set classes={high + 1}" if low >= 0 else "labels count classes from 0",
+            help="0 is for what does not hold and 1 for what does"
+            if size == 1
+            else f"--set classes={high + 1}"
+            if low >= 0
+            else "labels count classes from 0",
+        )
+
+
+def _require_shares(label: str, target: NDArray[Any], loss: Loss, has_classes: bool) -> None:
+    """Raises CnnError for values that are no probabilities, or of classes which exclude each other no shares of one."""
+    name = loss.names[0]
+    low, high = float(target.min()), float(target.max())
+    if low < 0 or high > 1:
+        scaled = low >= 0 and high == 255
+        raise CnnError.of(
+            "labels",
+            f"the targets of `{label}` go from {low:.6g} to {high:.6g}, and `{name}` wants them from 0 to 1",
+            help="divide them by 255"
+            if scaled
+            else "1 is for what holds and 0 for what does not; mse takes any values",
+        )
+    if not isinstance(loss, CrossEntropy) or not has_classes:
+        return
+    sums = target.sum(axis=-1, dtype=np.float64).reshape(len(target), -1)
+    wrong = np.abs(sums - 1).max(axis=1) > _ROUNDING
+    if wrong.any():
+        first = int(wrong.argmax())
+        found = sums[first, np.abs(sums[first] - 1).argmax()]
+        raise CnnError.of(
+            "labels",
+            f"the targets of `{label}` are shares of classes, and those of example {first} sum to {found:.6g}, not 1",
+            help="where several classes may hold at once: loss binary_cross_entropy",
         )
 
 

@@ -39,14 +39,6 @@ class Measured:
     broken: tuple[Path, ...]
 
 
-@dataclass(frozen=True)
-class Guess:
-    """A label and how likely the network holds it for."""
-
-    label: str
-    probability: float
-
-
 def part_to_test(
     data: str, folder: Path | None, options: Options, *, whole: bool, classes: Path | None = None, report: Report
 ) -> Tested:
@@ -93,13 +85,6 @@ def by_name(part: Part, classes: tuple[str, ...], wanted: tuple[str, ...]) -> Pa
                 help=did_you_mean(name, wanted) or f"its classes are {', '.join(wanted[:20])}",
             )
     return relabelled(part, [wanted.index(name) for name in classes])
-
-
-def best(probabilities: NDArray[np.float64], classes: tuple[str, ...], top: int) -> list[Guess]:
-    """The likeliest labels, best first."""
-    order = np.argsort(-probabilities, kind="stable")[:top]
-    names = classes or tuple(map(str, range(len(probabilities))))
-    return [Guess(names[i], float(probabilities[i])) for i in order]
 
 
 def _has_parts(path: Path) -> bool:

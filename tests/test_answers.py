@@ -1,0 +1,159 @@
+"""What predict says of networks that name no single class: values, several labels, maps; of weights and of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnc.loading import load_text
+from cnnc.ops import Dense, Sigmoid, Softmax
+from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
+from cnnc.running import open_tflite, reading_of
+from cnnc.training import answers
+from cnnc.weights.checkpoint import save_weights
+from tests.calling import call, good
+from tests.pictures import noise
+from tests.tflite_pictures import brightness, described, identity, write
+
+pytestmark = pytest.mark.fault("A3")
+PICTURE = noise(4, 6, 1)
+SUMS = PICTURE.astype(float).reshape(-1)
+
+
+def made(folder: Path, name: str, layers: str, loss: str, kernel: Any, bias: Any) -> tuple[object, ...]:
+    """A spec with one layer of weights, written into a folder with these, as the arguments that name both."""
+    (folder / f"{name}.cnn").write_text(f"input 4x6x1\n{layers}\ntrain {{ loss {loss} }}\n")
+    net = load_text((folder / f"{name}.cnn").read_text())
+    (node,) = [node for node in net.graph if net.graph.weights(node)]
+    arrays = {"kernel": np.asarray(kernel, np.float32), "bias": np.asarray(bias, np.float32)}
+    save_weights(folder / f"{name}.safetensors", {node.name: arrays}, {})
+    Image.fromarray(PICTURE).save(folder / "picture.png")
+    return folder / f"{name}.cnn", "--weights", folder / f"{name}.safetensors"
+
+
+def compiled(folder: Path, name: str, spec: tuple[object, ...]) -> Path:
+    path = folder / f"{name}.tflite"
+    assert call("compile", *spec, "--target", "tflite", "-o", path).exit_code == 0
+    return path
+
+
+def test_values_are_what_a_regression_gives(tmp_path: Path) -> None:
+    kernel = np.stack([np.ones(24), np.linspace(-1, 1, 24)], axis=1)
+    spec = made(tmp_path, "sums", "flatten | dense(2)", "mse", kernel, [0.5, 3.0])
+    wanted = SUMS @ kernel + [0.5, 3.0]
+    for model in (spec, (compiled(tmp_path, "sums", spec),)):
+        (found,) = good("predict", *model, tmp_path / "picture.png")
+        assert list(found) == ["image", "values"]
+        np.testing.assert_allclose(found["values"], wanted, rtol=1e-4)
+        lines = call("predict", *model, tmp_path / "picture.png").stdout.splitlines()[1:]
+        assert [line.split()[0] for line in lines] == ["0", "1"]
+        np.testing.assert_allclose([float(line.split()[1]) for line in lines], wanted, rtol=1e-4)
+        assert "%" not in "".join(lines)
+        assert good("activations", *model, tmp_path / "picture.png", "-o", tmp_path / f"page{len(model)}")["top"] == []
+
+
+def test_a_single_value_stands_alone(tmp_path: Path) -> None:
+    spec = made(tmp_path, "sum", "flatten | dense(1)", "mse", np.ones((24, 1)), [0.0])
+    line = call("predict", *spec, tmp_path / "picture.png").stdout.splitlines()[1]
+    assert line.strip() == f"{SUMS.sum():.6g}"
+
+
+@pytest.mark.parametrize("ending", ["", " | sigmoid"])
+def test_all_labels_that_are_likelier_than_not_are_named(ending: str, tmp_path: Path) -> None:
+    logits = np.array([2.0, -1.0, 0.1, -3.0])
+    layers = f"flatten | dense(4){ending}"
+    spec = made(tmp_path, "labels", layers, "binary_cross_entropy", np.zeros((24, 4)), logits)
+    (tmp_path / "names.txt").write_text("cat\ndog\nowl\nyak\n")
+    wanted = 1 / (1 + np.exp(-logits))
+    for model in (spec, (compiled(tmp_path, "labels", spec),)):
+        named = (*model, "--labels", tmp_path / "names.txt", tmp_path / "picture.png")
+        (found,) = good("predict", *named)
+        assert [each["label"] for each in found["labels"]] == ["cat", "owl"]
+        np.testing.assert_allclose([each["probability"] for each in found["labels"]], wanted[[0, 2]], rtol=1e-4)
+        np.testing.assert_allclose(found["probabilities"], wanted, rtol=1e-4)
+        # `--top` is for classes, of which one is right.
+        assert call("predict", *named, "--top", 1).stdout.splitlines()[1:] == ["  cat   88.08 %", "  owl   52.50 %"]
+
+
+def test_no_label_may_hold(tmp_path: Path) -> None:
+    spec = made(tmp_path, "none", "flatten | dense(3)", "binary_cross_entropy", np.zeros((24, 3)), [-1, -2, -3])
+    result = call("predict", *spec, tmp_path / "picture.png")
+    assert result.stdout.splitlines()[1:] == ["  no label is likelier than not"]
+    (found,) = good("predict", *spec, tmp_path / "picture.png")
+    assert found["labels"] == []
+
+
+def test_of_a_map_the_share_of_every_class_is_told(tmp_path: Path) -> None:
+    """A 1x1 convolution that parts bright from dark: class 2 is never the likeliest."""
+    kernel, bias = np.array([[[[-1.0, 1.0, 0.0]]]]), [128.0, -128.0, -1e4]
+    spec = made(tmp_path, "mask", "conv(1x1, 3) | softmax", "cross_entropy", kernel, bias)
+    share = float((PICTURE > 128).mean())
+    for model in (spec, (compiled(tmp_path, "mask", spec),)):
+        (found,) = good("predict", *model, tmp_path / "picture.png")
+        assert found["places"] == [4, 6]
+        assert {each["label"]: each["share"] for each in found["shares"]} == pytest.approx({"0": 1 - share, "1": share})
+    first = call("predict", *spec, tmp_path / "picture.png").stdout.splitlines()[1]
+    assert first.endswith(f"{100 * max(share, 1 - share):.2f} % of 4x6 places")
+
+
+def test_of_a_map_of_one_sigmoid_and_of_values(tmp_path: Path) -> None:
+    kernel = np.ones((1, 1, 1, 1))
+    spec = made(tmp_path, "two", "conv(1x1, 1) | sigmoid", "binary_cross_entropy", kernel, [-128.0])
+    (found,) = good("predict", *spec, tmp_path / "picture.png")
+    share = float((PICTURE > 128).mean())
+    assert {each["label"]: each["share"] for each in found["shares"]} == pytest.approx({"0": 1 - share, "1": share})
+    spec = made(tmp_path, "depth", "conv(1x1, 1)", "mse", kernel, [0.0])
+    (found,) = good("predict", *spec, tmp_path / "picture.png")
+    assert np.array_equal(np.array(found["values"])[..., 0], PICTURE)
+    (line,) = call("predict", *spec, tmp_path / "picture.png").stdout.splitlines()[1:]
+    assert line == f"  4x6x1 values from {PICTURE.min()} to {PICTURE.max()}, mean {PICTURE.mean():.6g}"
+
+
+def test_a_file_that_says_nothing_of_its_numbers_gives_them_as_they_are(tmp_path: Path) -> None:
+    Image.fromarray(noise(8, 8, 3)).save(tmp_path / "picture.png")
+    path = write(tmp_path / "m.tflite", brightness(softmax=False))
+    result = call("predict", path, tmp_path / "picture.png")
+    assert "does not say what its numbers stand for: `--labels` makes them classes" in result.stderr
+    assert "%" not in result.stdout
+    (tmp_path / "names.txt").write_text("dark\nlight\n")
+    result = call("predict", path, "--labels", tmp_path / "names.txt", tmp_path / "picture.png")
+    assert "numbers" not in result.stderr
+    assert result.stdout.count("%") == 2
+
+
+def test_how_files_of_others_are_read(tmp_path: Path) -> None:
+    cases = (
+        (brightness(), None, "classes"),
+        (brightness(softmax=False), described(), "classes"),
+        (brightness(softmax=False), None, None),
+        (identity("FLOAT32"), None, None),
+    )
+    for program, description, wanted in cases:
+        assert reading_of(open_tflite(write(tmp_path / "m.tflite", program, description))) == wanted
+
+
+def test_the_loss_decides_how_an_output_is_read() -> None:
+    """With one class an example in the data even a sigmoid for each, or a squared error, parts classes."""
+    for loss, end, width, one_each, wanted in (
+        (CrossEntropy(), Softmax(), 5, False, ("classes", "softmax")),
+        (CrossEntropy(), Dense(5), 5, True, ("classes", "softmax")),
+        (BinaryCrossEntropy(), Sigmoid(), 5, True, ("classes", "sigmoid")),
+        (BinaryCrossEntropy(), Dense(5), 5, False, ("labels", "sigmoid")),
+        (BinaryCrossEntropy(), Dense(1), 1, False, ("classes", "sigmoid")),
+        (MeanSquaredError(), Dense(5), 5, True, ("values", "none")),
+        (MeanSquaredError(), Softmax(), 5, True, ("classes", "softmax")),
+        (MeanSquaredError(), Sigmoid(), 5, False, ("values", "sigmoid")),
+    ):
+        assert answers.reading_of(loss, end, width, one_each=one_each) == wanted
+
+
+@pytest.mark.parametrize("reading", ["classes", "labels", "values"])
+def test_what_a_file_says_of_an_output_is_read_back(reading: answers.Reading) -> None:
+    for end in (Softmax(), Sigmoid(), Dense(3)):
+        assert answers.reading_in(answers.description_of(reading, end)) == reading
+    assert answers.reading_in("") is None
+    assert answers.reading_in("scores") is None
