@@ -32,7 +32,7 @@ def test_places_that_cannot_be_written_are_told_before_the_work(made: Path, empt
     for place, words in (
         ("folder", "it is a folder"),
         ("gone/a.tflite", "there is no folder `gone`"),
-        ("file/a.tflite", "there is no folder `file`"),
+        ("file/a.tflite", "`file` is a file"),
     ):
         assert words in refused("run", *command, place, "--target", "tflite-int8")
     assert "it is a folder" in refused("run", "compile", made / "run", "-o", "folder", "--target", "savedmodel")

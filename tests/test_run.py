@@ -97,8 +97,8 @@ def test_runs_that_start_at_once_get_folders_of_their_own(tmp_path: Path, monkey
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "is a file, and a folder for the run is wanted" in error_of(lambda: claim("m", tmp_path / "file"))
-    assert "cannot make a run folder" in error_of(lambda: claim("m", tmp_path / "file" / "run"))
+    assert "it is a file" in error_of(lambda: claim("m", tmp_path / "file"))
+    assert f"`{tmp_path / 'file'}` is a file" in error_of(lambda: claim("m", tmp_path / "file" / "run"))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

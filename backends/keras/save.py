@@ -12,6 +12,7 @@ from typing import Literal
 
 from cnnc import backends
 from cnnc.diagnostics import CnnError
+from cnnc.files import require_file, require_folder
 from cnnc.ir import Graph
 from cnnc.net import Weights
 
@@ -30,22 +31,33 @@ def save(graph: Graph, weights: Weights, path: Path, form: Form) -> None:
     """
     _choose_backend(form)
     model = backends.load("keras", "build").build(graph, weights)
-    if path.exists() and path.is_dir() != (form == "savedmodel"):
-        raise CnnError.of("run", f"cannot write `{path}`: {'a folder' if path.is_dir() else 'a file'} is there already")
-    if path.is_dir() and not (path / "saved_model.pb").is_file():
-        raise CnnError.of("run", f"cannot write `{path}`: the folder is there already, and is no SavedModel")
+    place = require_file(path) if form == "keras" else require_saved_model(path)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as folder:
             written = Path(folder) / ("model.keras" if form == "keras" else "model")
             if form == "keras":
                 model.save(written)
             else:
                 model.export(written, format="tf_saved_model", verbose=False)
-            if path.is_dir():
-                shutil.rmtree(path)
-            os.replace(written, path)
+            if place.is_dir():
+                shutil.rmtree(place)
+            os.replace(written, place)
     except OSError as error:
         raise CnnError.of("run", f"cannot write `{path}`: {(error.strerror or str(error)).lower()}") from error
+
+
+def require_saved_model(path: Path) -> Path:
+    """The path, its links followed, where a SavedModel is that may be replaced, or nothing is yet.
+
+    Raises:
+        CnnError: of code `run`, with what is there instead.
+    """
+    if not path.is_dir():
+        require_folder(path)
+        return require_file(path)
+    if not (path / "saved_model.pb").is_file():
+        raise CnnError.of("run", f"cannot write `{path}`: it is a folder already, and no SavedModel")
+    return path.resolve()
 
 
 def _choose_backend(form: Form) -> None:

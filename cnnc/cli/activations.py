@@ -12,7 +12,7 @@ import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import refuse, say
-from cnnc.cli.options import format_option, override_options, split_patterns
+from cnnc.cli.options import OUTPUT_FOLDER, format_option, override_options, split_patterns
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -33,7 +33,7 @@ _LISTED: Final = 5
     "-o",
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=OUTPUT_FOLDER,
     metavar="DIR",
     help="A new or empty folder.",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -15,6 +14,7 @@ from cnnc.cli.extras import extra
 from cnnc.cli.model_options import crop_option, refuse
 from cnnc.cli.options import format_option, override_options
 from cnnc.diagnostics import CnnError
+from cnnc.files import require_file
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
@@ -122,9 +122,11 @@ def compile(
         refuse("the target edgetpu", [("--allow-cpu", allow_cpu), ("--edgetpu-compiler", edgetpu_compiler)])
     _require_source(what)
     compiler = _compiler(edgetpu_compiler) if target == "edgetpu" else None
+    if out is not None:
+        _require_place(out, target, compiler)
     subject = _subject(what, overrides, weights, random_weights, last)
     place = out or _default_place(what, subject, target)
-    _require_place(place, target)
+    _require_place(place, target, compiler)
     if target in _ELSEWHERE:
         _compile_elsewhere(subject, target, place, format)
         return
@@ -178,14 +180,20 @@ def _default_place(what: Path, subject: Subject, target: Target) -> Path:
     return folder / f"{subject.net.name}{_ENDINGS[target]}"
 
 
-def _require_place(place: Path, target: Target) -> None:
-    """Before the work, not after it."""
-    if place.is_dir() and not (target == "savedmodel" and (place / "saved_model.pb").is_file()):
-        raise CnnError.of("run", f"cannot write `{place}`: it is a folder")
-    if not place.parent.is_dir():
-        raise CnnError.of("run", f"cannot write `{place}`: there is no folder `{place.parent}`")
-    if not os.access(place.parent, os.W_OK):
-        raise CnnError.of("run", f"cannot write `{place}`: no permission to write in `{place.parent}`")
+def _require_place(place: Path, target: Target, compiler: Path | None) -> None:
+    """Raises CnnError where one of the files that are to be written cannot be."""
+    if target == "savedmodel":
+        from cnnc.backends.keras.save import require_saved_model
+
+        require_saved_model(place)
+        return
+    require_file(place)
+    if target == "jax":
+        require_file(place.with_suffix(".safetensors"))
+    if compiler is not None:
+        from cnnc.cli.edgetpu import compiled_place
+
+        require_file(compiled_place(place))
 
 
 def _samples(

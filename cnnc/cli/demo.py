@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cnnc.cli.extras import extra
+from cnnc.cli.options import OUTPUT_FOLDER
 from cnnc.cli.train import show_next, told_how_to_go_on
 from cnnc.files import write_atomically
 
@@ -36,7 +37,7 @@ train {
 @click.command("demo")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OUTPUT_FOLDER,
     metavar="DIR",
     help="The run's folder, new or empty.  [default: runs/digits/exp<n>]",
 )

@@ -10,9 +10,8 @@ import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import say, threads_of
-from cnnc.cli.options import format_option
+from cnnc.cli.options import OUTPUT_FILE, format_option
 from cnnc.cli.train_options import data_options
-from cnnc.diagnostics import CnnError
 
 if TYPE_CHECKING:
     from cnnc.differing import Difference, Layer
@@ -29,9 +28,7 @@ _LISTED = 20
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Pictures to look at.  [default: all]")
 @click.option("--last", is_flag=True, help="The last epoch's weights of the run, not the best's.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the CPU.  [default: one a core]")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="PICTURE.png", help="Draw the layers, too."
-)
+@click.option("-o", "--out", type=OUTPUT_FILE, metavar="PICTURE.png", help="Draw the layers, too.")
 @format_option("table", "json")
 def diff(
     run: Path,
@@ -54,8 +51,6 @@ def diff(
         from cnnc.differing import diff as compare
         from cnnc.training.record import open_run
 
-    if out is not None and not out.parent.is_dir():
-        raise CnnError.of("run", f"cannot write `{out}`: there is no folder `{out.parent}`")
     found = compare(
         open_run(run, "last" if last else "best"),
         model,

@@ -63,6 +63,11 @@ def predict_edgetpu(data: bytes, program: Program, name: str, graph: Graph, *, a
     return _shown(report, name, None, faults)
 
 
+def compiled_place(place: Path) -> Path:
+    """Where what Google's compiler makes of a file goes: beside it."""
+    return place.with_name(f"{place.stem}_edgetpu.tflite")
+
+
 def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, compiler: Path | None) -> Said:
     """Google's compiler run on a file, the outcome beside the prediction; where it is None, how to get it.
 
@@ -84,7 +89,7 @@ def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, compile
     except CnnError as error:
         told = f"the int8 file is written: {place}"
         raise CnnError([replace(each, notes=(told, *each.notes)) for each in error.diagnostics]) from None
-    compiled = place.with_name(f"{place.stem}_edgetpu.tflite")
+    compiled = compiled_place(place)
     write_atomically(compiled, outcome.model)
     comparison = compare(predicted.report, outcome)
     words = {

@@ -8,7 +8,7 @@ import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import crop_option, kind_of, open_spec, refuse, say, spec_given, weights_option
-from cnnc.cli.options import override_options
+from cnnc.cli.options import OUTPUT_FILE, override_options
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -16,9 +16,7 @@ from cnnc.overrides import Overrides
 @click.command("embed")
 @click.argument("what", metavar="RUN|SPEC", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGE|FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="features.npz or features.csv."
-)
+@click.option("-o", "--out", required=True, type=OUTPUT_FILE, metavar="FILE", help="features.npz or features.csv.")
 @click.option("--layer", metavar="NODE", help="A layer or label.  [default: what enters the last dense layer]")
 @click.option("--last", is_flag=True, help="The last epoch's weights of a RUN, not the best's.")
 @click.option("--skip-corrupt", is_flag=True, help="Leave out and count pictures that cannot be decoded.")
@@ -49,8 +47,6 @@ def embed(
         from cnnc.training.record import Asked, open_run
     if out.suffix.lower() not in embedding.ENDINGS:
         raise click.UsageError(f"`{out}` must end in {' or '.join(embedding.ENDINGS)}")
-    if not out.parent.is_dir():
-        raise CnnError.of("run", f"cannot write `{out}`: there is no folder `{out.parent}`")
     opened: Asked = (
         open_spec(what, overrides, weights, None) if kind == "spec" else open_run(what, "last" if last else "best")
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from cnnc.cli.extras import extra
-from cnnc.cli.options import in_flags, spec_options, split_patterns
+from cnnc.cli.options import OUTPUT_FOLDER, in_flags, spec_options, split_patterns
 from cnnc.cli.train_options import data_named, data_options, workers_option
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--freeze", multiple=True, metavar="PATTERN", help="Layers, labels or globs that do not learn.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OUTPUT_FOLDER,
     metavar="DIR",
     help="Where lr.png and lr.csv go, new or empty.  [default: runs/<model>/lr<n>]",
 )

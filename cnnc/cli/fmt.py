@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cnnc.diagnostics import CnnError, Source
-from cnnc.files import write_atomically
+from cnnc.files import require_file, write_atomically
 from cnnc.fmt import format_spec
 from cnnc.loading import find
 
@@ -43,12 +43,14 @@ def fmt(ctx: click.Context, specs: tuple[str, ...], check: bool) -> None:
 
 def _format_file(name: str, check: bool) -> tuple[str, str]:
     """The text of a file before and after, which is then on disk unless it is only checked."""
+    path = Path(name)
+    if not check and path.exists() and not path.is_dir():
+        require_file(path)
     spec = find(name)
     if spec.folder is None:
         raise CnnError.of("spec", f"`{name}` is a bundled spec, which stays as it is", help="name a file")
-    path = Path(name)
     text = path.read_bytes().decode("utf-8-sig")
     formatted = format_spec(Source(name, text))
     if formatted != text and not check:
-        write_atomically(path.resolve(), formatted)
+        write_atomically(path, formatted)
     return text, formatted

@@ -11,7 +11,7 @@ import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import refuse
-from cnnc.cli.options import format_option, spec_options
+from cnnc.cli.options import OUTPUT_FILE, format_option, spec_options
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -41,7 +41,7 @@ a file of lines `layer of FILE = layer of SPEC` settles it (--map).
 @click.command("import-weights", epilog=_FILES)
 @spec_options
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="OUT", required=True, help="A .safetensors file.")
+@click.option("-o", "--out", type=OUTPUT_FILE, metavar="OUT", required=True, help="A .safetensors file.")
 @click.option("--map", "mapping", type=click.Path(path_type=Path), metavar="FILE", help="Lines `theirs = ours`.")
 @click.option("--partial", is_flag=True, help="Leave what FILE lacks at its first value, and what is too many out.")
 @click.option("--drop-class", type=click.IntRange(min=0), metavar="N", help="Leave out class N of FILE, 0-based.")
@@ -121,10 +121,6 @@ def _require_place(out: Path, file: Path) -> None:
         raise CnnError.of(
             "weights", f"`{out}` is to be a safetensors file", help=f"-o {out.with_suffix('.safetensors')}"
         )
-    if not out.absolute().parent.is_dir():
-        raise CnnError.of("weights", f"there is no folder `{out.parent}`")
-    if out.is_dir():
-        raise CnnError.of("weights", f"cannot write `{out}`: it is a folder")
     if out.exists() and file.exists() and out.samefile(file):
         raise CnnError.of("weights", f"`{out}` is the file to import, which stays as it is", help="-o another name")
 

@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from math import isfinite, nan
+from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import click
 
 from cnnc.cli.report import remember_format
+from cnnc.files import require_file, require_folder
 from cnnc.overrides import Overrides
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,6 +20,25 @@ Named = tuple[str | None, tuple[int, ...]]
 
 _DIMS: Final = re.compile(r"(?:(\w+)=)?(\d{1,9}(?:x\d{1,9})*)", re.ASCII)
 _SETTING: Final = re.compile(r"([A-Za-z_]\w*)=(.+)", re.ASCII | re.DOTALL)
+
+
+class Output(click.Path):
+    """A path that a command writes. Whether it can is settled while the command line is read, before any work."""
+
+    def __init__(self, require: Callable[[Path], object]) -> None:
+        super().__init__(path_type=Path)
+        self.require = require
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Raises CnnError as `require` does. While a shell completes words nothing is looked at."""
+        place = Path(value)
+        if ctx is None or not ctx.resilient_parsing:
+            self.require(place)
+        return place
+
+
+OUTPUT_FILE: Final = Output(require_file)
+OUTPUT_FOLDER: Final = Output(require_folder)
 
 
 def finite(text: str) -> float:

@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from cnnc import summary
-from cnnc.cli.options import format_option, spec_options
+from cnnc.cli.options import OUTPUT_FILE, format_option, spec_options
 from cnnc.ir import Graph
 from cnnc.loading import find, load_spec
 from cnnc.overrides import Overrides
@@ -19,9 +19,7 @@ from cnnc.overrides import Overrides
 @spec_options
 @click.option("--all", "unfold", is_flag=True, help="Show every repeat by itself.")
 @click.option("--expand", is_flag=True, help="Print the spec with blocks, stages and scaling written out.")
-@click.option(
-    "--graph", "picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw it: FILE.svg, .png or .mmd."
-)
+@click.option("--graph", "picture", type=OUTPUT_FILE, metavar="FILE", help="Draw it: FILE.svg, .png or .mmd.")
 @format_option("table", "json")
 def show(
     spec: str,

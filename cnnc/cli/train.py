@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from cnnc.cli.extras import extra
-from cnnc.cli.options import override_options, split_patterns
+from cnnc.cli.options import OUTPUT_FOLDER, override_options, split_patterns
 from cnnc.cli.report import report as print_error
 from cnnc.cli.train_devices import DEVICE_PARAMETERS, Where, device_options, require_whole, together
 from cnnc.cli.train_options import (
@@ -67,7 +67,7 @@ _WITH_RESUME: Final = (
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OUTPUT_FOLDER,
     metavar="DIR",
     help="The run's folder, new or empty.  [default: runs/<model>/exp<n>]",
 )

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from cnnc.cli.extras import extra
-from cnnc.cli.options import spec_options
+from cnnc.cli.options import OUTPUT_FILE, spec_options
 from cnnc.diagnostics import CnnError
-from cnnc.files import write_atomically
+from cnnc.files import require_file, write_atomically
 from cnnc.overrides import Overrides
 
 USUAL = (
@@ -28,7 +28,7 @@ USUAL = (
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OUTPUT_FILE,
     metavar="FILE",
     help="The table; training then uses it if CNNC_TUNING names it.  [default: the user's cache, always used]",
 )
@@ -48,15 +48,24 @@ def tune(spec: str, overrides: Overrides, batch: int | None, rounds: int, output
     memory.keep_freed_memory()
     if jax.default_backend() != "cpu":
         raise CnnError.of("run", f"there are no forms to choose among on `{jax.default_backend()}`", help="use a CPU")
+    path = output or _user_table()
     layers: dict[Any, None] = {}
     for name, own, pictures in asked:
         net = load_spec(find(name), own)
         layers |= tuning.layers_of(net.graph, batch or pictures or net.recipe.batch)
     table = tuning.measure(layers, rounds, click.echo)
-    path = output or choice.user_table()
+    write_atomically(path, choice.render(table))
+    click.echo(f"{len(table.entries)} measurements in {path}")
+
+
+def _user_table() -> Path:
+    """The user's own table, which can be written."""
+    from cnnc.backends.jax.choice import user_table
+
+    path = user_table()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CnnError.of("run", f"cannot make `{path.parent}`: {(error.strerror or str(error)).lower()}") from error
-    write_atomically(path, choice.render(table))
-    click.echo(f"{len(table.entries)} measurements in {path}")
+    require_file(path)
+    return path

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cnnc import files
 from cnnc.diagnostics import CnnError
-from cnnc.files import write_atomically
 from cnnc.seeing.look import Look
 from cnnc.seeing.page import is_ours, page
 from cnnc.seeing.sheet import sheet
@@ -33,6 +33,7 @@ def require_folder(folder: Path) -> None:
     Raises:
         CnnError: it is a file, has other things in it, or lies in a folder that is not there.
     """
+    files.require_folder(folder)
     if folder.is_dir():
         index = folder / PAGE
         found = sorted(path.name for path in folder.iterdir())
@@ -42,8 +43,6 @@ def require_folder(folder: Path) -> None:
                 f"`{folder}` has other things in it, such as `{found[0]}`",
                 help="name a new or empty folder, or one that this command has written to before",
             )
-    elif folder.exists():
-        raise CnnError.of("run", f"cannot write to `{folder}`: it is a file")
     elif not folder.absolute().parent.is_dir():
         raise CnnError.of("run", f"cannot make `{folder}`: there is no folder `{folder.absolute().parent}`")
 
@@ -64,9 +63,9 @@ def write(look: Look, folder: Path) -> Written:
     digits = len(str(len(look.shown)))
     for place, shown in enumerate(look.shown, 1):
         path = folder / f"{place:0{digits}}_{_safe(shown.layer.title)}.png"
-        write_atomically(path, sheet(look, shown))
+        files.write_atomically(path, sheet(look, shown))
         pictures.append(path)
-    write_atomically(folder / PAGE, page(look))
+    files.write_atomically(folder / PAGE, page(look))
     return Written(folder / PAGE, tuple(pictures), tuple(sorted(earlier - set(pictures))))
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from cnnc.diagnostics import CnnError
 from cnnc.documents import parse_json
-from cnnc.files import sync_folder
+from cnnc.files import require_file, sync_folder
 from cnnc.training.position import Position
 from cnnc.weights.quiet import quiet_orbax
 
@@ -230,7 +230,8 @@ def locked(folder: Path) -> Iterator[None]:
     except ModuleNotFoundError:  # Windows has no such locks
         yield
         return
-    with (folder / ".lock").open("w") as file:
+    # Appending leaves alone what a link in a folder of others may lead to.
+    with require_file(folder / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

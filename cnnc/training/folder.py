@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from cnnc.diagnostics import CnnError
-from cnnc.files import write_atomically
+from cnnc.files import require_folder, write_atomically
 from cnnc.training.events import Row
 
 RUNS = Path("runs")
@@ -130,8 +130,7 @@ def _claim_next(parent: Path, kind: str) -> Path:
 
 
 def _claim_given(out: Path) -> Path:
-    if out.is_file():
-        raise CnnError.of("run", f"`{out}` is a file, and a folder for the run is wanted")
+    require_folder(out)
     if out.is_dir() and any(out.iterdir()):
         raise CnnError.of(
             "run", f"`{out}` is not empty, and a run overwrites nothing", help="give another folder, or remove that one"
