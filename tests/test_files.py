@@ -248,7 +248,8 @@ OWN = {
     "cnnc.training.checkpoint",  # folders that it has made, and the lock
     "cnnc.data.held",  # caches
     "cnnc.data.tfrecord",
-    "cnnc.backends.edgetpu.compiler",  # a temporary folder
+    "cnnc.backends.edgetpu.compiler",  # temporary folders
+    "cnnc.backends.tflite.interpreter",
     "cnnc.backends.keras.save",  # Keras writes into one, and its place was looked at
 }
 """Modules that write something else than what a user has named."""
