@@ -155,7 +155,7 @@ def _inferred(op: Op, shapes: tuple[Shape, ...]) -> tuple[Op, Shape, int]:
         wanted = "no input" if high == 0 else f"{low} inputs" if low > 1 else "one input"
         raise OpError(f"`{op.name}` takes {wanted}, but gets {len(shapes)}", code="arity")
     op.validate()
-    resolved = op.resolve(*shapes) if shapes else op
+    resolved = op.resolve(*shapes)
     shape = resolved.infer(*shapes)
     if prod(shape) > LARGEST_TENSOR or max(shape, default=1) > 2**31:
         raise OpError(

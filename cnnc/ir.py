@@ -168,6 +168,7 @@ def is_same(some: Mapping[str, Weight], others: Mapping[str, Weight]) -> bool:
 def verify(graph: Graph) -> None:
     """Assert what every pass must keep: unique names, topological order, shapes as inferred, known outputs.
 
+    Operators are resolved: what can be written in two ways has one form, so that no reader meets the other.
     A node that uses another's weights declares the same, and that other, which is before it, has its own.
     """
     seen: dict[str, Shape] = {}
@@ -180,6 +181,7 @@ def verify(graph: Graph) -> None:
         low, high = node.op.arity
         assert len(shapes) >= low, f"{node.name}: {len(shapes)} inputs"
         assert high is None or len(shapes) <= high, f"{node.name}: {len(shapes)} inputs"
+        assert node.op.resolve(*shapes) == node.op, f"{node.name}: {node.op} is not resolved"
         inferred = node.op.infer(*shapes)
         assert inferred == node.shape, f"{node.name}: shape {node.shape}, inferred {inferred}"
         assert all(size > 0 for size in node.shape), f"{node.name}: empty shape {node.shape}"

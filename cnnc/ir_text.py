@@ -118,9 +118,8 @@ def _read_node(line: Line, nodes: Mapping[str, Node]) -> Node:
     shape_span = line.token.span
     shape = _read_shape(line)
     repeats = _read_repeats(line)
-    op = _make(cls, attributes, span)
     shapes = [nodes[each].shape for each in inputs]
-    found = _inferred(op, shapes, span)
+    op, found = _inferred(_make(cls, attributes, span), shapes, span)
     if found != shape:
         message = f"`{name}` has the shape {format_shape(found)}, not {format_shape(shape)}"
         raise CnnError.of("shape", message, shape_span)
@@ -137,8 +136,7 @@ def _read_owner(line: Line, op: Op, shapes: Sequence[Shape], nodes: Mapping[str,
     if owner.weights_of:
         message = f"`{owner.name}` has no weights of its own: it shares those of `{owner.weights_of}`"
         raise CnnError.of("weights", message, span)
-    own = op.resolve(*shapes).weights(*shapes)
-    if not is_same(own, owner.op.weights(*(nodes[each].shape for each in owner.inputs))):
+    if not is_same(op.weights(*shapes), owner.op.weights(*(nodes[each].shape for each in owner.inputs))):
         raise CnnError.of("weights", f"`{owner.name}` has other weights than these", span)
     return owner.name
 
@@ -250,7 +248,8 @@ def _make(cls: type[Op], attributes: Mapping[str, Any], span: Span) -> Op:
     return op
 
 
-def _inferred(op: Op, shapes: list[Shape], span: Span) -> Shape:
+def _inferred(op: Op, shapes: list[Shape], span: Span) -> tuple[Op, Shape]:
+    """The operator resolved for its inputs, and its output's shape."""
     low, high = op.arity
     if len(shapes) < low or (high is not None and len(shapes) > high):
         wanted = f"{low}" if low == high else f"at least {low}" if high is None else f"{low} to {high}"
@@ -258,7 +257,8 @@ def _inferred(op: Op, shapes: list[Shape], span: Span) -> Shape:
             "arity", f"`{op.name}` takes {wanted} input{'' if wanted == '1' else 's'}, found {len(shapes)}", span
         )
     try:
-        return op.resolve(*shapes).infer(*shapes)
+        resolved = op.resolve(*shapes)
+        return resolved, resolved.infer(*shapes)
     except OpError as error:
         raise CnnError.of(error.code, error.message, span, help=error.help) from error
 

@@ -139,7 +139,8 @@ def _conv(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:
         groups,
         draw(st.booleans()),
     )
-    return op, ((*window.sizes, groups * draw(st.integers(1, 3))),)
+    # With a channel a group it is a depthwise convolution.
+    return op, ((*window.sizes, groups * draw(st.integers(1 if groups == 1 else 2, 3))),)
 
 
 def _depthwise(draw: Draw, rank: int) -> tuple[Op, tuple[Shape, ...]]:

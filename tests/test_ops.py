@@ -128,6 +128,17 @@ def test_resolving_twice_changes_nothing(cls: type[Op]) -> None:
     check()
 
 
+@pytest.mark.fault("Q3")
+def test_every_way_to_write_a_depthwise_convolution_gives_one_operator() -> None:
+    shape = (9, 9, 8)
+    grouped = ops.Conv((3,), 16, (2,), "half", groups=8, bias=False, init="normal")
+    written = ops.Depthwise((3,), (2,), "half", multiplier=2, bias=False, init="normal")
+    assert grouped.resolve(shape) == written.resolve(shape)
+    assert grouped.resolve(shape).resolve(shape) == written.resolve(shape)
+    for conv, channels in ((ops.Conv((3,), 16), 1), (ops.Conv((3,), 16, groups=8), 16), (ops.Conv((3,), 16), 16)):
+        assert isinstance(conv.resolve((9, 9, channels)), ops.Conv)
+
+
 def _ones(case: Case) -> float:
     """The sum of an operator's output where inputs and kernels are all ones: its multiply-accumulates."""
     weights = {name: np.ones(w.shape) for name, w in case.op.weights(*case.shapes).items() if name != "bias"}

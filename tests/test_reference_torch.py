@@ -104,6 +104,24 @@ def test_padding_of_any_two_sides(cls: type[Op], peer: Peer) -> None:
     check()
 
 
+@pytest.mark.fault("Q3")
+@pytest.mark.parametrize("multiplier", [1, 3])
+@pytest.mark.parametrize("sizes", [(9,), (7, 6), (4, 5, 4)])
+def test_a_convolution_of_as_many_groups_as_channels_is_depthwise(sizes: tuple[int, ...], multiplier: int) -> None:
+    rng = np.random.default_rng(0)
+    x, rank = rng.standard_normal((2, *sizes, 4)), len(sizes)
+    kernel, bias = rng.standard_normal((4 * multiplier, 1, *[3] * rank)), rng.standard_normal(4 * multiplier)
+    op = ops.Conv((3,), 4 * multiplier, (2,), ((1, 1),), groups=4, bias=True).resolve((*sizes, 4))
+    assert isinstance(op, ops.Depthwise)
+    channels_first = (torch.from_numpy(np.ascontiguousarray(array)) for array in (np.moveaxis(x, -1, 1), kernel, bias))
+    theirs = functional(f"conv{rank}d")(*channels_first, stride=2, padding=1, groups=4)
+    weights = {"kernel": np.moveaxis(kernel, (0, 1), (-1, -2)).reshape(*[3] * rank, 4, multiplier), "bias": bias}
+    assert {name: array.shape for name, array in weights.items()} == {
+        name: weight.shape for name, weight in op.weights((*sizes, 4)).items()
+    }
+    np.testing.assert_allclose(evaluate(op, weights, x), np.moveaxis(theirs.numpy(), 1, -1), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("cls", "peer"), [(ops.Conv, conv), (ops.ConvTranspose, conv_transpose), (ops.AvgPool, avg_pool)]
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
@@ -257,6 +258,17 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, data: Path) 
     assert "does not fit the network and the settings of its run" in error_of(
         lambda: resume(tmp_path / "run", epochs=9)
     )
+
+
+@pytest.mark.fault("Q3")
+def test_a_checkpoint_from_before_grouped_convolutions_were_depthwise_says_what_to_do(tmp_path: Path) -> None:
+    name = "trainable/conv/kernel"
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(Position(), {name: jnp.zeros((3, 3, 1, 8))})
+    saved, _ = checkpoints.newest()
+    assert saved is not None
+    assert "train anew from its weights" in error_of(lambda: saved.arrays({name: jnp.zeros((3, 3, 4, 2))}))
+    assert "put back the spec.cnn" in error_of(lambda: saved.arrays({name: jnp.zeros((3, 3, 4, 4))}))
 
 
 def test_a_position_comes_back_bit_for_bit(tmp_path: Path, data: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cnnc.net import Net
 from cnnc.overrides import Overrides
 from cnnc.recipe import Cosine, CrossEntropy, MeanSquaredError, Recipe, RmsProp, Step
 from cnnc.training.events import Row
+from cnnc.training.first import first_weights
 from cnnc.training.folder import RunFolder, claim
 from cnnc.training.plots import draw_batch, draw_confusion, draw_curves
 from cnnc.training.recipe_words import recipe_from_words, recipe_in_words
@@ -239,6 +241,27 @@ def test_a_comment_in_a_runs_spec_changes_nothing(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", spec_net(tmp_path))
     folder.spec.write_text("# the best so far\n" + folder.spec.read_text())
     assert open_run(tmp_path / "run").epoch == 3
+
+
+@pytest.mark.fault("Q3")
+def test_a_run_from_before_grouped_convolutions_were_depthwise_is_read(tmp_path: Path) -> None:
+    net = load_text("model old {\n input 5x5x4\n depthwise(3x3) | conv(3x3, 8, groups=in.channels) | relu\n}")
+    conv = net.graph["conv1"]
+    grouped = ops.Conv((3, 3), 8, (1, 1), dilation=(1, 1), groups=4, bias=True)
+    old = replace(
+        net,
+        graph=replace(
+            net.graph, nodes=tuple(replace(node, op=grouped) if node is conv else node for node in net.graph)
+        ),
+    )
+    folder = make_run(tmp_path / "run", old)
+    kept = arrays_of(old)["conv1"]["kernel"]
+    assert kept.shape == (3, 3, 1, 8)
+    found = open_run(folder.path).weights["conv1"]["kernel"]
+    assert found.shape == (3, 3, 4, 2)
+    np.testing.assert_array_equal(found.reshape(kept.shape), kept)
+    started, _ = first_weights(net.graph, folder.path, arrays_of(net, seed=1))
+    np.testing.assert_array_equal(started["conv1"]["kernel"], found)
 
 
 @pytest.mark.parametrize(

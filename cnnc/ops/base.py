@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import isfinite
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from cnnc.record import dataclass
 from cnnc.signature import signature_of
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
+AnyOp = TypeVar("AnyOp", bound="Op")
 
 LARGEST = 2**31
 """No whole number among the attributes may be larger: it is a slip, and arrays of that size fit no machine."""
@@ -91,30 +92,33 @@ class Op:
         for parameter in signature_of(type(self)):
             _require_sane(getattr(self, parameter.name), parameter.name)
 
-    def resolve(self, *inputs: Shape) -> Self:
-        """This operator with every `dims` and `padding` attribute written out for the rank of its first input.
+    def resolve(self, *inputs: Shape) -> Op:
+        """This operator for the rank of its first input, as `spell_out` has it; one form of what has two ways to write.
 
         Raises OpError when an attribute has another number of axes than the input.
         """
-        spatial = [p.name for p in signature_of(type(self)) if p.type.kind in ("dims", "padding")]
-        if not spatial:
-            return self
-        rank = spatial_rank(self, inputs[0])
-        values = {attribute: getattr(self, attribute) for attribute in spatial}
-        spread_out: dict[str, Any] = {
-            a: spread(v, rank, a, inputs[0]) for a, v in values.items() if isinstance(v, tuple)
-        }
-        if values.get("padding") == "half":
-            ones = (1,) * rank
-            kernel, dilation = spread_out["kernel"], spread_out.get("dilation", ones)
-            is_same = spread_out.get("stride", kernel) == ones and all(k % 2 for k in kernel)
-            spread_out["padding"] = "same" if is_same else half_padding(kernel, dilation)
-        return replace(self, **spread_out)
+        return spell_out(self, inputs[0]) if inputs else self
 
     @property
     def name(self) -> str:
         """The canonical name: the first of `names`."""
         return self.names[0]
+
+
+def spell_out(op: AnyOp, shape: Shape) -> AnyOp:
+    """An operator with every `dims` and `padding` attribute written out for the rank of an input."""
+    spatial = [p.name for p in signature_of(type(op)) if p.type.kind in ("dims", "padding")]
+    if not spatial:
+        return op
+    rank = spatial_rank(op, shape)
+    values = {attribute: getattr(op, attribute) for attribute in spatial}
+    spread_out: dict[str, Any] = {a: spread(v, rank, a, shape) for a, v in values.items() if isinstance(v, tuple)}
+    if values.get("padding") == "half":
+        ones = (1,) * rank
+        kernel, dilation = spread_out["kernel"], spread_out.get("dilation", ones)
+        is_same = spread_out.get("stride", kernel) == ones and all(k % 2 for k in kernel)
+        spread_out["padding"] = "same" if is_same else half_padding(kernel, dilation)
+    return replace(op, **spread_out)
 
 
 def half_padding(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[tuple[int, int], ...]:

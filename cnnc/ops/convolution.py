@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import gcd, prod
 
-from cnnc.ops.base import Initializer, Op, OpError, Shape, Weight, format_shape
+from cnnc.ops.base import Initializer, Op, OpError, Shape, Weight, format_shape, spell_out
 from cnnc.ops.bounds import largest_divisor, require_at_least
 from cnnc.ops.window import Window, axis_paddings, require_padding, transposed_window, windows
 from cnnc.record import dataclass
@@ -16,7 +16,8 @@ from cnnc.signature import Auto, Channels, Dims, Padding
 class Conv(Op):
     """Convolution, in `groups` if asked. Kernel: `(*kernel, channels / groups, filters)`.
 
-    `bias` is `auto`, unless given: left out where a batch norm alone reads the result, else there.
+    In as many groups as channels it is a `depthwise` convolution, and becomes one. `bias` is `auto`, unless given: left
+    out where a batch norm alone reads the result, else there.
     """
 
     names = ("conv",)
@@ -37,6 +38,14 @@ class Conv(Op):
             raise OpError(
                 f"{self.filters} filters do not split into {self.groups} groups", code="value", attribute="groups"
             )
+
+    def resolve(self, *inputs: Shape) -> Conv | Depthwise:
+        """As `Op.resolve`, and a depthwise convolution where every channel is a group: there is one form of it."""
+        op = spell_out(self, inputs[0])
+        if not 1 < op.groups == inputs[0][-1]:
+            return op
+        multiplier = op.filters // op.groups
+        return Depthwise(op.kernel, op.stride, op.padding, op.dilation, multiplier, op.bias, op.init)
 
     def infer(self, *inputs: Shape) -> Shape:
         (shape,) = inputs

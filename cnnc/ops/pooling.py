@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, Self
 
-from cnnc.ops.base import Op, OpError, Shape, spatial_rank
+from cnnc.ops.base import Op, OpError, Shape, spatial_rank, spell_out
 from cnnc.ops.bounds import require_at_least
 from cnnc.ops.window import require_padding, windows
 from cnnc.record import dataclass
@@ -27,7 +27,7 @@ class MaxPool(Op):
         require_padding(self.padding)
 
     def resolve(self, *inputs: Shape) -> Self:
-        resolved = super().resolve(*inputs)
+        resolved = spell_out(self, inputs[0])
         return resolved if resolved.stride is not None else replace(resolved, stride=resolved.kernel)
 
     def infer(self, *inputs: Shape) -> Shape:
@@ -54,7 +54,7 @@ class AvgPool(Op):
         require_padding(self.padding)
 
     def resolve(self, *inputs: Shape) -> Self:
-        resolved = super().resolve(*inputs)
+        resolved = spell_out(self, inputs[0])
         return resolved if resolved.stride is not None else replace(resolved, stride=resolved.kernel)
 
     def infer(self, *inputs: Shape) -> Shape:

@@ -23,6 +23,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.documents import parse_json
 from cnnc.files import require_file, sync_folder
 from cnnc.training.position import Position
+from cnnc.weights.checkpoint import grouped_shape
 from cnnc.weights.quiet import quiet_orbax
 
 KEPT: Final = 2
@@ -33,6 +34,13 @@ _MARGIN: Final = 1 << 18
 """Bytes that a checkpoint takes beside its arrays, with some to spare."""
 _BROKEN: Final = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError)
 """What Orbax and tensorstore raise at a damaged checkpoint, or at a full disk."""
+
+
+_ANOTHER: Final = "put back the spec.cnn and args.yaml that it was trained with"
+_OLDER: Final = (
+    "it was begun before a convolution of as many groups as channels counted as `depthwise`: train anew from its "
+    "weights, with --weights and the run's folder"
+)
 
 
 class Damaged(Exception):
@@ -62,7 +70,7 @@ class Saved:
                 "run",
                 f"`{self.path}` does not fit the network and the settings of its run",
                 notes=[f"of `{wrong}` it has {told.get(wrong, 'nothing')}, and {fits.get(wrong, 'nothing')} is wanted"],
-                help="put back the spec.cnn and args.yaml that it was trained with",
+                help=_OLDER if wrong in like and told.get(wrong) == _grouped(like[wrong]) else _ANOTHER,
             )
         with quiet_orbax(), orbax.StandardCheckpointer() as checkpointer:
             found: dict[str, Any] = checkpointer.restore(
@@ -169,6 +177,11 @@ def _like(leaf: Any) -> Any:
 def _tree(arrays: Mapping[str, Any]) -> dict[str, str]:
     """Shapes and types by name."""
     return {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}
+
+
+def _grouped(array: Any) -> str:
+    """What `_tree` says of a depthwise kernel that was kept as one of a convolution in groups."""
+    return f"{array.dtype}{list(grouped_shape(array.shape))}"
 
 
 def _number(path: Path) -> int:

@@ -14,7 +14,7 @@ from cnnc.ir import Graph
 from cnnc.ops import format_shape
 from cnnc.training.evaluation import Weights
 from cnnc.training.folder import RunFolder
-from cnnc.weights.checkpoint import read_arrays, require_sound
+from cnnc.weights.checkpoint import as_depthwise, read_arrays, require_sound
 
 _LISTED: Final = 10
 
@@ -37,6 +37,7 @@ def first_weights(
             fit), or an array of it cannot be its layer's.
     """
     arrays, what = _read(given)
+    arrays = as_depthwise(arrays, graph)
     declared = {node.name: graph.weights(node) for node in graph if graph.weights(node)}
     fits = {
         node: all(

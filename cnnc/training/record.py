@@ -19,10 +19,11 @@ import yaml
 from cnnc.diagnostics import CnnError, Source
 from cnnc.documents import BadDocument, parse_yaml, typed
 from cnnc.files import write_atomically
-from cnnc.ir import Graph
+from cnnc.ir import Graph, Node
 from cnnc.ir_text import print_graph, read_graph
 from cnnc.loading import Spec, load_spec
 from cnnc.net import Net
+from cnnc.ops import Conv, Depthwise
 from cnnc.overrides import Overrides
 from cnnc.recipe import Recipe
 from cnnc.training.evaluation import Weights
@@ -83,6 +84,20 @@ def open_weights(net: Net, weights: Path, classes: tuple[str, ...] = ()) -> Aske
 def graph_hash(graph: Graph) -> str:
     """SHA-256 of the graph's text: what a network computes, whatever its spec's comments and its training."""
     return hashlib.sha256(print_graph(graph).encode()).hexdigest()
+
+
+def graph_hashes(graph: Graph) -> tuple[str, ...]:
+    """The graph's hash, and the one that it had before a convolution of as many groups as channels was depthwise."""
+    return graph_hash(graph), graph_hash(replace(graph, nodes=tuple(_as_grouped(graph, node) for node in graph)))
+
+
+def _as_grouped(graph: Graph, node: Node) -> Node:
+    op, written = node.op, node.origin.span.text if node.origin else ""
+    if not isinstance(op, Depthwise) or not written.startswith("conv"):
+        return node
+    ((*_, groups),) = graph.input_shapes(node)
+    size = op.kernel, groups * op.multiplier, op.stride, op.padding, op.dilation
+    return replace(node, op=Conv(*size, groups, op.bias, op.init))
 
 
 def write_record(folder: RunFolder, net: Net, recipe: Recipe, data: DataNote) -> None:
@@ -152,7 +167,7 @@ def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
             else None,
         )
     weights, metadata = load_weights(file, net.graph)
-    if metadata.get("graph_sha256") != graph_hash(net.graph):
+    if metadata.get("graph_sha256") not in graph_hashes(net.graph):
         raise CnnError.of(
             "run",
             f"the weights in `{file}` were trained for another network than the run's spec describes",
@@ -203,7 +218,7 @@ def _read_net(folder: RunFolder, args: Mapping[str, Any]) -> Net:
         net = load_spec(Spec(source, None, args["model"]), _overrides(folder, args["overrides"]))
     # A nameless model is called after its file, which is spec.cnn here.
     net = replace(net, graph=replace(net.graph, name=args["model"]))
-    if graph_hash(net.graph) != args["graph_sha256"]:
+    if args["graph_sha256"] not in graph_hashes(net.graph):
         raise CnnError.of(
             "run",
             f"`{folder.path}` was trained for another network than its spec describes",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.documents import parse_json
 from cnnc.files import write_atomically
 from cnnc.ir import Graph
-from cnnc.ops import BatchNorm, format_shape
+from cnnc.ops import BatchNorm, Depthwise, Shape, format_shape
 
 KEY = "cnnc"
 """The one metadata entry, a JSON object: safetensors writes several in random order, and bytes must not differ."""
@@ -49,6 +50,7 @@ def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[
             of it cannot be that of its layer.
     """
     arrays, metadata = read_arrays(path)
+    arrays = as_depthwise(arrays, graph)
     declared = {f"{node.name}.{short}": (node.name, short) for node in graph for short in graph.weights(node)}
     faults = [
         *_listed("lacks", [name for name in declared if name not in arrays]),
@@ -145,6 +147,30 @@ def _digest(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> str
         found.update(json.dumps([name, list(array.shape)]).encode())
         found.update(np.ascontiguousarray(array, "<f4").tobytes())
     return found.hexdigest()
+
+
+def as_depthwise(arrays: Mapping[str, NDArray[np.float32]], graph: Graph) -> dict[str, NDArray[np.float32]]:
+    """The arrays of a file, kernels of grouped convolutions in the shapes of the depthwise ones that they are.
+
+    Files from before a convolution of as many groups as channels counted as depthwise hold them so.
+    """
+    shapes = {
+        f"{node.name}.kernel": graph.weights(node)["kernel"].shape
+        for node in graph
+        if isinstance(node.op, Depthwise) and not node.weights_of
+    }
+    return {
+        name: array.reshape(shapes[name]) if name in shapes and array.shape == grouped_shape(shapes[name]) else array
+        for name, array in arrays.items()
+    }
+
+
+def grouped_shape(shape: Shape) -> Shape:
+    """The shape, as that of a grouped convolution, of a depthwise kernel `(*sizes, channels, multiplier)`.
+
+    The values are the same in the same order: `(*sizes, 1, channels * multiplier)`.
+    """
+    return (*shape[:-2], 1, prod(shape[-2:]))
 
 
 def _misshapen(arrays: Mapping[str, NDArray[np.float32]], graph: Graph) -> list[str]:

@@ -156,8 +156,6 @@ def _forms(graph: Graph, node: Node) -> tuple[Form, ...]:
         forms = [linear_form(taps, second, first, kind)]
     else:
         forms = [linear_form(taps, first, second)]
-        if first == 1 and isinstance(node.op, ops.Conv) and node.op.groups > 1:
-            forms.append(depthwise_form(taps, second))
     flattened = _flattened(graph, node)
     if flattened is not None:
         forms.append(linear_form(flattened[:-1], flattened[-1], second))
