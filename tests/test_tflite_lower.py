@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +24,7 @@ from cnnc.ops import Op
 from cnnc.passes.model import Model
 from cnnc.passes.run import INFERENCE, run
 from cnnc.tflite.program import Program
+from cnnc.tflite.runtimes import oldest_runtime
 from tests.strategies import Case, cases, random_inputs, random_weights
 
 pytest.importorskip("ai_edge_litert")
@@ -110,6 +113,33 @@ def lowered(text: str, flavour: Flavour = "float") -> Program:
 
 def kinds(program: Program) -> list[str]:
     return [operator.kind for operator in program]
+
+
+@pytest.mark.fault("Q4")
+@pytest.mark.parametrize(
+    ("flavour", "written"), [("float", ["CONV_2D"]), ("edgetpu", ["SPLIT", *["CONV_2D"] * 4, "CONCATENATION"])]
+)
+def test_a_grouped_convolution_is_one_operator_but_for_the_edge_tpu(flavour: Flavour, written: list[str]) -> None:
+    case = Case(ops.Conv((3, 3), 12, (2, 1), "same", (1, 2), groups=4, bias=True), ((7, 8, 8),))
+    weights, (x,) = random_weights(case, 0), random_inputs(case, 0, batch=1)
+    program = lower(Model(graph_of(case), {"y": weights}), flavour).program
+    assert kinds(program) == written
+    (found,) = run_program(program, {"x0": x}).values()
+    # XLA's own: no code of ours knows what a group is here.
+    expected = jax.lax.conv_general_dilated(
+        jnp.asarray(x, jnp.float32),
+        jnp.asarray(weights["kernel"], jnp.float32),
+        (2, 1),
+        "SAME",
+        None,
+        (1, 2),
+        ("NHWC", "HWIO", "NHWC"),
+        feature_group_count=4,
+    )
+    np.testing.assert_allclose(found, expected + weights["bias"], rtol=0, atol=1e-4)
+    # TensorFlow Lite 2.9 is the first that convolves groups: 2.5 to 2.8 do not know this version.
+    versions = {operator.version for operator in program if operator.kind == "CONV_2D"}
+    assert (versions, oldest_runtime(program)) == (({6}, "2.9.0") if flavour == "float" else ({1}, "1.5.0"))
 
 
 def test_activations_go_into_convolutions_sums_and_dense_layers() -> None:

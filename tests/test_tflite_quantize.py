@@ -254,8 +254,10 @@ def test_the_best_candidate_is_taken_and_all_are_told() -> None:
     assert any(not candidate.correct_biases for candidate in quantized.candidates)
 
 
-def test_corrected_biases_take_back_what_rounding_adds_on_average() -> None:
-    text = "input 8x8x16\nconv(3, 32, padding=valid) | relu | conv(3, 32, padding=valid) | relu | globalpool | dense(8)"
+@pytest.mark.parametrize("groups", [1, pytest.param(4, marks=pytest.mark.fault("Q4"))])
+def test_corrected_biases_take_back_what_rounding_adds_on_average(groups: int) -> None:
+    conv = f"conv(3, 32, padding=valid, groups={groups})"
+    text = f"input 8x8x16\n{conv} | relu | {conv} | relu | globalpool | dense(8)"
     graph = cnnc.load_text(text).graph
     model = Model(graph, random_weights(graph, 0))
     samples = [{k: np.abs(v) for k, v in random_sample(graph, i).items()} for i in range(16)]

@@ -24,9 +24,9 @@ def _(op: ops.Conv, site: Site) -> str:
     found = windows(site.shapes[0], op.kernel, op.stride, op.dilation, op.padding)
     x, padding = pad(site, site.x, op, found)
     options = _window_options(op.stride, op.dilation, padding)
-    if op.groups == 1:
+    if op.groups == 1 or site.flavour != "edgetpu":
         return _conv_2d(site, x, kernel, bias, site.shape, site.name, options)
-    # LiteRT before 2.9 convolves no groups, nor does the Edge TPU: each group by itself.
+    # The Edge TPU's compiler knows no groups: each by itself.
     parts = site.out.split(x, op.groups, 3, site.name)
     kernels, biases = np.split(kernel, op.groups, -1), np.split(bias, op.groups)
     shape = (*site.shape[:-1], op.filters // op.groups)

@@ -337,8 +337,13 @@ def _round(operator: Operator, weights: Array, found: Quantization) -> Rounded:
 
 
 def _drift(error: Array, mean: Array) -> Array:
-    """What rounded weights add to each output channel on average."""
-    return error @ mean if error.ndim == 2 else error * np.repeat(mean, len(error) // len(mean))
+    """What rounded weights add to each output channel on average: of every group those of its input channels."""
+    if error.ndim == 1:
+        drift: Array = error * np.repeat(mean, len(error) // len(mean))
+        return drift
+    inside = error.shape[-1]
+    drift = error.reshape(len(mean) // inside, -1, inside) @ mean.reshape(-1, inside, 1)
+    return drift.reshape(-1)
 
 
 def _as_uint8(found: Quantization) -> Quantization:

@@ -59,6 +59,8 @@ def version(program: Program, operator: Operator) -> int:
     number = _INT8.get(operator.kind, 1) if program[first].type == "INT8" else 1
     if operator.options.get("half_pixel_centers"):
         return max(number, 3)
+    if operator.kind == "CONV_2D" and program[operator.inputs[1]].shape[3] < program[operator.inputs[0]].shape[3]:
+        return 6  # in groups
     if operator.kind == "DEPTHWISE_CONV_2D" and max(operator.options["dilation_h"], operator.options["dilation_w"]) > 1:
         return max(number, 2)
     return number
