@@ -1,8 +1,9 @@
 """Where a compiled network's accuracy goes: a run beside the TFLite file made of it, tensor by tensor.
 
 A file's tensors bear the names of the nodes whose values they hold in the graph that is compiled, which is the run's
-with batch norms folded, and so on; each is held to what that graph computes in float32. Errors add up on the way: a
-layer's figure holds what its inputs brought along, and a layer is to blame where the figures fall.
+with batch norms folded, and so on; its outputs bear those that the spec gives them. Each is held to what that graph
+computes in float32. Errors add up on the way: a layer's figure holds what its inputs brought along, and a layer is to
+blame where the figures fall.
 """
 
 from __future__ import annotations
@@ -138,8 +139,8 @@ def _model(run: Run) -> passes_model.Model:
     return passes_model.Model(run.net.graph, weights)
 
 
-def matched(program: Program, graph: Graph, path: Path) -> list[Tensor]:
-    """The tensors that hold a node's value, in the order of the operators that write them.
+def matched(program: Program, graph: Graph, path: Path) -> dict[str, Tensor]:
+    """The tensors that hold a node's value by the node's name, in the order of the operators that write them.
 
     Raises:
         CnnError: the file is of another network than the graph.
@@ -149,19 +150,30 @@ def matched(program: Program, graph: Graph, path: Path) -> list[Tensor]:
     if [_sizes(port.shape) for port in ports] != [_sizes(shape) for shape in inputs]:
         wanted = ", ".join(map(format_shape, inputs))
         raise _another(path, graph, f"it takes {', '.join(str(list(p.shape)) for p in ports)}, and the run {wanted}")
-    written = [program[name] for operator in program for name in operator.outputs]
-    found = [
-        tensor for tensor in written if tensor.name in graph.by_name and not isinstance(graph[tensor.name].op, Input)
-    ]
-    if not found:
-        raise _another(path, graph, f"none of its {len(written)} tensors has the name of a layer of the run's")
-    for tensor in found:
-        shape = graph[tensor.name].shape
-        if tensor.size != prod(shape):
+    found: dict[str, Tensor] = {}
+    for tensor, name in nodes(program, graph).items():  # of a node's tensors the first: others are of another type
+        found.setdefault(name, program[tensor])
+    within = [name for operator in program for name in operator.outputs if name not in program.outputs]
+    if not found or (within and not any(name in graph.by_name for name in within)):  # an `output` is in any network
+        raise _another(path, graph, f"none of its {len(within)} inner tensors has the name of a layer of the run's")
+    for name, holder in found.items():
+        shape = graph[name].shape
+        if holder.size != prod(shape):
             raise _another(
-                path, graph, f"its `{tensor.name}` is {list(tensor.shape)}, and the run's {format_shape(shape)}"
+                path, graph, f"its `{holder.name}` is {list(holder.shape)}, and the run's {format_shape(shape)}"
             )
     return found
+
+
+def nodes(program: Program, graph: Graph) -> dict[str, str]:
+    """The node whose value it holds for each tensor that has one's name, or is the output that the node is."""
+    labels = dict(graph.outputs)
+    ends = {name: labels.get(label, "") for name, label in zip(program.outputs, program.output_names, strict=False)}
+    written = [name for operator in program for name in operator.outputs]
+    found = {name: ends.get(name) or name for name in written}
+    return {
+        name: node for name, node in found.items() if node in graph.by_name and not isinstance(graph[node].op, Input)
+    }
 
 
 def _require_8_bits(program: Program, path: Path) -> None:
@@ -239,7 +251,7 @@ class Gathered:
         rr, rq = self.sums["rr"], self.sums["rq"]
         return np.divide(rq, rr, out=np.zeros_like(rr), where=rr > 0)
 
-    def layer(self, kind: str, shape: tuple[int, ...], *, equalizable: bool) -> Layer:
+    def layer(self, name: str, kind: str, shape: tuple[int, ...], *, equalizable: bool) -> Layer:
         rr, qq, rq, ee = (self.sums[key] for key in ("rr", "qq", "rq", "ee"))
         sqnr, cosine = _decibels(rr.sum(), ee.sum()), _cosine(rr.sum(), qq.sum(), rq.sum())
         factors = self.factors
@@ -252,7 +264,7 @@ class Gathered:
         eight = self.tensor.quantization is not None and self.tensor.type in ("INT8", "UINT8")
         used = (self.high - self.low + 1) / 256 if eight else None
         clipped = self.beyond / self.count if eight and not equalized else None
-        return Layer(self.tensor.name, kind, shape, sqnr, cosine, used, clipped, equalized)
+        return Layer(name, kind, shape, sqnr, cosine, used, clipped, equalized)
 
 
 def _decibels(signal: float, noise: float) -> float | None:
@@ -263,20 +275,21 @@ def _cosine(rr: float, qq: float, rq: float) -> float | None:
     return None if rr <= 0 or qq <= 0 else float(min(1.0, rq / (rr * qq) ** 0.5))
 
 
-def _layers(folded: passes_model.Model, model: Model, matched: list[Tensor], feed: Feed) -> tuple[Layer, ...]:
+def _layers(folded: passes_model.Model, model: Model, matched: Mapping[str, Tensor], feed: Feed) -> tuple[Layer, ...]:
     graph = folded.graph
-    names = [tensor.name for tensor in matched]
-    values = float_values(folded, names)
-    gathered = {tensor.name: Gathered(tensor) for tensor in matched}
+    tensors = [tensor.name for tensor in matched.values()]
+    values = float_values(folded, list(matched))
+    gathered = {name: Gathered(tensor) for name, tensor in matched.items()}
     most = max(1, min(32, _HELD // sum(prod(node.shape) for node in graph)))
     for item in _batches(feed, most):
-        codes = model.runner.tensors(file_inputs(model, item.inputs), names)
+        codes = model.runner.tensors(file_inputs(model, item.inputs), tensors)
         real = values(_padded(item.inputs, most))
-        for name in names:
-            gathered[name].see(real[name][: len(item.valid)], codes[name])
+        for name, tensor in matched.items():
+            gathered[name].see(real[name][: len(item.valid)], codes[tensor.name])
     kinds = {name: operator.name for operator in model.runner.program for name in operator.outputs}
     return tuple(
-        gathered[name].layer(kinds[name], graph[name].shape, equalizable=is_equalizable(graph, name)) for name in names
+        gathered[name].layer(name, kinds[tensor.name], graph[name].shape, equalizable=is_equalizable(graph, name))
+        for name, tensor in matched.items()
     )
 
 

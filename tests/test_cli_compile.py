@@ -40,7 +40,7 @@ def test_float_says_what_was_folded_and_predicts_as_the_run(made: Path, empty: P
         "batch norms folded into the layers before them: 1 bn",
     ]
     assert "\nfused into the operators before them: 1 activation\n" in result.stdout
-    assert "\nin and out: `input` 1x8x8x3 of float32, `head.softmax1` 1x2 of float32\n" in result.stdout
+    assert "\nin and out: `input` 1x8x8x3 of float32, `output` 1x2 of float32\n" in result.stdout
     assert result.stdout.endswith(f"\n\nwrote tiny.tflite, {Path('tiny.tflite').stat().st_size:,} bytes\n")
     picture = next((made / "data/val/light").iterdir())
     of_run, of_file = (good("predict", what, picture)[0]["top"] for what in (made / "run", "tiny.tflite"))

@@ -28,7 +28,7 @@ from cnnc.ir import Graph
 from cnnc.passes.equalize import equalize
 from cnnc.passes.model import Model
 from cnnc.passes.run import INFERENCE, INFERENCE_INT8, Trace, run
-from cnnc.tflite.program import Program, Quantization, Tensor
+from cnnc.tflite.program import Program, Quantization, Tensor, name_ends
 
 Array = NDArray[Any]
 Choice = Literal["auto", "minmax", "percentile", "mse", "entropy"]
@@ -71,7 +71,7 @@ class Quantized:
 
 def compile_float(model: Model, trace: Trace | None = None) -> Program:
     """The float32 program of a graph and its weights."""
-    return lower(run(model, INFERENCE, trace=trace), "float").program
+    return name_ends(lower(run(model, INFERENCE, trace=trace), "float").program)
 
 
 def compile_int8(
@@ -100,7 +100,7 @@ def compile_int8(
     state = search.state(equalized=chosen.equalized)
     program = search.program(chosen, settings.io)
     islands = tuple(dict.fromkeys(op.origin for op in program if op.outputs[0] in state.lowered.float_only))
-    return Quantized(program, tuple(found), islands)
+    return Quantized(name_ends(program), tuple(found), islands)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cnnc.passes.run import Change
-from cnnc.tflite.program import Program, Tensor
+from cnnc.tflite.program import Program
 
 PASSES: Final[Mapping[str, str]] = {
     "drop_dead": "left out, as no output needs them",
@@ -110,7 +110,7 @@ def in_words(compiled: Compiled) -> list[str]:
         lines.append(f"{len(program.operators)} operators: {kinds}")
         if fused := fused_count(program):
             lines.append(f"fused into the operators before them: {fused} activation{'' if fused == 1 else 's'}")
-        ends = [_end(program[name]) for name in (*program.inputs, *program.outputs)]
+        ends = [_end(end) for which in ("inputs", "outputs") for end in _ends(program, which)]
         lines.append(f"in and out: {', '.join(ends)}")
     if compiled.candidates:
         best = compiled.candidates[0]
@@ -158,9 +158,9 @@ def _ends(program: Program, which: str) -> list[dict[str, Any]]:
     ]
 
 
-def _end(tensor: Tensor) -> str:
-    """`input 1x8x8x1 of uint8`; what a name says of a conversion goes without saying."""
-    return f"`{tensor.name.partition(':')[0]}` {'x'.join(map(str, tensor.shape))} of {tensor.type.lower()}"
+def _end(end: Mapping[str, Any]) -> str:
+    """`input` 1x8x8x1 of uint8."""
+    return f"`{end['name']}` {'x'.join(map(str, end['shape']))} of {end['type']}"
 
 
 def _candidate(found: Any) -> dict[str, Any]:

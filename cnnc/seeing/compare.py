@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cnnc.backends.tflite.compile import compile_float
 from cnnc.backends.tflite.runtime import quantized
 from cnnc.diagnostics import CnnError
-from cnnc.differing import Gathered, is_equalizable, matched
+from cnnc.differing import Gathered, is_equalizable, matched, nodes
 from cnnc.ops import format_shape
 from cnnc.passes import run as passes
 from cnnc.passes.model import Model
@@ -114,7 +114,7 @@ def _compared(paired: Paired, layer: Layer, first: NDArray[np.float32], second: 
         equalizable = network.subject is not None and is_int8(program) and _gives_factors(paired, layer, flip)
     gathered = Gathered(tensor)
     gathered.see(real, quantized(tensor, other))
-    found = gathered.layer(layer.kind, layer.shape, equalizable=equalizable)
+    found = gathered.layer(layer.name, layer.kind, layer.shape, equalizable=equalizable)
     if found.equalized:
         factors = np.where(gathered.factors > 0, gathered.factors, 1).astype(np.float32)
         first, second = (first / factors, second) if flip else (first, second / factors)
@@ -138,7 +138,7 @@ def _by_name(network: Watched, file: Watched, network_first: bool) -> Paired:
     model = passes.run(network.subject.model, passes.INFERENCE_INT8 if is_int8(program) else passes.INFERENCE)
     tensors = matched(program, model.graph, Path(file.what))
     folded = watch_network(network.subject, network.what, network.labels, compiled=model)
-    names = [(tensor.name, tensor.name) for tensor in tensors]
+    names = [(node, tensor.name) for node, tensor in tensors.items()]
     return _paired(folded, file, names, network_first, "by name")
 
 
@@ -146,7 +146,9 @@ def _by_order(network: Watched, file: Watched, network_first: bool) -> Paired | 
     assert network.subject is not None
     assert file.model is not None
     model: Model = passes.run(network.subject.model, passes.INFERENCE)
-    mine = [each for each in _maps_in_order(compile_float(network.subject.model)) if each[0] in model.graph.by_name]
+    program = compile_float(network.subject.model)
+    holds = nodes(program, model.graph)
+    mine = [(holds[each[0]], *each[1:]) for each in _maps_in_order(program) if each[0] in holds]
     theirs = _maps_in_order(file.model.runner.program)
     if not mine or [each[1:] for each in mine] != [each[1:] for each in theirs]:
         return None

@@ -6,8 +6,8 @@ shows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -138,6 +138,38 @@ class Program:
     def activations(self) -> Iterator[Tensor]:
         """Tensors that are no constants: inputs and what operators write."""
         return (tensor for tensor in self.tensors.values() if tensor.data is None)
+
+
+def name_ends(program: Program) -> Program:
+    """The program with the tensors of its inputs and outputs called as the spec calls them, as readers of a file see.
+
+    A tensor within that had such a name gets another: `input:int8` is what an `input` of uint8 becomes first. An output
+    that has an input's name keeps its own.
+    """
+    names: dict[str, str] = {}
+    labels = (*program.input_names, *program.output_names)
+    for tensor, label in zip((*program.inputs, *program.outputs), labels, strict=True):
+        names[tensor] = tensor if label in names.values() else label
+    ends = set(names.values())
+    for name in [name for name in program.tensors if name in ends and name not in names]:
+        names[name] = _free(f"{name}:{program[name].type.lower()}", {*program.tensors, *names.values()})
+
+    def called(tensors: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(names.get(name, name) for name in tensors)
+
+    tensors = {
+        names.get(name, name): replace(each, name=names.get(name, name)) for name, each in program.tensors.items()
+    }
+    operators = tuple(replace(op, inputs=called(op.inputs), outputs=called(op.outputs)) for op in program)
+    return replace(
+        program, tensors=tensors, operators=operators, inputs=called(program.inputs), outputs=called(program.outputs)
+    )
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    while name in taken:
+        name += "'"
+    return name
 
 
 @dataclass(frozen=True, eq=False)
