@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -205,11 +206,18 @@ def _count(runner: Runner) -> int:
     return (runner.outputs[0].shape or (1,))[-1] if runner.outputs else 1
 
 
+def only_input(model: Model) -> Port:
+    """The file's one input. Raises CnnError when it has none, or several."""
+    ports = model.runner.inputs
+    if len(ports) != 1:
+        names = ", ".join(f"`{port.name}`" for port in ports)
+        has = f"several inputs, {names}," if ports else "no input,"
+        raise CnnError.of("data", f"`{model.path}` has {has} and one of pictures is wanted")
+    return ports[0]
+
+
 def _input(model: Model) -> Port:
-    if len(model.runner.inputs) != 1:
-        found = ", ".join(f"`{port.name}`" for port in model.runner.inputs)
-        raise CnnError.of("data", f"`{model.path}` has several inputs, {found}, and one of pictures is wanted")
-    (port,) = model.runner.inputs
+    port = only_input(model)
     if port.tensor.type not in ("UINT8", "INT8", "FLOAT32", "FLOAT16"):
         raise CnnError.of(
             "data", f"`{model.path}` takes {port.tensor.type.lower()}, and pictures go in as uint8, int8 or float32"
@@ -239,12 +247,16 @@ def _classes(model: Model) -> tuple[int, End]:
     """How many classes the file's only output has, and what its values are."""
     ports = model.runner.outputs
     if len(ports) != 1 or not ports[0].shape or any(size != 1 for size in ports[0].shape[:-1]):
-        found = ", ".join(f"`{port.name}` of {format_shape(port.shape)}" for port in ports)
+        found = ", ".join(f"`{port.name}` of {_size(port)}" for port in ports) or "nothing"
         raise CnnError.of("data", f"`{model.path}` gives {found}, and one output of classes is wanted")
     count, end = ports[0].shape[-1], end_of(model.runner.program, ports[0].tensor.name)
     if count == 1 and end != "sigmoid":
         raise CnnError.of("data", f"`{model.path}` gives a single number, which says nothing of classes")
     return max(count, 2), end
+
+
+def _size(port: Port) -> str:
+    return format_shape(port.shape) if port.shape else "a size that is not said"
 
 
 def end_of(program: Program, name: str) -> End:
@@ -281,7 +293,13 @@ def _values(model: Model, pictures: NDArray[Any]) -> NDArray[np.float64]:
     (given,), (wanted,) = model.runner.inputs, model.runner.outputs
     array = stored(model, pictures) if pictures.dtype == np.uint8 else pictures
     found = model.runner({given.name: array})[wanted.name]
-    return np.asarray(found.reshape(len(found), -1), np.float64)
+    values = np.asarray(found.reshape(len(found), -1), np.float64)
+    if values.shape[1] != prod(wanted.shape):
+        raise CnnError.of(
+            "tflite",
+            f"`{model.path}` gives {values.shape[1]} values, and says that they are {format_shape(wanted.shape)}",
+        )
+    return values
 
 
 def _outcome(model: Model, feed: Feed, end: End, batch: int, count: int) -> Outcome:

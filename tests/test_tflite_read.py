@@ -169,9 +169,8 @@ def test_tensors_of_one_name_are_told_apart() -> None:
     assert len(read_file(model(y_name="x")).main.tensors) == 2
 
 
-def test_an_absent_output_is_read_and_shown() -> None:
-    program = read_file(model(operator_outputs=[1, -1])).main
-    assert "%y int8[1,8] = RELU@1(%x)" in print_program(program)
+def test_more_outputs_than_an_operator_has() -> None:
+    assert "operator 0, RELU, has 2 outputs, 1 too many" in refusal(model(operator_outputs=[1, -1]))
 
 
 @settings(max_examples=300, deadline=None)

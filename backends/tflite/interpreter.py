@@ -38,6 +38,8 @@ LIBRARIES: Final = {"Linux": "libedgetpu.so.1", "Darwin": "libedgetpu.1.dylib", 
 _INTERPRETERS: Final = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 
 _NODE: Final = re.compile(r"(?P<said>.*?)Node number (?P<number>\d+) \((?P<kind>.*?)\) (?P<rest>failed to \w+)\.?")
+_TENSOR: Final = re.compile(r"(.*?)Tensor (\d+) has invalid quantization parameters\.")
+"""How LiteRT ends what it says of operators and tensors; lines follow each other without a space."""
 
 SENT: Final = frozenset("f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1 c8 c16".split())  # noqa: SIM905  # a list would be a page
 """NumPy's types of what is sent."""
@@ -115,12 +117,22 @@ def load(data: bytes, options: Options) -> Any:
     return interpreter
 
 
-def _reason(error: Exception) -> str:
-    """What LiteRT says, the operator first."""
-    said = " ".join(str(error).partition("See instructions")[0].split()) or type(error).__name__
-    if found := _NODE.fullmatch(said):
-        return f"operator {found['number']}, {found['kind']}, {found['rest']}: {found['said'].strip() or 'no reason'}"
-    return f"{said[:1].lower()}{said[1:]}"
+def _refusal(what: str, happened: str, error: Exception) -> Refusal:
+    """What LiteRT says, the operator or tensor first."""
+    said = " ".join(re.sub(r"See instructions: \S+", " ", str(error)).split()) or type(error).__name__
+    reason, notes = f"{said[:1].lower()}{said[1:]}", []
+    if node := _NODE.fullmatch(said):
+        reason = f"operator {node['number']}, {node['kind']}, {node['rest']}: {node['said'].strip(' .') or 'no reason'}"
+    elif tensors := _TENSOR.findall(said):
+        (why, number), *others = tensors
+        reason = f"tensor {number} has invalid quantization parameters: {why.strip(' .')}"
+        notes = [f"so have {len(others)} more tensors"] if others else []
+    help = None
+    if "unresolved custom op" in said:
+        help = (
+            "the operator is its maker's own, and LiteRT does not have it: run the file in the program that brings it"
+        )
+    return Refusal("tflite", f"`{what}` {happened}: {reason}", notes, help)
 
 
 @contextmanager
@@ -216,7 +228,7 @@ def _refusals(what: str, happened: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError) as error:
-        raise Refusal("tflite", f"`{what}` {happened}: {_reason(error)}") from error
+        raise _refusal(what, happened, error) from error
     except MemoryError as error:
         raise Refusal("tflite", f"`{what}` {happened}: it needs more memory than there is") from error
 

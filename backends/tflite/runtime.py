@@ -9,6 +9,7 @@ the process that runs it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class Runner:
         """A value has the size that the file says, or where it says none, that of the examples before it."""
         tensor = self.program[name]
         wanted = tensor.signature or tensor.shape
-        if tensor.shape_known and (
+        if wanted and (
             len(wanted) != value.ndim or any(a not in (-1, b) for a, b in zip(wanted, value.shape, strict=True))
         ):
             raise CnnError.of(
@@ -159,7 +160,7 @@ def open_model(
             help="pass `--delegate edgetpu` where there is one, or give the int8 file that it was compiled from",
         )
     options = Options(what, threads, delegate, all_tensors)
-    with _errors():
+    with _errors(file.main):
         if isinstance(model, bytes):
             with quiet():
                 return Runner(Session(data, options), file, what)
@@ -173,12 +174,26 @@ def load_interpreter(data: bytes, what: str, *, threads: int | None = None) -> A
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
-    """Refusals as the errors that they are."""
+def _errors(program: Program | None = None) -> Iterator[None]:
+    """Refusals as the errors that they are, with the names of a program's tensors."""
     try:
         yield
     except Refusal as error:
-        raise CnnError.of(error.code, error.message, notes=error.notes, help=error.help) from error
+        message = error.message
+        found = _TENSOR.search(message)
+        if program is not None and found is not None and int(found[1]) < len(program.tensors):
+            message = f"{message[: found.start()]}{_place(program, int(found[1]))}{message[found.end() :]}"
+        raise CnnError.of(error.code, message, notes=error.notes, help=error.help) from error
+
+
+_TENSOR: Final = re.compile(r"(?<=: )tensor (\d+)(?= )")
+
+
+def _place(program: Program, index: int) -> str:
+    """A tensor by name, and what reads it."""
+    name = [*program.tensors][index]
+    readers = [f"operator {i}, {program.operators[i].name}" for i in program.consumers[name]]
+    return f"tensor `{name}`" + (f", an input of {readers[0]}," if readers else "")
 
 
 def is_compiled(program: Program) -> bool:
@@ -191,7 +206,8 @@ def quantized(tensor: Tensor, values: NDArray[Any]) -> NDArray[Any]:
     dtype = np.dtype(DTYPES[tensor.type])
     if tensor.quantization is None or dtype.kind == "f":
         return values.astype(dtype)
-    steps = np.asarray(values, np.float64) / tensor.quantization.scale[0]
+    with np.errstate(over="ignore"):  # the scale may be of any size
+        steps = np.asarray(values, np.float64) / tensor.quantization.scale[0]
     nearest = np.copysign(np.floor(np.abs(steps) + 0.5), steps) + tensor.quantization.zero_point[0]
     limits = np.iinfo(dtype)
     held: NDArray[Any] = np.clip(nearest, limits.min, limits.max).astype(dtype)
@@ -203,7 +219,8 @@ def dequantized(tensor: Tensor, values: NDArray[Any]) -> NDArray[np.float32]:
     if tensor.quantization is None or values.dtype.kind == "f":
         return values.astype(np.float32)
     scale, zero = tensor.quantization.scale[0], tensor.quantization.zero_point[0]
-    return ((values.astype(np.int64) - zero) * np.float32(scale)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return ((values.astype(np.int64) - zero) * np.float32(scale)).astype(np.float32)
 
 
 def _ports(program: Program, tensors: Sequence[str], names: Sequence[str]) -> tuple[Port, ...]:
@@ -219,9 +236,10 @@ def _require_fixed(program: Program, what: str) -> None:
         tensor = program[name]
         if tensor.type not in DTYPES:
             raise CnnError.of("tflite", f"the input `{name}` of `{what}` is of {tensor.type.lower()}, which is not fed")
-        if tensor.signature is not None and -1 in tensor.signature[1:]:
+        sizes = tensor.signature or tensor.shape
+        if -1 in sizes[1:] or 0 in tensor.shape:
             raise CnnError.of(
                 "tflite",
-                f"the input `{name}` of `{what}` has no fixed size: {list(tensor.signature)}",
+                f"the input `{name}` of `{what}` has no fixed size: {list(sizes)}",
                 help="convert the model for one size of picture",
             )

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from cnnc import ops, running
 from cnnc.backends.tflite.runtime import dequantized
 from cnnc.compiling.subject import Subject
+from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.passes.model import Model
-from cnnc.tflite.program import Operator, Program
+from cnnc.tflite.program import ABSENT, Operator, Program, Tensor
 
 Shape = tuple[int, ...]
 Values = Mapping[str, NDArray[np.float32]]
@@ -120,28 +121,39 @@ def watch_network(subject: Subject, what: str, labels: tuple[str, ...] = (), com
 
 
 def watch_file(model: running.Model) -> Watched:
-    """A TFLite file that was opened with all its tensors."""
+    """A TFLite file that was opened with all its tensors. Layers whose size changes are left out.
+
+    Raises:
+        CnnError: it has no input, or several.
+    """
     runner, program = model.runner, model.runner.program
+    given = running.only_input(model)
     layers = tuple(
         _layer_of_file(program, operator)
         for operator in program
-        if operator.outputs and program[operator.outputs[0]].shape
+        if operator.outputs and operator.outputs[0] != ABSENT and _is_fixed(program[operator.outputs[0]])
     )
 
     def evaluate(value: NDArray[Any], names: Sequence[str]) -> Values:
         array = running.stored(model, value[None]) if value.dtype == np.uint8 else value[None]
-        found = runner.tensors({runner.inputs[0].name: array}, names)
+        found = runner.tensors({given.name: array}, names)
+        for name in names:
+            if found[name][0].size != program[name].size:
+                raise CnnError.of("tflite", f"the layer `{title_of(name)}` of `{model.path}` has no fixed size")
         return {name: dequantized(program[name], found[name][0]) for name in names}
 
-    return Watched(
-        str(model.path), form_of(program), runner.inputs[0].shape, layers, model.labels, evaluate, model=model
-    )
+    return Watched(str(model.path), form_of(program), given.shape, layers, model.labels, evaluate, model=model)
+
+
+def _is_fixed(tensor: Tensor) -> bool:
+    """Whether the file says how large a tensor's values are for one picture."""
+    return tensor.shape != () and -1 not in (tensor.signature or ())[1:]
 
 
 def form_of(program: Program) -> str:
     """What a file computes in: the type of most of what its operators write."""
-    types = [program[name].type for operator in program for name in operator.outputs]
-    return max(sorted(set(types)), key=types.count).lower()
+    types = [program[name].type for operator in program for name in operator.outputs if name != ABSENT]
+    return max(sorted(set(types)), key=types.count, default="nothing").lower()
 
 
 def is_int8(program: Program) -> bool:

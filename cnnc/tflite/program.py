@@ -28,8 +28,17 @@ DTYPES: Mapping[str, Any] = {
     "INT16": np.int16,
     "INT8": np.int8,
     "FLOAT64": np.float64,
+    "UINT64": np.uint64,
+    "UINT32": np.uint32,
+    "UINT16": np.uint16,
 }
 """NumPy's types of the tensor types that have one."""
+
+BITS: Mapping[str, int] = {
+    **{name: 8 * np.dtype(dtype).itemsize for name, dtype in DTYPES.items()},
+    **{"COMPLEX64": 64, "COMPLEX128": 128, "BFLOAT16": 16, "INT4": 4, "INT2": 2, "UINT4": 4},
+}
+"""How many bits a value of a tensor type takes, of those that have a size."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +82,8 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values; of types that NumPy lacks, one a value."""
-        return self.size * (np.dtype(DTYPES[self.type]).itemsize if self.type in DTYPES else 1)
+        """Bytes of the values; of types without a size, one a value."""
+        return (self.size * BITS.get(self.type, 8) + 7) // 8
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
 from cnnc.tflite import flatbuffer
-from cnnc.tflite.program import ABSENT, DTYPES, File, Operator, Program, Quantization, Tensor
-from cnnc.tflite.schema import ENUMS, OPERATORS, TENSOR_TYPES
+from cnnc.tflite.program import ABSENT, BITS, DTYPES, File, Operator, Program, Quantization, Tensor
+from cnnc.tflite.schema import ENUMS, OPERATORS, OPTIONS_OF, TENSOR_TYPES, UNIONS
+from cnnc.tflite.sparsity import densify
+from cnnc.tflite.verify import faults
 from cnnc.tflite.write import IDENTIFIER
 
 _LARGEST = 2**40
@@ -93,8 +95,9 @@ class _Maker:
         inputs, outputs = named(subgraph.get("inputs", ()), "an input"), named(subgraph.get("outputs", ()), "an output")
         if ABSENT in (*inputs, *outputs):
             raise self.fail("an input or output of the graph is absent")
-        self.require_order(operators, tensors, inputs)
         program = Program(subgraph.get("name", ""), tensors, operators, inputs, outputs)
+        for reason in faults(program):
+            raise self.fail(reason)
         return self.with_signature(program, index, names)
 
     def name(self, index: int, names: list[str], role: str) -> str:
@@ -103,20 +106,6 @@ class _Maker:
         if not 0 <= index < len(names):
             raise self.fail(f"{role} is tensor {index} of {len(names)}")
         return names[index]
-
-    def require_order(self, operators: Sequence[Operator], tensors: dict[str, Tensor], inputs: Sequence[str]) -> None:
-        """Every tensor is written once, and before it is read."""
-        written = {name for name, tensor in tensors.items() if tensor.data is not None or tensor.is_variable}
-        written |= {ABSENT, *inputs}
-        made = {name for operator in operators for name in operator.outputs}
-        for i, operator in enumerate(operators):
-            for name in operator.inputs:
-                if name not in written and name in made:
-                    raise self.fail(f"operator {i}, {operator.name}, reads `{name}` before it is computed")
-            for name in operator.outputs:
-                if name in written and name != ABSENT and not tensors[name].is_variable:
-                    raise self.fail(f"operator {i}, {operator.name}, writes `{name}`, which something else does too")
-            written.update(operator.outputs)
 
     def tensor(self, entry: flatbuffer.Table, name: str) -> Tensor:
         number = int(entry["type"])
@@ -135,22 +124,30 @@ class _Maker:
             shape,
             kind,
             self.quantization(entry.get("quantization", {}), name, shape),
-            self.constant(self.buffer(int(entry["buffer"])), shape, kind, name),
+            self.constant(entry, shape, kind, name),
             None if signature is None or not len(signature) else tuple(int(size) for size in signature),
             bool(entry["is_variable"]),
             "shape" in entry,
         )
 
-    def constant(self, raw: NDArray[np.uint8], shape: tuple[int, ...], kind: str, name: str) -> NDArray[Any] | None:
+    def constant(self, entry: flatbuffer.Table, shape: tuple[int, ...], kind: str, name: str) -> NDArray[Any] | None:
+        raw = self.buffer(int(entry["buffer"]))
         if not len(raw):
             return None
-        if kind not in DTYPES:
+        bits = BITS.get(kind)
+        if bits is None:
             return raw
-        dtype = np.dtype(DTYPES[kind])
         count = int(np.prod(shape, dtype=np.int64))
-        if count * dtype.itemsize != len(raw):
-            raise self.fail(f"tensor `{name}` wants {count * dtype.itemsize} bytes, and has {len(raw)}")
-        return raw.view(dtype).reshape(shape) if len(raw) % dtype.itemsize == 0 else None
+        sparsity = entry.get("sparsity")
+        if sparsity is not None and kind in DTYPES:
+            try:
+                return densify(raw.view(DTYPES[kind]), shape, sparsity)
+            except ValueError as error:
+                raise self.fail(f"the sparse tensor `{name}` {error}") from error
+        wanted = (count * bits + 7) // 8
+        if wanted != len(raw):
+            raise self.fail(f"tensor `{name}` wants {wanted} bytes, and has {len(raw)}")
+        return raw.view(DTYPES[kind]).reshape(shape) if kind in DTYPES else raw
 
     def quantization(self, entry: flatbuffer.Table, name: str, shape: tuple[int, ...]) -> Quantization | None:
         scale = entry.get("scale", np.zeros(0, np.float32))
@@ -159,7 +156,7 @@ class _Maker:
             return None
         if not len(zero):
             zero = np.zeros(len(scale), np.int64)
-        axis = int(entry.get("axis", 0))
+        axis = int(entry.get("axis", 0)) if len(shape) > 1 else 0  # some converters give biases that of their kernel
         if len(scale) > 1 and (not 0 <= axis < len(shape) or shape[axis] != len(scale)):
             raise self.fail(f"tensor `{name}` has {len(scale)} scales along axis {axis} of shape {list(shape)}")
         if len(zero) not in (1, len(scale)):
@@ -178,6 +175,10 @@ class _Maker:
         kind = OPERATORS[builtin] if builtin < len(OPERATORS) else f"BUILTIN_{builtin}"
         custom = (code.get("custom_code") or "unnamed custom operator") if kind == "CUSTOM" else ""
         outputs = named(entry.get("outputs", ()), f"an output of operator {index}, {kind},")
+        table = OPTIONS_OF.get(kind)
+        given = UNIONS["Options"].get(int(entry["options_type"]), table)
+        if table is not None and given != table:
+            raise self.fail(f"operator {index}, {kind}, has {given}, and takes {table}")
         options = {key: self.word(key, value, index) for key, value in entry.get("options", {}).items()}
         inputs = named(entry.get("inputs", ()), f"an input of operator {index}, {kind},")
         return Operator(kind, inputs, outputs, options, int(code["version"]), custom=custom)
@@ -200,6 +201,8 @@ class _Maker:
             if all(name in known for name in (*program.inputs, *program.outputs)):
                 inputs = tuple(known[name] for name in program.inputs)
                 outputs = tuple(known[name] for name in program.outputs)
+                if "" in (*inputs, *outputs) or len({*inputs}) < len(inputs) or len({*outputs}) < len(outputs):
+                    continue  # names that tell nothing apart
                 return Program(
                     program.name, program.tensors, program.operators, program.inputs, program.outputs, inputs, outputs
                 )

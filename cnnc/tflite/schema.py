@@ -38,6 +38,7 @@ SCALARS: Final = {
     "bool": "?",
     "i8": "<i1",
     "u8": "<u1",
+    "u16": "<u2",
     "i32": "<i4",
     "u32": "<u4",
     "i64": "<i8",
@@ -54,7 +55,11 @@ SubGraph tensors:[Tensor] inputs:[i32] outputs:[i32] operators:[Operator] name:s
 Tensor shape:[i32] type:i8 buffer:u32 name:string quantization:Quantization is_variable:bool sparsity:Sparsity
     signature:[i32]
 Quantization min:[f32] max:[f32] scale:[f32] zero_point:[i64] _:u8 _:i32 axis:i32
-Sparsity traversal_order:[i32]
+Sparsity traversal_order:[i32] block_map:[i32] dimensions:[Dimension]
+Dimension format:i8 size:i32 segments_type:u8 segments:SparseIndices? indices_type:u8 indices:SparseIndices?
+Int32Vector values:[i32]
+Uint16Vector values:[u16]
+Uint8Vector values:[u8]
 Operator code_index:u32 inputs:[i32] outputs:[i32] options_type:u8 options:Options? custom_options:[u8]
 Buffer data:[u8] offset:u64 size:u64
 Metadata name:string buffer:u32
@@ -159,6 +164,7 @@ UNIONS: Final = {
         101: "BatchMatMulOptions",
         106: "Conv3DOptions",
     },
+    "SparseIndices": {1: "Int32Vector", 2: "Uint16Vector", 3: "Uint8Vector"},
     "ContentProperties": {1: "FeatureProperties", 2: "ImageProperties"},
     "ProcessUnitOptions": {1: "NormalizationOptions"},
 }

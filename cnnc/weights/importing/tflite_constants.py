@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from cnnc.tflite.program import ABSENT, DTYPES, Operator, Program, Tensor
 from cnnc.weights.importing.faults import fault
 
-_COPIES = ("DEQUANTIZE", "RESHAPE", "CAST")
-"""Operators whose values are those of their first input: half-precision weights stand behind DEQUANTIZE."""
+_COPIES = ("DEQUANTIZE", "RESHAPE", "CAST", "DENSIFY")
+"""Operators whose values are those of their first input: half-precision weights stand behind DEQUANTIZE, and sparse
+ones, which are read as dense, behind DENSIFY."""
 
 
 def stored(program: Program, name: str) -> Tensor | None:
