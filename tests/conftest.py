@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -34,6 +35,29 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+@pytest.fixture(autouse=True, scope="session")
+def blank_pictures() -> Iterator[Callable[..., None]]:
+    """Have runs save blank pictures, whose drawing is most of a short run; what draws them in truth is returned."""
+    from matplotlib.figure import Figure
+
+    from cnnc.training import plots
+
+    save = plots._save
+
+    def save_blank(figure: Any, path: Path) -> None:
+        save(Figure(figsize=(0.1, 0.1)), path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "_save", save_blank)
+        yield save
+
+
+@pytest.fixture
+def drawn_pictures(blank_pictures: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have runs draw their pictures, for a test that looks at them."""
+    monkeypatch.setattr("cnnc.training.plots._save", blank_pictures)
 
 
 @pytest.fixture

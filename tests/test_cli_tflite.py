@@ -160,6 +160,7 @@ def test_bench_without_a_device_says_so(made: Path) -> None:
 # diff
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_diff_sets_float_and_int8_side_by_side(made: Path, tmp_path: Path) -> None:
     result = call("diff", made / "run", made / "int8.tflite", "-o", tmp_path / "layers.png")
     assert result.exit_code == 0, result.output

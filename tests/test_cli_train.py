@@ -238,6 +238,8 @@ def test_ctrl_c_leaves_the_last_weights_and_says_where(trained: Path, tmp_path: 
     assert json.loads(found.stdout)["epoch"] >= 1
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("drawn_pictures")
 def test_the_demo_reads_97_of_100_digits(tmp_path: Path) -> None:
     result = call("demo", "--out", tmp_path / "demo")
     assert result.exit_code == 0, result.output

@@ -73,6 +73,7 @@ def test_a_loss_that_only_rises_recommends_nothing() -> None:
     assert found.lowest is None
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_the_command_names_a_rate_that_trains(tmp_path: Path) -> None:
     (tmp_path / "tiny.cnn").write_text(SPEC)
     make_tree(tmp_path / "data", {"train/dark": 40, "train/light": 40, "val/dark": 5, "val/light": 5})

@@ -68,7 +68,7 @@ def _check(diagnostic: Diagnostic) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(random=st.randoms(use_true_random=False))
 def test_no_text_breaks_the_compiler(kind: Callable[[Random], str], random: Random) -> None:
     survive(kind(random), random)

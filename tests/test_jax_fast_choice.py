@@ -100,6 +100,7 @@ def test_a_layer_is_asked_for_its_parts() -> None:
     assert len(tuning.layers_of(net.graph, 8)) == 2
 
 
+@pytest.mark.slow
 def test_tune_measures_and_writes_a_table(tmp_path: Path) -> None:
     spec = tmp_path / "small.cnn"
     spec.write_text("model small {\n  input 6x6x5\n  conv(3x3, 4) | bn | relu | maxpool(2x2) | flatten | dense(2)\n}\n")

@@ -25,7 +25,7 @@ from tests.networks import sequential
 from tests.strategies import Case, cases, random_inputs, random_weights
 
 QUICK = {"xla_backend_optimization_level": 0}
-default = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+default = settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 thorough = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**32 - 1)
 
@@ -98,6 +98,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("cls", "form"), FORMS[:-1], ids=IDS[:-1])
+@pytest.mark.slow
 def test_a_form_is_the_plain_one_in_float32_at_common_shapes(cls: type[Op], form: str) -> None:
     for size, kernel, stride, padding in SHAPES:
         shape = (*size, 3)
@@ -153,9 +154,13 @@ def test_a_form_keeps_bfloat16(cls: type[Op], form: str) -> None:
     op, shape = SIMPLE[cls]
     weights = {short: jnp.ones(weight.shape, jnp.bfloat16) for short, weight in op.weights(shape).items()}
     x = jnp.ones((9, *shape), jnp.bfloat16)
-    y, pull = jax.vjp(lambda w, x: lower_tuned(op, Always(form, ()), w, x), weights, x)
-    slopes = pull(y)
-    assert {leaf.dtype for leaf in jax.tree.leaves((y, slopes))} == {jnp.dtype(jnp.bfloat16)}
+
+    def value_and_slopes(weights: Any, x: Any) -> Any:
+        y, pull = jax.vjp(lambda w, x: lower_tuned(op, Always(form, ()), w, x), weights, x)
+        return y, pull(y)
+
+    found = jax.tree.leaves(jax.eval_shape(value_and_slopes, weights, x))
+    assert {leaf.dtype for leaf in found} == {jnp.dtype(jnp.bfloat16)}
 
 
 def test_inference_is_plain_whatever_the_table() -> None:

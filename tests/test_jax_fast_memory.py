@@ -39,6 +39,7 @@ print(faults_of(30))
 
 
 @pytest.mark.skipif(not memory._is_glibc(), reason="the C library is not glibc")
+@pytest.mark.slow
 def test_memory_that_is_kept_is_not_asked_for_again() -> None:
     def faults(what: str) -> int:
         found = subprocess.run([sys.executable, "-c", PROGRAM, what], check=True, capture_output=True)

@@ -107,7 +107,11 @@ def assert_same(found: Any, expected: Any) -> None:
 HOWS: list[dict[str, Any]] = [{"scan": 2}, {"remat": True}, {"scan": 3, "remat": True}]
 
 
-@pytest.mark.parametrize("text", [RESIDUAL, SHARED, TWO_ENDS, WORDS], ids=["residual", "shared", "two ends", "words"])
+@pytest.mark.parametrize(
+    "text",
+    [RESIDUAL, SHARED, pytest.param(TWO_ENDS, marks=pytest.mark.slow), pytest.param(WORDS, marks=pytest.mark.slow)],
+    ids=["residual", "shared", "two ends", "words"],
+)
 def test_training_is_the_same_however_it_is_computed(text: str) -> None:
     net = network(text.strip())
     expected = trained(net)
@@ -191,13 +195,14 @@ def test_what_is_no_number_stays_so_when_computed_again() -> None:
         assert all(np.isnan(array).any() for array in jax.tree.leaves(gradients))
 
 
-@pytest.mark.parametrize("scan", [0, 2], ids=["plain", "in a loop"])
+@pytest.mark.parametrize("scan", [pytest.param(0, marks=pytest.mark.slow), 2], ids=["plain", "in a loop"])
 def test_twice_the_depth_fits_in_the_memory_when_computed_again(scan: int) -> None:
     shallow, deep = (memory(blocks(count), remat=False) for count in (4, 8))
     assert deep > 1.5 * shallow
     assert memory(blocks(8), remat=True, scan=scan) < shallow
 
 
+@pytest.mark.slow
 def test_a_recipe_asks_for_it_and_trains_the_same_network_in_half_the_memory() -> None:
     net = blocks(8)
     aims = (Aim(CrossEntropy(), classified=True),)

@@ -55,19 +55,19 @@ more = st.sampled_from([1.0, 1.1, 1.5, 2.0])
 
 
 @given(random_specs())
-@settings(max_examples=60, suppress_health_check=CALM)
+@settings(max_examples=25, suppress_health_check=CALM)
 def test_random_networks_are_sound_and_their_texts_give_them_again(spec: Random) -> None:
     assert_holds(spec)
 
 
 @given(random_specs(), factors, more, more)
-@settings(max_examples=60, suppress_health_check=CALM)
+@settings(max_examples=25, suppress_health_check=CALM)
 def test_random_networks_scale(spec: Random, width: float, depth: float, resolution: float) -> None:
     assert_scales(spec, width, depth, resolution)
 
 
 @given(random_specs())
-@settings(max_examples=40, suppress_health_check=CALM)
+@settings(max_examples=10, suppress_health_check=CALM)
 def test_random_networks_in_jax_are_the_reference(spec: Random) -> None:
     assert_agrees(cnnc.load_text(spec.text))
 

@@ -188,7 +188,7 @@ def compare(case: Case, seed: int) -> None:
 @pytest.mark.parametrize("cls", PEERS)
 def test_layers(cls: type[Op]) -> None:
     # Keras compiles every shape anew, which is all that this costs.
-    @settings(max_examples=8 if cls in WINDOWS else 4)
+    @settings(max_examples=4 if cls in WINDOWS else 2)
     @given(case=cases(cls), seed=SEEDS)
     def check(case: Case, seed: int) -> None:
         compare(case, seed)

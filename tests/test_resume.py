@@ -60,6 +60,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tree(tmp_path_factory.mktemp("data"), counts)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Trained:
+    """A training of the network from its first epoch to its last."""
+    return train(tiny(), data, out=tmp_path_factory.mktemp("whole") / "run")
+
+
+def copied(whole: Trained, run: Path) -> Path:
+    """A finished run to go on with, at a place of its own."""
+    return Path(shutil.copytree(whole.folder, run))
+
+
 def error_of(action: Callable[[], object]) -> str:
     with pytest.raises(CnnError) as caught:
         action()
@@ -93,8 +104,7 @@ def said(events: list[Event]) -> str:
 
 
 @pytest.mark.parametrize("step", [1, 4])
-def test_a_stopped_run_ends_as_one_that_was_not(step: int, tmp_path: Path, data: Path) -> None:
-    whole = train(tiny(), data, out=tmp_path / "whole")
+def test_a_stopped_run_ends_as_one_that_was_not(step: int, tmp_path: Path, data: Path, whole: Trained) -> None:
     stopped_at(tiny(), data, tmp_path / "run", 2, step)
     events: list[Event] = []
     trained = resume(tmp_path / "run", report=events.append)
@@ -107,30 +117,30 @@ def test_a_stopped_run_ends_as_one_that_was_not(step: int, tmp_path: Path, data:
     assert (trained.scores[0].confusion == whole.scores[0].confusion).all()  # type: ignore[union-attr]
 
 
-def test_layers_that_thaw_later_are_as_they_were(tmp_path: Path, data: Path) -> None:
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
+def test_layers_that_thaw_later_are_as_they_were(epoch: int, tmp_path: Path, data: Path) -> None:
     settings: dict[str, Any] = {"freeze": ["first", "second"], "unfreeze": [(2, "second"), (3, "first")], "epochs": 4}
     whole = train(tiny(), data, out=tmp_path / "whole", **settings)
-    for epoch in (1, 2, 3):
-        stopped_at(tiny(), data, tmp_path / f"run{epoch}", epoch, **settings)
-        assert same(resume(tmp_path / f"run{epoch}").weights, whole.weights), epoch
+    stopped_at(tiny(), data, tmp_path / "run", epoch, **settings)
+    assert same(resume(tmp_path / "run").weights, whole.weights)
 
 
-def test_epochs_are_added(tmp_path: Path, data: Path) -> None:
-    whole = train(tiny(epochs="5"), data, out=tmp_path / "whole")
-    train(tiny(), data, out=tmp_path / "run")
+def test_epochs_are_added(tmp_path: Path, data: Path, whole: Trained) -> None:
+    longer = train(tiny(epochs="5"), data, out=tmp_path / "longer")
+    copied(whole, tmp_path / "run")
     message = error_of(lambda: resume(tmp_path / "run"))
     assert "is finished, with epoch 3" in message
     assert "add epochs: --epochs +10" in message
     trained = resume(tmp_path / "run", epochs="+2")
-    assert same(trained.weights, whole.weights)
-    assert without_time(trained) == without_time(whole)
+    assert same(trained.weights, longer.weights)
+    assert without_time(trained) == without_time(longer)
     assert yaml.safe_load((tmp_path / "run/args.yaml").read_text())["train"]["epochs"] == 5
     for wrong in ("+0", "many", "-3", ""):
         assert "is no number of epochs" in error_of(lambda: resume(tmp_path / "run", epochs=wrong)), wrong  # noqa: B023
 
 
-def test_one_that_was_killed_at_its_very_end_gets_its_last_files(tmp_path: Path, data: Path) -> None:
-    whole = train(tiny(), data, out=tmp_path / "run")
+def test_one_that_was_killed_at_its_very_end_gets_its_last_files(tmp_path: Path, whole: Trained) -> None:
+    copied(whole, tmp_path / "run")
     for name in ("report.html", "confusion_matrix.png", "results.png"):
         (tmp_path / "run" / name).unlink()
     trained = resume(tmp_path / "run")
@@ -139,8 +149,7 @@ def test_one_that_was_killed_at_its_very_end_gets_its_last_files(tmp_path: Path,
         assert (tmp_path / "run" / name).is_file(), name
 
 
-def test_the_best_of_before_stays_the_best(tmp_path: Path, data: Path) -> None:
-    whole = train(tiny(), data, out=tmp_path / "whole")
+def test_the_best_of_before_stays_the_best(tmp_path: Path, data: Path, whole: Trained) -> None:
     train(tiny(epochs="2"), data, out=tmp_path / "run")
     trained = resume(tmp_path / "run", epochs=3, lr=20)
     best = max(whole.rows[:2], key=lambda row: (row.val_top1, -row.val_loss))
@@ -198,13 +207,6 @@ def test_patience_ends_a_training_and_more_of_it_goes_on(tmp_path: Path, data: P
 # Checkpoints
 
 
-def finished(run: Path, data: Path) -> list[Path]:
-    train(tiny(), data, out=run)
-    found = sorted((run / "checkpoints").iterdir())
-    assert len(found) == 2
-    return found
-
-
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -226,9 +228,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, tmp_path: Path, data: Path) -> None:
-    whole = train(tiny(), data, out=tmp_path / "whole")
-    before, last = finished(tmp_path / "run", data)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, tmp_path: Path, whole: Trained) -> None:
+    before, last = sorted((copied(whole, tmp_path / "run") / "checkpoints").iterdir())
     DAMAGES[damage](last)
     events: list[Event] = []
     trained = resume(tmp_path / "run", report=events.append)
@@ -240,17 +241,15 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, tmp_path
     assert Checkpoints(tmp_path / "run/checkpoints").newest()[1] == []
 
 
-def test_without_a_whole_checkpoint_it_starts_anew(tmp_path: Path, data: Path) -> None:
-    whole = train(tiny(), data, out=tmp_path / "whole")
-    finished(tmp_path / "run", data)
-    shutil.rmtree(tmp_path / "run/checkpoints")
+def test_without_a_whole_checkpoint_it_starts_anew(tmp_path: Path, whole: Trained) -> None:
+    shutil.rmtree(copied(whole, tmp_path / "run") / "checkpoints")
     events: list[Event] = []
     assert same(resume(tmp_path / "run", report=events.append).weights, whole.weights)
     assert "has no checkpoint, and starts anew" in said(events)
 
 
-def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, data: Path) -> None:
-    train(tiny(), data, out=tmp_path / "run")
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, data: Path, whole: Trained) -> None:
+    copied(whole, tmp_path / "run")
     other = load_text(SPEC.replace("dense(6)", "dense(7)"))
     train(other, data, out=tmp_path / "other")
     shutil.rmtree(tmp_path / "run/checkpoints")
@@ -271,8 +270,8 @@ def test_a_checkpoint_from_before_grouped_convolutions_were_depthwise_says_what_
     assert "put back the spec.cnn" in error_of(lambda: saved.arrays({name: jnp.zeros((3, 3, 4, 4))}))
 
 
-def test_a_position_comes_back_bit_for_bit(tmp_path: Path, data: Path) -> None:
-    rows = train(tiny(), data, out=tmp_path / "run").rows
+def test_a_position_comes_back_bit_for_bit(whole: Trained) -> None:
+    rows = whole.rows
     position = Position(4, Means(1 / 3, 0.1, 7, 2), 0.1 + 0.2, rows)
     assert Position.from_json(json.loads(json.dumps(position.to_json()))) == position
     with pytest.raises(ValueError, match="epoch"):

@@ -370,6 +370,7 @@ def test_headers_that_lie_are_said(tmp_path: Path) -> None:
 # Pictures
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_names_of_every_kind_can_be_drawn(tmp_path: Path) -> None:
     names = ["a$b$c_{", "\u732b", "x" * 60, "", "<&>"]
     draw_confusion(tmp_path / "c.png", "m", np.arange(25).reshape(5, 5), names)
@@ -379,6 +380,7 @@ def test_names_of_every_kind_can_be_drawn(tmp_path: Path) -> None:
             image.verify()
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_curves_without_accuracy_and_large_confusions_can_be_drawn(tmp_path: Path) -> None:
     rows = [Row(epoch, 1.0, 0.1, 1 / epoch, None, 2 / epoch, None, None) for epoch in range(1, 40)]
     draw_curves(tmp_path / "r.png", "m", rows)

@@ -67,9 +67,10 @@ def agree(program: Program, seed: int, **options: Any) -> None:
     assert_near(program, inputs, run_litert(program, inputs, **options))
 
 
+@pytest.mark.parametrize("examples", [4, pytest.param(30, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", FLOAT)
-def test_float_operators_agree_with_litert(kind: str) -> None:
-    @settings(max_examples=15)
+def test_float_operators_agree_with_litert(kind: str, examples: int) -> None:
+    @settings(max_examples=examples)
     @given(program=cases(kind, "FLOAT32"), seed=st.integers(0, 99))
     def check(program: Program, seed: int) -> None:
         agree(program, seed)
@@ -77,9 +78,10 @@ def test_float_operators_agree_with_litert(kind: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("examples", [8, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", INT8)
-def test_int8_operators_agree_with_litert(kind: str) -> None:
-    @settings(max_examples=30)
+def test_int8_operators_agree_with_litert(kind: str, examples: int) -> None:
+    @settings(max_examples=examples)
     @given(program=cases(kind, "INT8"), seed=st.integers(0, 99))
     def check(program: Program, seed: int) -> None:
         agree(program, seed)
@@ -87,9 +89,10 @@ def test_int8_operators_agree_with_litert(kind: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("examples", [4, pytest.param(30, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", UINT8)
-def test_uint8_operators_agree_with_litert(kind: str) -> None:
-    @settings(max_examples=15)
+def test_uint8_operators_agree_with_litert(kind: str, examples: int) -> None:
+    @settings(max_examples=examples)
     @given(program=cases(kind, "UINT8"), seed=st.integers(0, 99))
     def check(program: Program, seed: int) -> None:
         agree(program, seed)
@@ -97,9 +100,10 @@ def test_uint8_operators_agree_with_litert(kind: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("examples", [5, pytest.param(30, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"])
-def test_weighed_sums_agree_with_litert_without_xnnpack_within_a_step(kind: str) -> None:
-    @settings(max_examples=15)
+def test_weighed_sums_agree_with_litert_without_xnnpack_within_a_step(kind: str, examples: int) -> None:
+    @settings(max_examples=examples)
     @given(program=cases(kind, "INT8"), seed=st.integers(0, 99))
     def check(program: Program, seed: int) -> None:
         inputs = random_inputs(program, seed)

@@ -71,6 +71,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_a_network_learns_and_leaves_its_run(tmp_path: Path) -> None:
     events: list[Event] = []
     trained = train(tiny(), tree(tmp_path / "data"), out=tmp_path / "run", report=events.append)
@@ -110,6 +111,7 @@ def test_a_network_learns_and_leaves_its_run(tmp_path: Path) -> None:
     assert sum(isinstance(e, Progress) for e in events) == 3 * 3
 
 
+@pytest.mark.usefixtures("drawn_pictures")
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path: Path) -> None:
     net = load_text(SPEC.replace("rate=0.0", "rate=0.3"))
     net = replace(net, recipe=replace(net.recipe, augment=(PadCrop(1), Flip()), epochs=1))

@@ -160,7 +160,13 @@ def test_weights_that_are_of_no_use_are_refused_and_nothing_is_written(tmp_path:
 # Freezing
 
 
-@pytest.mark.parametrize("optimizer", ["adamw(weight_decay=0.1)", "rmsprop(momentum=0.9)", "sgd(weight_decay=0.1)"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "adamw(weight_decay=0.1)",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("rmsprop(momentum=0.9)", "sgd(weight_decay=0.1)")),
+    ],
+)
 def test_what_is_frozen_stays_bit_for_bit_and_the_rest_learns(tmp_path: Path, optimizer: str) -> None:
     network = load_text(SPEC.replace("sgd(momentum=0.9, weight_decay=0.01)", optimizer))
     given = varied(network)
@@ -246,7 +252,7 @@ def test_a_part_learns_at_its_own_rate(tmp_path: Path) -> None:
             np.testing.assert_allclose(moved, factor * expected, rtol=1e-2, atol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd(momentum=0.9)"])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("sgd(momentum=0.9)", marks=pytest.mark.slow)])
 def test_what_thaws_starts_like_a_training_and_the_rest_goes_on(tmp_path: Path, optimizer: str) -> None:
     """By hand: an optax optimizer for each group, that of the features made when they start to learn."""
     spec = SPEC.replace("sgd(momentum=0.9, weight_decay=0.01)", optimizer).replace(" | bn", "")

@@ -28,6 +28,7 @@ def test_kerass_weights_give_kerass_outputs(peer: Peer) -> None:
     assert_same_logits(peer)
 
 
+@pytest.mark.slow
 def test_the_narrowest_mobilenet_is_kerass() -> None:
     assert_same_logits(
         Peer("Keras", "MobileNet", "mobilenet_v1_w25", {"alpha": 0.25, "classes": 10}, {"classes": 10}, "mobilenet")
