@@ -21,11 +21,13 @@ from cnnc.data.folder import Options
 from cnnc.data.load import load_data
 from cnnc.data.record_sets import has_records, load_records
 from cnnc.data.records import listed
-from cnnc.data.sources import Records, name_of
+from cnnc.data.sources import Files, Records, name_of
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import RandomResizedCrop
+from cnnc.training.events import ignore
+from cnnc.training.tested import by_name, part_to_test
 from tests.calling import call
-from tests.pictures import noise
+from tests.pictures import make_tree, noise
 
 crc32c = pytest.importorskip("google_crc32c", reason="needs the package google-crc32c")
 
@@ -327,6 +329,59 @@ def test_a_label_that_the_training_records_lack_is_named(tmp_path: Path) -> None
     message = error_of(lambda: load_records(root))
     assert f"`{path}/byte" in message
     assert "has the label 4, and the training records' go up to 3" in message
+
+
+def labelled(root: Path, train: Sequence[int], val: Sequence[int], *, texts: bool) -> Path:
+    """Records with these labels, as they are written, with words for them or without."""
+    root.mkdir()
+    for part, labels in (("train", train), ("val", val)):
+        more = {} if texts else {"image/class/text": b""}
+        (root / f"{part}.tfrecord").write_bytes(b"".join(record(of(n, i, **more)) for i, n in enumerate(labels)))
+    return root
+
+
+@pytest.mark.fault("D1")
+@pytest.mark.parametrize("texts", [True, False])
+@pytest.mark.parametrize(
+    ("trained", "tested"),
+    [
+        ((0, 1, 2), (1, 2, 1)),
+        ((0, 1, 2), (2, 0, 0)),
+        ((1, 2, 3), (2, 3, 3)),
+        ((1, 2, 3), (1, 3, 1)),
+        ((0, 1), (1, 1, 1)),
+    ],
+)
+def test_labels_mean_what_they_meant_in_training(
+    trained: tuple[int, ...], tested: tuple[int, ...], texts: bool, tmp_path: Path
+) -> None:
+    """Whichever of them other records hold, and from what these would seem to count."""
+    own = load_records(labelled(tmp_path / "own", trained, trained, texts=texts))
+    other = load_records(labelled(tmp_path / "other", tested, tested, texts=texts))
+    assert isinstance(own.train, Records)
+    place = dict(zip(trained, own.train.labels.tolist(), strict=True))
+    wanted = [place[label] for label in tested]
+    part = by_name(other.test, other.classes, own.classes)
+    assert isinstance(part, Records)
+    assert part.labels.tolist() == wanted
+    assert own.classes == tuple(f"class {n}" if texts else str(n) for n in trained)
+
+
+@pytest.mark.fault("D1")
+def test_a_label_that_training_lacked_is_named(tmp_path: Path) -> None:
+    own = load_records(labelled(tmp_path / "own", (1, 2, 3), (1, 2, 3), texts=False))
+    other = load_records(labelled(tmp_path / "other", (0, 1, 2), (0, 1, 2), texts=False))
+    message = error_of(lambda: by_name(other.test, other.classes, own.classes))
+    assert "the data has a class `0` that the network was not trained on" in message
+
+
+@pytest.mark.fault("D1")
+def test_folders_keep_their_numbering_too(tmp_path: Path) -> None:
+    make_tree(tmp_path / "other", {"1": 2, "2": 3})
+    found = part_to_test(str(tmp_path / "other"), None, Options(), whole=True, report=ignore)
+    part = by_name(found.part, found.classes, ("0", "1", "2"))
+    assert isinstance(part, Files)
+    assert part.labels.tolist() == [1, 1, 2, 2, 2]
 
 
 def test_a_network_trains_on_records_and_is_evaluated_and_compiled_on_them(tmp_path: Path) -> None:

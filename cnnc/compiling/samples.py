@@ -91,11 +91,12 @@ def _part(subject: Subject, data: str, folder: Path | None, options: Options) ->
     """What ranges are measured on, and what one of it is called."""
     from cnnc.data.folder import load_loose
     from cnnc.data.load import NAMES, load_data
+    from cnnc.data.parts import part_folders
     from cnnc.data.record_sets import has_records
 
     path = Path(data).expanduser()
-    is_tree = (path / "train").is_dir() or has_records(path)
-    if data not in NAMES and path.is_dir() and not is_tree and not is_own(subject, data):
+    is_folder = data not in NAMES and os.path.isdir(path) and not is_own(subject, data)
+    if is_folder and "train" not in part_folders(path) and not has_records(path):
         return load_loose(path, options), "picture"
     return load_data(data, folder=folder, options=options).train, "training picture"
 

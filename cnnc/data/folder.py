@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cnnc.data.parts import part_folders
 from cnnc.data.sources import DataSet, Files, split, take
+from cnnc.data.tree import entries, require_folder, walk
 from cnnc.diagnostics import CnnError, did_you_mean
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
-_PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _TEXTS = (".txt", ".csv", ".tsv", ".md", ".json")
 """What lies beside pictures that are of no class and says something of them."""
 _JUNK = ("thumbs.db", "desktop.ini")
@@ -31,16 +31,21 @@ class Options:
 
 def load_folder(root: Path, options: Options = Options()) -> DataSet:  # a frozen value
     """A folder of pictures as a data set. Classes are the folders' names in alphabetical order."""
-    _require_folder(root)
-    parts = {
-        part: next((root / name for name in names if (root / name).is_dir()), None) for part, names in _PARTS.items()
-    }
-    if parts["train"] is None:
+    require_folder(root)
+    parts = part_folders(root)
+    if not parts:
         return _without_parts(root, root, options)
-    if parts["val"] is None and parts["test"] is None:
+    if "train" not in parts:
+        first = next(iter(parts.values()))
+        raise CnnError.of(
+            "data",
+            f"`{root}` holds {' and '.join(f'`{path.name}`' for path in parts.values())}, and no pictures to train on",
+            help=f"they are wanted in `{root / 'train'}`, in class folders; to evaluate, name the part itself: {first}",
+        )
+    if len(parts) == 1:
         return _without_parts(root, parts["train"], options)
     classes = class_names(parts["train"])
-    read = {part: read_part(path, classes, options) for part, path in parts.items() if path is not None}
+    read = {part: read_part(path, classes, options) for part, path in parts.items()}
     notes = []
     if "val" not in read:
         notes.append("the test pictures serve as validation set too")
@@ -54,13 +59,13 @@ def load_folder(root: Path, options: Options = Options()) -> DataSet:  # a froze
 
 def load_all(root: Path, options: Options = Options()) -> Files:  # a frozen value
     """Every picture of a folder of class folders, nothing held out."""
-    _require_folder(root)
+    require_folder(root)
     return read_part(root, class_names(root), options)
 
 
 def load_loose(root: Path, options: Options = Options()) -> Files:  # a frozen value
     """Every picture in a folder and in the folders in it, whatever it shows: all are of class 0."""
-    _require_folder(root)
+    require_folder(root)
     paths = tuple(_pictures(root, options, _TEXTS))
     if not paths:
         raise CnnError.of("data", f"`{root}` holds no pictures ({', '.join(PICTURES)})")
@@ -68,16 +73,45 @@ def load_loose(root: Path, options: Options = Options()) -> Files:  # a frozen v
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """The names of the class folders in a folder."""
-    names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
-    if not names:
-        loose = any(p.suffix.lower() in PICTURES for p in folder.iterdir())
+    """The names of the class folders in a folder.
+
+    Raises:
+        CnnError: there are none, or what is there looks like parts, or like the class folders' own folder.
+    """
+    inside = entries(folder)
+    if not inside.folders:
+        loose = any(_is_picture(name) for name in inside.files)
         raise CnnError.of(
             "data",
             f"`{folder}` holds pictures, but no class folders" if loose else f"`{folder}` holds no class folders",
             help="a picture's class is its folder: train/<class>/*.jpg and val/<class>/*.jpg, or <class>/*.jpg alone",
         )
-    return names
+    _require_classes(folder, inside.folders)
+    return inside.folders
+
+
+def _require_classes(folder: Path, names: tuple[str, ...]) -> None:
+    """Raises CnnError for folders that hold no pictures but, all of them, folders of the same names."""
+    within = []
+    for name in names:
+        inside = entries(folder / name)
+        if not inside.folders or any(map(_is_picture, inside.files)):
+            return
+        within.append(set(inside.folders))
+    fewest = min(within, key=len)
+    listed = ", ".join(f"`{name}`" for name in sorted(fewest)[:4]) + (", ..." if len(fewest) > 4 else "")
+    if len(names) == 1:
+        raise CnnError.of(
+            "data",
+            f"`{folder}` holds one folder, `{names[0]}`, which holds no pictures but the folders {listed}",
+            help=f"name that folder: {folder / names[0]}",
+        )
+    if all(fewest <= each for each in within):
+        raise CnnError.of(
+            "data",
+            f"`{names[0]}` and `{names[1]}` in `{folder}` are no classes: each holds the same folders, {listed}",
+            help="parts of a data set are called train, val and test; in a class folder the pictures lie themselves",
+        )
 
 
 def read_part(folder: Path, classes: tuple[str, ...], options: Options) -> Files:
@@ -111,28 +145,18 @@ def _without_parts(root: Path, folder: Path, options: Options) -> DataSet:
     return DataSet(str(root), kept, held, held, classes, (note,), "held-out")
 
 
-def _require_folder(root: Path) -> None:
-    if not root.exists():
-        raise CnnError.of("data", f"there is no folder `{root}`")
-    if not root.is_dir():
-        raise CnnError.of("data", f"`{root}` is a file, and a folder of pictures is wanted")
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(PICTURES)
 
 
 def _pictures(folder: Path, options: Options, others: tuple[str, ...] = ()) -> Iterator[Path]:
-    for place, subfolders, names in os.walk(folder):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(place, name)
-            if path.suffix.lower() in PICTURES and not name.startswith("."):
-                yield path
-            elif (
-                path.suffix.lower() not in others
-                and not name.startswith(".")
-                and name.lower() not in _JUNK
-                and not options.skip_corrupt
-            ):
+    for place, names in walk(folder):
+        for name in names:
+            if _is_picture(name):
+                yield place / name
+            elif not (name.lower().endswith(others) or name.lower() in _JUNK or options.skip_corrupt):
                 raise CnnError.of(
                     "data",
-                    f"`{path}` is no picture of a kind that is read ({', '.join(PICTURES)})",
+                    f"`{place / name}` is no picture of a kind that is read ({', '.join(PICTURES)})",
                     help="move it out of the class folder, or pass `--skip-corrupt` to leave such files out",
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cnnc.data.cifar import CLASSES as CIFAR_CLASSES
@@ -32,7 +33,7 @@ def load_data(
         options: how to read a folder of pictures.
         report: is told what takes long, such as a download.
     """
-    if data in NAMES and folder is None and Path(data).is_dir():
+    if data in NAMES and folder is None and os.path.isdir(data):
         report(f"`{data}` means the data set of that name; write `./{data}` for the folder")
     match data:
         case "digits":
@@ -43,7 +44,7 @@ def load_data(
             tree = _cifar_tree(folder)
             return load_cifar10(folder, report) if tree is None else load_folder(tree, options)
     path = Path(data).expanduser()
-    if not path.exists() and "/" not in data:
+    if not os.path.exists(path) and "/" not in data:
         raise CnnError.of(
             "data",
             f"there is no data set and no folder `{data}`",

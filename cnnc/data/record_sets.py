@@ -21,17 +21,19 @@ from numpy.typing import NDArray
 from cnnc.data.download import Report, cache_folder
 from cnnc.data.folder import Options
 from cnnc.data.held import limit
+from cnnc.data.parts import NAMES
 from cnnc.data.records import listed
 from cnnc.data.sources import DataSet, Records, name_of, split, take
 from cnnc.data.tfrecord import is_zipped, unpack
+from cnnc.data.tree import entries
 from cnnc.diagnostics import CnnError
 
 Form = Literal["tfrecord", "array_record"]
-_PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _FILE = re.compile(
-    r"(?:.*[-_.])?(?P<part>train|valid|validation|val|test)"
+    rf"(?:.*[-_.])?(?P<part>{'|'.join(NAMES)})"
     r"(?:\.(?P<form>tfrecords?|tfrec|array_?record))?"
-    r"(?:-(?P<number>\d{5})-of-(?P<count>\d{5}))?(?:\.(?P<after>tfrecords?|tfrec|array_?record))?(?:\.gz)?"
+    r"(?:-(?P<number>\d{5})-of-(?P<count>\d{5}))?(?:\.(?P<after>tfrecords?|tfrec|array_?record))?(?:\.gz)?",
+    re.IGNORECASE,
 )
 _WORTH_KEEPING = 10_000
 """An index of so many records is kept; a smaller one is read again in a second."""
@@ -58,7 +60,7 @@ class _Index:
 
 def has_records(root: Path) -> bool:
     """Whether a folder holds files of records."""
-    return root.is_dir() and bool(_found(root))
+    return os.path.isdir(root) and bool(_found(root))
 
 
 def load_records(root: Path, options: Options = Options(), report: Report = lambda line: None) -> DataSet:  # noqa: B008
@@ -99,12 +101,12 @@ def load_records(root: Path, options: Options = Options(), report: Report = lamb
 def _found(root: Path) -> dict[str, list[_File]]:
     """The files of every part, in order."""
     found: dict[str, list[_File]] = {}
-    for path in sorted(root.iterdir()):
-        match = _FILE.fullmatch(path.name)
+    for name in entries(root).files:
+        path, match = root / name, _FILE.fullmatch(name)
         if match is None or not path.is_file() or not (match["number"] or match["form"] or match["after"]):
             continue
-        part = next(part for part, names in _PARTS.items() if match["part"] in names)
-        form: Form = "array_record" if "array" in (match["form"] or match["after"] or "") else "tfrecord"
+        part = NAMES[match["part"].lower()]
+        form: Form = "array_record" if "array" in (match["form"] or match["after"] or "").lower() else "tfrecord"
         file = _File(path, int(match["number"] or 0), int(match["count"] or 1), form)
         found.setdefault(part, []).append(file)
     return found
@@ -234,5 +236,9 @@ def _classes(parts: dict[str, Records], train: _Index, from_one: bool) -> tuple[
                 f" {distinct} different ones",
                 help="labels count the classes in a row, from 0 or from 1",
             )
-    names = [train.texts.get(label + from_one, str(label)) for label in range(count)]
-    return tuple(name if names.count(name) == 1 else f"{name} ({label})" for label, name in enumerate(names))
+    # By the number that is written: records with other labels among them are found by it, however they are counted.
+    written = range(from_one, count + from_one)
+    names = [train.texts.get(label, str(label)) for label in written]
+    return tuple(
+        name if names.count(name) == 1 else f"{name} ({label})" for label, name in zip(written, names, strict=True)
+    )

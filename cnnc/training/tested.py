@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from cnnc.data.folder import Options, class_names, load_all
 from cnnc.data.listed import load_listed, read_class_list
 from cnnc.data.load import NAMES, load_data
+from cnnc.data.parts import part_folders
 from cnnc.data.record_sets import has_records
 from cnnc.data.sources import DataSet, Examples, Part
 from cnnc.diagnostics import CnnError, did_you_mean
@@ -54,12 +56,12 @@ def part_to_test(
     """
     path = Path(data).expanduser()
     if classes is not None:
-        if data in NAMES or not path.is_dir():
+        if data in NAMES or not os.path.isdir(path):
             raise CnnError.of("data", f"`--classes` lists those of a folder of pictures, and `{data}` is none")
         listed = read_class_list(classes)
         pictures = load_listed(path, listed, options)
         return Tested(pictures, listed.names, f"all {len(pictures):,} pictures of {data}", is_listed=True)
-    if whole and data not in NAMES and path.is_dir() and not _has_parts(path) and not has_records(path):
+    if whole and data not in NAMES and os.path.isdir(path) and not part_folders(path) and not has_records(path):
         files = load_all(path, options)
         return Tested(files, class_names(path), f"all {len(files):,} pictures of {data}")
     data_set: DataSet = load_data(data, folder=folder, options=options, report=lambda line: report(Said(line)))
@@ -77,15 +79,12 @@ def by_name(part: Part, classes: tuple[str, ...], wanted: tuple[str, ...]) -> Pa
     """The part with its labels counted as the network counts them: by the classes' names."""
     if classes == wanted or not classes:
         return part
-    for name in classes:
+    for name in (classes[label] for label in np.unique(part.labels)):
         if name not in wanted:
             raise CnnError.of(
                 "labels",
                 f"the data has a class `{name}` that the network was not trained on",
                 help=did_you_mean(name, wanted) or f"its classes are {', '.join(wanted[:20])}",
             )
-    return relabelled(part, [wanted.index(name) for name in classes])
-
-
-def _has_parts(path: Path) -> bool:
-    return any((path / name).is_dir() for name in ("train", "val", "valid", "validation", "test"))
+    places = {name: place for place, name in enumerate(wanted)}
+    return relabelled(part, [places.get(name, -1) for name in classes])
