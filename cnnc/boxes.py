@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from cnnc.printable import printable
+
 _NARROWEST = 12
 
 
@@ -15,7 +17,7 @@ def box(
     shrink: Sequence[int] = (),
     widest: int | None = None,
 ) -> str:
-    """Rows under a head, a rule before each section.
+    """Rows under a head, a rule before each section. What cannot be printed is spelt out.
 
     Args:
         head: a title a column.
@@ -24,6 +26,8 @@ def box(
         shrink: the columns that give way, in this order, where the box is wider than `widest` columns.
         widest: None for as wide as the text is.
     """
+    head = [*map(printable, head)]
+    sections = [[[*map(printable, row)] for row in rows] for rows in sections]
     widths = [max(map(len, column)) for column in zip(head, *(row for rows in sections for row in rows), strict=True)]
     if widest is not None:
         _narrow(widths, shrink, widest)

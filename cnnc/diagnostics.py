@@ -1,7 +1,7 @@
 """What is wrong with a user's input, where it stands, and how to mend it.
 
 A diagnostic points into a `Source` by a `Span`; `render` shows it as rustc and ruff do, `to_json` gives the same to
-tools. Imports nothing of the project but its frozen dataclasses.
+tools. Imports nothing of the project but its frozen dataclasses and what makes text printable.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
 
+from cnnc.printable import printable
 from cnnc.record import dataclass
 
 CODES: Mapping[str, str] = {
@@ -194,7 +195,7 @@ _MOST_COMPARED = 500
 
 def render(diagnostic: Diagnostic) -> str:
     """The diagnostic as text for a terminal, without colours and without a line end."""
-    head = f"error[{diagnostic.code}]: {diagnostic.message}"
+    head = f"error[{diagnostic.code}]: {printable(diagnostic.message)}"
     return "\n".join([head, *_body(diagnostic)])
 
 
@@ -204,19 +205,19 @@ def _body(diagnostic: Diagnostic) -> Iterator[str]:
     margin = " " * width
     if diagnostic.primary is not None:
         main = diagnostic.primary.span.source
-        yield f"{margin}--> {diagnostic.primary.span.location}"
+        yield f"{margin}--> {printable(diagnostic.primary.span.location)}"
         yield f"{margin} |"
         yield from _excerpt([x for x in labels if x.span.source is main], diagnostic.primary, width)
         others = [x for x in labels if x.span.source is not main]
         for source in dict.fromkeys(x.span.source for x in others):
             part = [x for x in others if x.span.source is source]
-            yield f"{margin}::: {part[0].span.location}"
+            yield f"{margin}::: {printable(part[0].span.location)}"
             yield f"{margin} |"
             yield from _excerpt(part, diagnostic.primary, width)
     for note in diagnostic.notes:
-        yield f"{margin} = {note}"
+        yield f"{margin} = {printable(note)}"
     if diagnostic.help is not None:
-        first, *rest = diagnostic.help.split("\n")
+        first, *rest = map(printable, diagnostic.help.split("\n"))
         yield f"{margin} = help: {first}"
         for line in rest:
             yield f"{margin}         {line}"
@@ -273,12 +274,12 @@ def _marks(label: Label, text: str, start: int, end: int, mark: str) -> str:
     column = _column(label)
     before = _cut(text[:column], start, column)
     marked = text[column : min(column + label.span.end - label.span.start, end)]
-    return f"{' ' * _width(before)}{mark * max(1, _width(_shown(marked)))} {label.message}".rstrip()
+    return f"{' ' * _width(before)}{mark * max(1, _width(_shown(marked)))} {printable(label.message)}".rstrip()
 
 
 def _shown(text: str) -> str:
-    """A part of a source line as a terminal can show it: tabs as four blanks, control characters visible."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.replace("\t", "    "))
+    """A part of a source line as a terminal can show it: tabs as four blanks, control characters spelt out."""
+    return printable(text.replace("\t", "    "))
 
 
 def _width(text: str) -> int:

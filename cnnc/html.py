@@ -5,12 +5,13 @@ Cells and sections are HTML already: whoever makes them escapes what is text.
 
 from __future__ import annotations
 
+import html
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from html import escape
 
 from cnnc.html_style import CSS
+from cnnc.printable import printable
 
 Section = tuple[str, str, str]
 """Its anchor, its heading in plain text, and its HTML."""
@@ -51,6 +52,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> st
     )
     found = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{found}</div>'
+
+
+def escape(text: str) -> str:
+    """A text as it is shown: markup is none, and what would turn or hide letters is spelt out."""
+    return html.escape(printable(text))
 
 
 def breakable(name: str) -> str:

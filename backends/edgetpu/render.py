@@ -13,6 +13,7 @@ from cnnc.backends.edgetpu.estimate import show_ms
 from cnnc.backends.edgetpu.memory import ACTIVATION_CAPACITY, CACHE_CAPACITY
 from cnnc.boxes import box
 from cnnc.diagnostics import Diagnostic
+from cnnc.printable import printable
 
 _MOST = 20
 """Operators that are told one by one."""
@@ -29,14 +30,14 @@ def render(
         widest: columns of the terminal, None for as wide as the text is.
         faults: what is to be said of the layers on the CPU, in place of the operators that they become.
     """
-    parts = [_headline(report, name), *_refused(report)]
+    parts = [*map(printable, (_headline(report, name), *_refused(report)))]
     if report.operators:
         parts.append(_table(report, widest))
     if all(verdict.op != facts.COMPILED for verdict in report.operators):
-        parts += _left(report) if faults is None else _faults(faults)
-        parts += [*_cut(report), *_doubts(report)]
+        left = _left(report) if faults is None else _faults(faults)
+        parts += map(printable, (*left, *_cut(report), *_doubts(report)))
     parts += _cost(report.cost) if report.cost else []
-    parts += _warnings(report)
+    parts += map(printable, _warnings(report))
     return "\n".join(parts) + "\n"
 
 

@@ -12,7 +12,9 @@ import click
 
 from cnnc import __version__
 from cnnc.cli.report import report
+from cnnc.cli.terminal import echo
 from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.printable import printable
 
 COMMANDS: Final[Mapping[str, str]] = {
     "check": "Find every fault of a spec, and hold it to its budgets.",
@@ -70,17 +72,24 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            # click prints it, and it quotes what was typed, or the names of files that a shell wrote out.
+            if type(error).show is not click.UsageError.show:  # a group without a command shows its help
+                raise
+            if isinstance(error, click.MissingParameter):  # lists what there is to choose, and quotes nothing
+                raise
+            raise click.UsageError(printable(error.format_message()), error.ctx) from None
         except CnnError as error:
             report(error, ctx)
             ctx.exit(1)
         except KeyboardInterrupt:
-            click.echo("\ninterrupted", err=True)
+            echo("", "interrupted", err=True)
             ctx.exit(_INTERRUPTED)
 
 
 def _print_version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(f"cnnc {__version__}")
+        echo(f"cnnc {__version__}")
         ctx.exit()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from math import isfinite
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import refuse, say
 from cnnc.cli.options import OUTPUT_FOLDER, format_option, override_options, split_patterns
+from cnnc.cli.terminal import echo, echo_json
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -102,7 +102,7 @@ def activations(
     found = look(watched, image, patterns=split_patterns(layers), other=other, wanted=wanted, cam_layer=cam_layer)
     written = write(found, out)
     if format == "json":
-        click.echo(json.dumps(_in_words(found, written), indent=2))
+        echo_json(_in_words(found, written))
     else:
         _show(found, written)
     if found.no_cam:
@@ -206,18 +206,18 @@ def _show(found: Look, written: Written) -> None:
     for watched, answer in answers:
         if answer is not None:
             best = answer.top[0]
-            click.echo(f"{watched.what}: {best.label}, {100 * best.probability:.1f} %")
+            echo(f"{watched.what}: {best.label}, {100 * best.probability:.1f} %")
     worst = found.worst_first[:_LISTED]
     if worst:
-        click.echo("layers that differ most")
+        echo("layers that differ most")
         widest = max(len(each.layer.title) for each in worst)
         for each in worst:
             sqnr = "exact" if each.sqnr is None else f"{each.sqnr:.1f} dB"
-            click.echo(f"  {each.layer.title:<{widest}}  {sqnr:>8}  by {each.largest:.3g} at most")
+            echo(f"  {each.layer.title:<{widest}}  {sqnr:>8}  by {each.largest:.3g} at most")
     broken = [shown.layer.title for shown in found.shown if shown.figures.broken]
     if broken:
-        click.echo(f"not finite: {', '.join(broken[:_LISTED])}{', ...' if broken[_LISTED:] else ''}")
+        echo(f"not finite: {', '.join(broken[:_LISTED])}{', ...' if broken[_LISTED:] else ''}")
     size = written.page.stat().st_size
     count = len(written.pictures)
     pictures = "a picture of its layer" if count == 1 else f"pictures of {count} layers"
-    click.echo(f"wrote {written.page}, {size / 1e6:.1f} MB, and {pictures} beside it")
+    echo(f"wrote {written.page}, {size / 1e6:.1f} MB, and {pictures} beside it")

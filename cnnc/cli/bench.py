@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +10,7 @@ import click
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import delegate_options, threads_of
 from cnnc.cli.options import format_option
+from cnnc.cli.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from cnnc.timing import Latency
@@ -43,16 +43,16 @@ def bench(
             }
             for each in found
         ]
-        click.echo(json.dumps({"runs": runs, "threads": used, "delegate": delegate, "models": rows}, indent=2))
+        echo_json({"runs": runs, "threads": used, "delegate": delegate, "models": rows})
         return
     _show(found, runs, used, delegate)
 
 
 def _show(found: list[Latency], runs: int, threads: int, delegate: str | None) -> None:
     on = "an Edge TPU" if delegate else f"{threads} thread{'s' if threads > 1 else ''}"
-    click.echo(f"{runs} runs of each, in turns, on {on}; milliseconds")
+    echo(f"{runs} runs of each, in turns, on {on}; milliseconds")
     widest = max(len("model"), *(len(str(each.model)) for each in found))
-    click.echo(f"{'model':<{widest}}    median      10 %      90 %  to the first")
+    echo(f"{'model':<{widest}}    median      10 %      90 %  to the first")
     for each in found:
         numbers = "  ".join(f"{value:8.3f}" for value in (each.median, each.low, each.high))
-        click.echo(f"{each.model!s:<{widest}}  {numbers}  {each.ratio:12.2f}")
+        echo(f"{each.model!s:<{widest}}  {numbers}  {each.ratio:12.2f}")

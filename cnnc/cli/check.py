@@ -9,6 +9,7 @@ import click
 
 from cnnc.cli.options import format_option, override_options
 from cnnc.cli.report import to_json
+from cnnc.cli.terminal import echo, echo_block, echo_json
 from cnnc.diagnostics import CnnError, Diagnostic
 from cnnc.ir import Graph
 from cnnc.loading import examine, find
@@ -48,13 +49,11 @@ def check(
         found.extend(diagnostics)
         if net is not None and format == "text":
             graph = net.graph
-            click.echo(
-                f"{name}: good, {len(graph)} layers, {graph.trainable_count:,} parameters, {graph.mac_count:,} MACs"
-            )
+            echo(f"{name}: good, {len(graph)} layers, {graph.trainable_count:,} parameters, {graph.mac_count:,} MACs")
         if net is not None and target is not None:
             found.extend(_predict(net.graph, name, format, predictions))
     if format == "json":
-        click.echo(to_json(found, _merged(predictions)))
+        echo_json(to_json(found, _merged(predictions)))
         ctx.exit(1 if found else 0)
     if found:
         raise CnnError(found)
@@ -78,7 +77,7 @@ def _predict(subject: Graph | Path, name: str, format: str, predictions: dict[st
     shown = check_file(subject, None) if isinstance(subject, Path) else check_graph(subject, name, None)
     predicted, faults = shown
     if format == "text":
-        click.echo(predicted.text)
+        echo_block(predicted.text)
     predictions[name] = predicted.words
     return faults
 

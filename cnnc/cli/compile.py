@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -13,6 +12,7 @@ from click.core import ParameterSource
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import crop_option, refuse
 from cnnc.cli.options import format_option, override_options
+from cnnc.cli.terminal import echo, echo_block, echo_json
 from cnnc.diagnostics import CnnError
 from cnnc.files import require_file
 from cnnc.overrides import Overrides
@@ -254,23 +254,22 @@ def _finish(
         from cnnc.cli.edgetpu import predict_edgetpu, run_edgetpu_compiler
 
         predicted = predict_edgetpu(compiled.data, compiled.program, str(place), subject.net.graph, allow_cpu=allow_cpu)
-        lines.append("")
-        lines.append(predicted.text)
+        lines += ["", *predicted.text.split("\n")]
         words["edgetpu"] = predicted.words
     write_atomically(place, compiled.data)
     if format == "text":
         for line in lines:
-            click.echo(line)
-        click.echo(f"\nwrote {place}, {len(compiled.data):,} bytes")
+            echo(line)
+        echo("", f"wrote {place}, {len(compiled.data):,} bytes")
     for note in compiled.notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
     if predicted is not None:
         outcome = run_edgetpu_compiler(predicted, compiled.data, place, compiler)
         words["compiler"] = outcome.words
         if format == "text":
-            click.echo(f"\n{outcome.text}")
+            echo_block(f"\n{outcome.text}")
     if format == "json":
-        click.echo(json.dumps(words, indent=2))
+        echo_json(words)
 
 
 def _compile_elsewhere(subject: Subject, target: Framework, place: Path, format: str) -> None:
@@ -280,7 +279,7 @@ def _compile_elsewhere(subject: Subject, target: Framework, place: Path, format:
     if format == "json":
         words: dict[str, Any] = {"model": subject.net.name, "target": target, "output": str(place)}
         files = [{"path": str(path), "bytes": size} for path, size in written.items()]
-        click.echo(json.dumps({**words, "bytes": written[place], "files": files}, indent=2))
+        echo_json({**words, "bytes": written[place], "files": files})
         return
     for path, size in written.items():
-        click.echo(f"wrote {path}, {size:,} bytes")
+        echo(f"wrote {path}, {size:,} bytes")

@@ -12,6 +12,7 @@ import click
 from cnnc.boxes import box
 from cnnc.cli.extras import extra
 from cnnc.cli.options import format_option
+from cnnc.cli.terminal import echo, echo_block, echo_json
 from cnnc.diagnostics import CnnError
 
 if TYPE_CHECKING:
@@ -54,11 +55,11 @@ def stats(name: str, data_dir: Path | None, grey: bool, format: Literal["text", 
     data_set, found, repeated = _inspected(name, data_dir, grey)
     if format == "json":
         parts = [{**_in_words(part, data_set), "normalize": normalize_line(part)} for part in found]
-        click.echo(json.dumps({"data": name, "parts": parts, "repeated": len(repeated)}, indent=2))
+        echo_json({"data": name, "parts": parts, "repeated": len(repeated)})
         return
-    click.echo(f"{name}: {len(data_set.classes)} classes")
+    echo(f"{name}: {len(data_set.classes)} classes")
     for note in data_set.notes:
-        click.echo(note)
+        echo(note)
     rows = [
         (
             part.part,
@@ -71,11 +72,11 @@ def stats(name: str, data_dir: Path | None, grey: bool, format: Literal["text", 
         )
         for part in found
     ]
-    click.echo(box(("part", "pictures", "broken", "sizes", "files", "mean", "deviation"), [rows], right=(1, 2, 4)))
+    echo_block(box(("part", "pictures", "broken", "sizes", "files", "mean", "deviation"), [rows], right=(1, 2, 4)))
     _show_classes(data_set, found)
     if repeated:
-        click.echo(f"{len(repeated):,} pictures are in two parts; `cnnc data verify` names them")
-    click.echo(f"\n  {normalize_line(found[0])}")
+        echo(f"{len(repeated):,} pictures are in two parts; `cnnc data verify` names them")
+    echo("", f"  {normalize_line(found[0])}")
 
 
 @data.command("verify")
@@ -90,7 +91,7 @@ def verify(name: str, data_dir: Path | None, grey: bool, format: Literal["text",
     broken = [each for part in found for each in part.broken]
     empty = [(part.part, data_set.classes[i]) for part in found for i, n in enumerate(part.counts) if not n]
     if format == "json":
-        click.echo(
+        echo(
             json.dumps(
                 {
                     "data": name,
@@ -105,15 +106,15 @@ def verify(name: str, data_dir: Path | None, grey: bool, format: Literal["text",
         )
     else:
         if foreign:
-            click.echo(foreign)
+            echo(foreign)
         for each in broken:
-            click.echo(each.reason if str(each.name) in each.reason else f"`{each.name}`: {each.reason}")
+            echo(each.reason if str(each.name) in each.reason else f"`{each.name}`: {each.reason}")
         for twice in repeated:
-            click.echo(f"`{twice.name}` ({twice.part}) is the same picture as `{twice.other}` ({twice.other_part})")
+            echo(f"`{twice.name}` ({twice.part}) is the same picture as `{twice.other}` ({twice.other_part})")
         for part, label in empty:
-            click.echo(f"class `{label}` has no pictures in {part}")
+            echo(f"class `{label}` has no pictures in {part}")
         total = sum(part.count for part in found)
-        click.echo(f"{total:,} pictures: {len(broken):,} broken, {len(repeated):,} in two parts")
+        echo(f"{total:,} pictures: {len(broken):,} broken, {len(repeated):,} in two parts")
     if broken or repeated or foreign:
         click.get_current_context().exit(1)
 
@@ -138,7 +139,7 @@ def _inspected(name: str, folder: Path | None, grey: bool) -> tuple[DataSet, lis
         from cnnc.data.inspect import inspect
         from cnnc.data.load import load_data
     options = Options(skip_corrupt=True)
-    data_set = load_data(name, folder=folder, options=options, report=lambda line: click.echo(line, err=True))
+    data_set = load_data(name, folder=folder, options=options, report=lambda line: echo(line, err=True))
     if not data_set.classes:
         raise CnnError.of("data", f"`{name}` has no classes")
     return data_set, *inspect(data_set, 1 if grey else 3)
@@ -166,9 +167,9 @@ def _show_classes(data_set: DataSet, found: list[PartStatistics]) -> None:
 
     names = data_set.classes
     rows = [(label, *(f"{part.counts[i]:,}" for part in found)) for i, label in enumerate(names[:_LISTED])]
-    click.echo(box(("class", *(part.part for part in found)), [rows], right=tuple(range(1, len(found) + 1))))
+    echo_block(box(("class", *(part.part for part in found)), [rows], right=tuple(range(1, len(found) + 1))))
     if len(names) > _LISTED:
-        click.echo(f"and {len(names) - _LISTED:,} classes more; `--format json` has them all")
+        echo(f"and {len(names) - _LISTED:,} classes more; `--format json` has them all")
     ratio = unbalanced(found[0].counts)
     if ratio > 1.5:
-        click.echo(f"the largest class has {ratio:.1f} times the training pictures of the smallest")
+        echo(f"the largest class has {ratio:.1f} times the training pictures of the smallest")

@@ -9,6 +9,7 @@ import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.options import OUTPUT_FOLDER
+from cnnc.cli.terminal import echo, echo_block
 from cnnc.cli.train import show_next, told_how_to_go_on
 from cnnc.files import write_atomically
 
@@ -60,17 +61,17 @@ def demo(out: Path | None) -> None:
         from cnnc.training.record import open_run
         from cnnc.training.run import train
 
-    click.echo(SPEC)
+    echo_block(SPEC)
     with watching() as report, told_how_to_go_on():
         trained = train(net, "digits", out=out, report=report)
     found = measure(open_run(trained.folder, "last"))
     assert found.scores.top1 is not None
-    click.echo(f"\n{100 * found.scores.top1:.2f} % of {found.what} are read right after the last epoch")
-    click.echo("the curves, what the network confuses, and what it saw:")
+    echo("", f"{100 * found.scores.top1:.2f} % of {found.what} are read right after the last epoch")
+    echo("the curves, what the network confuses, and what it saw:")
     for name in ("results.png", "confusion_matrix.png", "batch0.png"):
-        click.echo(f"  {trained.folder / name}")
+        echo(f"  {trained.folder / name}")
 
-    click.echo("\ncompiled for the Edge TPU, ranges measured on 100 of the training pictures:")
+    echo("", "compiled for the Edge TPU, ranges measured on 100 of the training pictures:")
     subject = from_run(trained.folder, last=True)
     samples = data_samples(subject, "digits", folder=None, count=100)
     compiled = compile_tflite(subject, "edgetpu", samples, Settings("uint8"))
@@ -81,8 +82,8 @@ def demo(out: Path | None) -> None:
     assert compiled.program is not None
     predicted = predict_edgetpu(compiled.data, compiled.program, place.name, subject.net.graph, allow_cpu=False)
     write_atomically(place, compiled.data)
-    for line in (*in_words(compiled), "", predicted.text):
-        click.echo(line)
-    click.echo(f"\nin {place}, {len(compiled.data):,} bytes")
+    for line in (*in_words(compiled), "", *predicted.text.split("\n")):
+        echo(line)
+    echo("", f"in {place}, {len(compiled.data):,} bytes")
     show_next(trained.folder)
-    click.echo(f"  cnnc predict {place} PICTURE...")
+    echo(f"  cnnc predict {place} PICTURE...")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import say, threads_of
 from cnnc.cli.options import OUTPUT_FILE, format_option
+from cnnc.cli.terminal import echo, echo_json
 from cnnc.cli.train_options import data_options
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def diff(
 
         draw_difference(out, model.name, found.layers)
     if format == "json":
-        click.echo(json.dumps({"run": str(run), "model": str(model), **_in_words(found)}, indent=2))
+        echo_json({"run": str(run), "model": str(model), **_in_words(found)})
     else:
         _show(found, out)
 
@@ -107,24 +107,24 @@ def _show(found: Difference, out: Path | None) -> None:
     if found.float_top1 is not None and found.file_top1 is not None and found.agreeing is not None:
         lost = 100 * (found.float_top1 - found.file_top1)
         change = "nothing lost" if abs(lost) < 0.005 else f"{abs(lost):.2f} points {'lost' if lost > 0 else 'won'}"
-        click.echo(f"on {found.what}")
-        click.echo(
+        echo(f"on {found.what}")
+        echo(
             f"top-1: float {100 * found.float_top1:.2f} %, int8 {100 * found.file_top1:.2f} %, {change};"
             f" the same answer to {100 * found.agreeing:.2f} %"
         )
-    click.echo(f"layers, worst first, on {found.samples} pictures")
+    echo(f"layers, worst first, on {found.samples} pictures")
     layers = found.worst_first
     rows = [("layer", "operator", "SQNR, dB", "cosine", "range used", "clipped"), *map(_row, layers[:_LISTED])]
     widths = [max(len(row[i]) for row in rows) for i in range(6)]
     for row in rows:
         cells = [cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-        click.echo("  ".join(cells).rstrip())
+        echo("  ".join(cells).rstrip())
     if len(layers) > _LISTED:
-        click.echo(f"and {len(layers) - _LISTED} better ones; `--format json` has them all")
+        echo(f"and {len(layers) - _LISTED} better ones; `--format json` has them all")
     if any(layer.equalized for layer in layers):
-        click.echo("* equalised: measured up to a factor for each channel, which the next layer takes back")
+        echo("* equalised: measured up to a factor for each channel, which the next layer takes back")
     if out is not None:
-        click.echo(f"drawn in {out}")
+        echo(f"drawn in {out}")
 
 
 def _row(layer: Layer) -> tuple[str, str, str, str, str, str]:

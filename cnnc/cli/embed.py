@@ -9,6 +9,7 @@ import click
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import crop_option, kind_of, open_spec, refuse, say, spec_given, weights_option
 from cnnc.cli.options import OUTPUT_FILE, override_options
+from cnnc.cli.terminal import echo
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -54,4 +55,4 @@ def embed(
     embedding.write_features(out, found)
     if found.broken:
         say([f"left out, as it cannot be decoded: {len(found.broken)} of them, {found.broken[0]} first"])
-    click.echo(f"{embedding.described(opened.net.graph, found)}\nwrote {out}")
+    echo(embedding.described(opened.net.graph, found), f"wrote {out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,9 +20,11 @@ from cnnc.cli.model_options import (
     weights_option,
 )
 from cnnc.cli.options import format_option, override_options
+from cnnc.cli.terminal import echo, echo_json
 from cnnc.cli.train_options import data_options
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
+from cnnc.printable import printable
 
 if TYPE_CHECKING:
     from cnnc.training.events import Event
@@ -120,7 +121,7 @@ def eval(
         else:
             head, title = {"spec": str(run), "weights": str(weights)}, f"{opened.net.name} with {weights}"
     if format == "json":
-        click.echo(json.dumps({**head, **_in_words(found)}, indent=2))
+        echo_json({**head, **_in_words(found)})
     else:
         _show(title, found)
 
@@ -164,13 +165,13 @@ def _show(title: str, found: Measured) -> None:
     from rich.table import Table
 
     scores = found.scores
-    click.echo(f"{title} on {found.what}")
+    echo(f"{title} on {found.what}")
     if found.broken:
-        click.echo(f"left out, as it cannot be decoded: {len(found.broken)} of them, {found.broken[0]} first")
+        echo(f"left out, as it cannot be decoded: {len(found.broken)} of them, {found.broken[0]} first")
     figures = [f"loss {scores.loss:.4f}"]
     figures += [f"top-1 {100 * scores.top1:.2f} %"] if scores.top1 is not None else []
     figures += [f"top-5 {100 * scores.top5:.2f} %"] if scores.top5 is not None else []
-    click.echo("  ".join(figures))
+    echo("  ".join(figures))
     if scores.confusion is None:
         return
     table = Table("class", *(("count", "found", "right when said", "most often taken for")), box=None, pad_edge=False)
@@ -182,10 +183,10 @@ def _show(title: str, found: Measured) -> None:
         others = row.copy()
         others[i] = 0
         wrong = f"{names[int(others.argmax())]} ({others.max()})" if others.any() else ""
-        table.add_row(name, str(row.sum()), _percent(recall), _percent(precision), wrong)
+        table.add_row(printable(name), str(row.sum()), _percent(recall), _percent(precision), printable(wrong))
     Console(highlight=False, markup=False, soft_wrap=True).print(table)
     if len(rows) > _LISTED:
-        click.echo(f"and {len(rows) - _LISTED} classes more; `--format json` has them all")
+        echo(f"and {len(rows) - _LISTED} classes more; `--format json` has them all")
 
 
 def _names(found: Measured) -> list[str]:

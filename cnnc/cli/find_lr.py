@@ -11,6 +11,7 @@ import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.options import OUTPUT_FOLDER, in_flags, spec_options, split_patterns
+from cnnc.cli.terminal import echo
 from cnnc.cli.train_options import data_named, data_options, workers_option
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
@@ -76,16 +77,16 @@ def find_lr(
 
     def say(event: Event) -> None:
         if isinstance(event, Said):
-            click.echo(event.text)
+            echo(event.text)
 
     make_ready(say)
     options = Options(0.2 if held_out is None else held_out, recipe.seed, skip_corrupt)
-    data_set = load_data(name, folder=data_dir, options=options, report=click.echo)
+    data_set = load_data(name, folder=data_dir, options=options, report=echo)
     # One that is named and taken is found out before the test, and one that is not named is not left empty.
     folder = None if out is None else claim_folder(net.name, "lr", out)
     first, told = starting_weights(net, recipe, None)
     for line in told:
-        click.echo(line)
+        echo(line)
 
     ready = prepared(net, recipe, data_set, skip_corrupt=skip_corrupt, workers=workers, report=say)
     with click.progressbar(length=1, label="trying rates", hidden=not sys.stdout.isatty()) as bar:
@@ -101,22 +102,22 @@ def find_lr(
     named = _named(found)
     draw_rates(folder / "lr.png", net.name, found.tried, [(label, rate) for label, rate, _ in named])
     last = found.tried[-1].rate
-    click.echo(f"{len(found.tried)} steps of {min(recipe.batch, len(ready.train))}, at rates from 1e-07 to {last:.2g}")
+    echo(f"{len(found.tried)} steps of {min(recipe.batch, len(ready.train))}, at rates from 1e-07 to {last:.2g}")
     for label, rate, what in named:
-        click.echo(f"  {label:<9} {rate:<8.2g} {what}")
-    click.echo(f"\nin {folder}: lr.png, lr.csv")
+        echo(f"  {label:<9} {rate:<8.2g} {what}")
+    echo("", f"in {folder}: lr.png, lr.csv")
     if found.steepest is None:
         raise CnnError.of(
             "train",
             "the loss did not fall at any rate, and none can be recommended",
             help="look at the picture; more steps show more, --steps 300, and so do other first weights, --seed 1",
         )
-    click.echo("next:")
+    echo("next:")
     flags = {"data": name, "data-dir": data_dir, "split": held_out, "batch": batch, "seed": seed}
     flags |= {"precision": precision, "weights": weights, "freeze": ",".join(freeze) or None}
     given = [spec, *in_flags(overrides), *(f"--{flag}={value}" for flag, value in flags.items() if value is not None)]
     given += ["--skip-corrupt"] if skip_corrupt else []
-    click.echo(f"  cnnc train {shlex.join(given)} --lr {found.steepest:.2g}")
+    echo(f"  cnnc train {shlex.join(given)} --lr {found.steepest:.2g}")
 
 
 def _named(found: Found) -> list[tuple[str, float, str]]:

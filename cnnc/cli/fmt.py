@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from cnnc.cli.terminal import echo, echo_document
 from cnnc.diagnostics import CnnError, Source
 from cnnc.files import require_file, write_atomically
 from cnnc.fmt import format_spec
@@ -28,15 +29,15 @@ def fmt(ctx: click.Context, specs: tuple[str, ...], check: bool) -> None:
             text = sys.stdin.read()
             formatted = format_spec(Source("<stdin>", text))
             if not check:
-                click.echo(formatted, nl=False)
+                echo_document(formatted)
         else:
             text, formatted = _format_file(name, check)
         if formatted != text:
             changed += 1
             if name != "-":
-                click.echo(f"{'would lay out' if check else 'laid out'} {name}")
+                echo(f"{'would lay out' if check else 'laid out'} {name}")
             elif check:
-                click.echo("would lay out standard input")
+                echo("would lay out standard input")
     if check and changed:
         ctx.exit(1)
 

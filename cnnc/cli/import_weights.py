@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +11,7 @@ import click
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import refuse
 from cnnc.cli.options import OUTPUT_FILE, format_option, spec_options
+from cnnc.cli.terminal import echo, echo_json
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -107,13 +107,13 @@ def import_weights(
             verified = _verified(net, imported, file, pictures, drop_class, preparation, program)
     _write(out, net, source, imported)
     if format == "json":
-        click.echo(json.dumps(_words(source, imported, verified, out), indent=2))
+        echo_json(_words(source, imported, verified, out))
         return
-    click.echo(_table(imported))
-    click.echo(_summary(source, imported))
+    echo(_table(imported))
+    echo(_summary(source, imported))
     if verified is not None:
-        click.echo(_comparison(verified))
-    click.echo(f"wrote {out}")
+        echo(_comparison(verified))
+    echo(f"wrote {out}")
 
 
 def _require_place(out: Path, file: Path) -> None:

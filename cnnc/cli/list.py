@@ -11,6 +11,7 @@ from cnnc import specs
 from cnnc.boxes import box
 from cnnc.caption import magnitude
 from cnnc.cli.options import format_option
+from cnnc.cli.terminal import echo_block, echo_json
 from cnnc.ir import Graph
 from cnnc.loading import find, load_spec
 from cnnc.ops import format_shape
@@ -24,12 +25,10 @@ def list(format: Literal["table", "json"]) -> None:
     """List the bundled specs, each with its variants, trainable parameters and multiply-accumulates (MACs)."""
     found = {name: [*_variants(name)] for name in specs.names()}
     if format == "json":
-        import json
-
-        click.echo(json.dumps([_to_json(name, *each) for name, rows in found.items() for each in rows], indent=2))
+        echo_json([_to_json(name, *each) for name, rows in found.items() for each in rows])
     else:
         sections = [[_cells(name, *each) for each in rows] for name, rows in found.items()]
-        click.echo(box(("spec", "variant", "input", "parameters", "MACs"), sections, right=(3, 4)))
+        echo_block(box(("spec", "variant", "input", "parameters", "MACs"), sections, right=(3, 4)))
 
 
 def _variants(name: str) -> Iterator[tuple[str | None, Graph]]:

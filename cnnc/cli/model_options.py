@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from cnnc import specs
+from cnnc.cli.terminal import echo
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -147,4 +148,4 @@ def require_fitting(
 def say(notes: Iterable[str]) -> None:
     """Notes for the user, beside the output."""
     for note in notes:
-        click.echo(note, err=True)
+        echo(note, err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -21,6 +20,7 @@ from cnnc.cli.model_options import (
     weights_option,
 )
 from cnnc.cli.options import format_option, override_options
+from cnnc.cli.terminal import echo, echo_json
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
@@ -85,19 +85,19 @@ def predict(
 def _show(images: tuple[Path, ...], answers: list[Answer], format: str) -> None:
     if format == "json":
         words = [{"image": str(image), **_in_words(found)} for image, found in zip(images, answers, strict=True)]
-        click.echo(json.dumps(words, indent=2))
+        echo_json(words)
         return
     widest = max((len(guess.label) for found in answers for guess in found.guesses), default=0)
     for image, found in zip(images, answers, strict=True):
-        click.echo(image)
+        echo(image)
         of = f" of {_size(found)} places" if found.is_map else ""
         for guess in found.guesses:
-            click.echo(f"  {guess.label:<{widest}}  {100 * guess.probability:6.2f} %{of}")
+            echo(f"  {guess.label:<{widest}}  {100 * guess.probability:6.2f} %{of}")
         if found.reading == "values":
             for line in _values(found):
-                click.echo(f"  {line}")
+                echo(f"  {line}")
         elif not found.guesses:
-            click.echo("  no label is likelier than not")
+            echo("  no label is likelier than not")
 
 
 def _in_words(found: Answer) -> dict[str, Any]:

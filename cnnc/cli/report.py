@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from cnnc.diagnostics import CnnError, Diagnostic, render
+from cnnc.cli.terminal import echo, echo_error, echo_json
+from cnnc.diagnostics import CnnError, Diagnostic
 
 _FORMAT = "cnnc.format"
 
@@ -21,20 +22,14 @@ def remember_format(ctx: click.Context, parameter: click.Parameter, value: str) 
 def report(error: CnnError, ctx: click.Context) -> None:
     """Print an error: text to stderr, or JSON to stdout where `--format json` asked for it."""
     if ctx.meta.get(_FORMAT) == "json":
-        click.echo(to_json(error.diagnostics))
-    else:
-        click.echo("\n\n".join(map(_styled, error.diagnostics)), err=True)
+        echo_json(to_json(error.diagnostics))
+        return
+    for number, diagnostic in enumerate(error.diagnostics):
+        if number:
+            echo(err=True)
+        echo_error(diagnostic)
 
 
-def to_json(diagnostics: Sequence[Diagnostic], more: Mapping[str, Any] | None = None) -> str:
+def to_json(diagnostics: Sequence[Diagnostic], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """`{"ok": ..., "diagnostics": [...]}` and what there is `more`; no diagnostics are good ones."""
-    import json
-
-    words = {"ok": not diagnostics, "diagnostics": [d.to_json() for d in diagnostics], **(more or {})}
-    return json.dumps(words, indent=2)
-
-
-def _styled(diagnostic: Diagnostic) -> str:
-    """The text with its first words in red, which `click.echo` leaves out where no terminal is."""
-    head = f"error[{diagnostic.code}]"
-    return render(diagnostic).replace(head, click.style(head, fg="red", bold=True), 1)
+    return {"ok": not diagnostics, "diagnostics": [d.to_json() for d in diagnostics], **(more or {})}

@@ -10,6 +10,7 @@ import click
 
 from cnnc import summary
 from cnnc.cli.options import OUTPUT_FILE, format_option, spec_options
+from cnnc.cli.terminal import echo, echo_block, echo_document, echo_json
 from cnnc.ir import Graph
 from cnnc.loading import find, load_spec
 from cnnc.overrides import Overrides
@@ -41,15 +42,13 @@ def show(
     if expand:
         from cnnc.printer import print_spec
 
-        click.echo(print_spec(net.graph, net.recipe), nl=False)
+        echo_document(print_spec(net.graph, net.recipe))
     elif picture is not None:
         _draw(net.graph, picture)
     elif format == "json":
-        import json
-
-        click.echo(json.dumps(summary.to_json(net.graph), indent=2))
+        echo_json(summary.to_json(net.graph))
     else:
-        click.echo(summary.render(net.graph, unfold, _columns()))
+        echo_block(summary.render(net.graph, unfold, _columns()))
 
 
 def _check_format(picture: Path) -> None:
@@ -65,7 +64,7 @@ def _draw(graph: Graph, picture: Path) -> None:
     from cnnc.files import write_atomically
 
     write_atomically(picture, draw(graph, picture.suffix.removeprefix(".").lower()))
-    click.echo(f"drew {picture}")
+    echo(f"drew {picture}")
 
 
 def _columns() -> int | None:

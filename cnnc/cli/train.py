@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from cnnc.cli.extras import extra
 from cnnc.cli.options import OUTPUT_FOLDER, override_options, split_patterns
 from cnnc.cli.report import report as print_error
+from cnnc.cli.terminal import echo
 from cnnc.cli.train_devices import DEVICE_PARAMETERS, Where, device_options, require_whole, together
 from cnnc.cli.train_options import (
     data_named,
@@ -203,10 +204,10 @@ def show_seeds(found: Seeds, context: click.Context) -> None:
     """What came of all seeds; exit status 1 if a training failed."""
     from cnnc.training.seeds import TABLE, in_words
 
-    click.echo(f"\n{in_words(found)}\nin {found.folder}: {TABLE}, and a run for each seed")
+    echo("", *in_words(found).split("\n"), f"in {found.folder}: {TABLE}, and a run for each seed")
     for run in found.failed:
         assert run.error is not None
-        click.echo(f"\nseed {run.seed} failed:", err=True)
+        echo("", f"seed {run.seed} failed:", err=True)
         print_error(run.error, context)
     if found.failed:
         context.exit(1)
@@ -241,7 +242,7 @@ class Stopped(click.ClickException):
         return 0 if self.by == signal.SIGTERM else 130
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"\n{self.message}\ngo on with: cnnc train --resume {self.folder}", err=self.exit_code != 0)
+        echo("", self.message, f"go on with: cnnc train --resume {self.folder}", err=self.exit_code != 0)
 
 
 @contextmanager
@@ -261,13 +262,13 @@ def show_end(trained: Any, group: Any) -> None:
 
     if group is not None and group.index:
         return
-    click.echo(describe_best(trained.best))
+    echo(describe_best(trained.best))
     show_next(trained.folder)
 
 
 def show_next(folder: Path) -> None:
     """What to look at and to type after a training."""
-    click.echo(f"\nin {folder}: report.html, results.csv, results.png, confusion_matrix.png, batch0.png, weights/")
-    click.echo("next:")
-    click.echo(f"  cnnc eval {folder}")
-    click.echo(f"  cnnc predict {folder} PICTURE...")
+    echo("", f"in {folder}: report.html, results.csv, results.png, confusion_matrix.png, batch0.png, weights/")
+    echo("next:")
+    echo(f"  cnnc eval {folder}")
+    echo(f"  cnnc predict {folder} PICTURE...")

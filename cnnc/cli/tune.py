@@ -9,6 +9,7 @@ import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.options import OUTPUT_FILE, spec_options
+from cnnc.cli.terminal import echo
 from cnnc.diagnostics import CnnError
 from cnnc.files import require_file, write_atomically
 from cnnc.overrides import Overrides
@@ -53,9 +54,9 @@ def tune(spec: str, overrides: Overrides, batch: int | None, rounds: int, output
     for name, own, pictures in asked:
         net = load_spec(find(name), own)
         layers |= tuning.layers_of(net.graph, batch or pictures or net.recipe.batch)
-    table = tuning.measure(layers, rounds, click.echo)
+    table = tuning.measure(layers, rounds, echo)
     write_atomically(path, choice.render(table))
-    click.echo(f"{len(table.entries)} measurements in {path}")
+    echo(f"{len(table.entries)} measurements in {path}")
 
 
 def _user_table() -> Path:

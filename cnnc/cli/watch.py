@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from cnnc.cli.terminal import echo
+from cnnc.printable import printable
 from cnnc.training.events import EpochEnded, Event, Report, Row, Said, Started, ignore
 from cnnc.training.events import Progress as Step
 from cnnc.training.remaining import Remaining, in_words
@@ -45,12 +46,12 @@ class _Lines:
         self.remaining(event)
         match event:
             case Said():
-                click.echo(event.text)
+                echo(event.text)
             case Started():
                 self.epochs = event.epochs
-                click.echo(describe_start(event))
+                echo(*describe_start(event))
             case EpochEnded():
-                click.echo(describe_epoch(event, self.epochs, self.remaining.seconds))
+                echo(describe_epoch(event, self.epochs, self.remaining.seconds))
 
 
 class _Bars:
@@ -67,10 +68,10 @@ class _Bars:
         say = self.progress.console.print
         match event:
             case Said():
-                say(event.text, markup=False, soft_wrap=True)
+                say(printable(event.text), markup=False, soft_wrap=True)
             case Started():
                 self.epochs, self.steps = event.epochs, event.steps
-                say(describe_start(event), markup=False, soft_wrap=True)
+                say("\n".join(map(printable, describe_start(event))), markup=False, soft_wrap=True)
                 self.task = self.progress.add_task("compiling", total=event.steps, figures="")
             case Step() if self.task is not None:
                 figures = f"loss {event.loss:.4f}{_percent('  top-1', event.top1)}  {event.per_second:,.0f}/s"
@@ -82,12 +83,12 @@ class _Bars:
                 self.progress.reset(self.task, figures="")
 
 
-def describe_start(event: Started) -> str:
-    """What is trained on what, and where it goes."""
+def describe_start(event: Started) -> tuple[str, str]:
+    """What is trained on what, and where it goes, in two lines."""
     return (
-        f"{event.model}: {event.parameters:,} parameters, into {event.folder}\n"
+        f"{event.model}: {event.parameters:,} parameters, into {event.folder}",
         f"{event.train_count:,} examples to train on, {event.val_count:,} to validate;"
-        f" {event.epochs} epochs of {event.steps} steps of {event.batch}"
+        f" {event.epochs} epochs of {event.steps} steps of {event.batch}",
     )
 
 

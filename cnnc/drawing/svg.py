@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
 from cnnc.drawing.scene import Box, Curve, Scene, Shape, Text, arrow_head, corners
+from cnnc.printable import printable
 
 _FONT = "DejaVu Sans Mono, Menlo, Consolas, monospace"
 
@@ -16,7 +17,7 @@ def to_svg(scene: Scene, title: str) -> bytes:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'font-family="{_FONT}">',
-        f"<title>{escape(title)}</title>",
+        f"<title>{escape(printable(title))}</title>",
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         *(element for shape in scene.shapes for element in _elements(shape)),
         "</svg>",
@@ -36,7 +37,7 @@ def _elements(shape: Shape) -> Iterator[str]:
         yield (
             f'<text x="{_number(shape.x)}" y="{_number(shape.middle)}" font-size="{_number(shape.size)}" '
             f'text-anchor="{shape.anchor}" dominant-baseline="central" fill="{shape.colour}" '
-            f'textLength="{_number(shape.width)}"{bold}>{escape(shape.text)}</text>'
+            f'textLength="{_number(shape.width)}"{bold}>{escape(printable(shape.text))}</text>'
         )
     else:
         stroke = f'fill="none" stroke="{shape.colour}" stroke-width="{_number(shape.thickness)}"'

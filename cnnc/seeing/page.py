@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.html import Section, breakable, document, png_address, table
+from cnnc.html import Section, breakable, document, escape, png_address, table
 from cnnc.ops import format_shape
 from cnnc.seeing.colours import css_gradient
 from cnnc.seeing.look import Look, Shown

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnnc.caption import caption, magnitude
 from cnnc.files import write_atomically
-from cnnc.html import Section, breakable, document, png_address, table
+from cnnc.html import Section, breakable, document, escape, png_address, table
 from cnnc.ops import format_shape
 from cnnc.summary import rows as layer_rows
 from cnnc.summary import totals
@@ -247,7 +246,7 @@ def _commands(record: Record) -> Section:
         f"cnnc compile {run} --target edgetpu",
         f"cnnc train --resume {run} --epochs +10",
     ]
-    return "next", "What to do with it", f"<pre>{escape(chr(10).join(lines))}</pre>"
+    return "next", "What to do with it", f"<pre>{chr(10).join(map(escape, lines))}</pre>"
 
 
 def _told(words: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from math import ceil, floor, isfinite, log10
 from typing import Final
 
+from cnnc.html import escape
 from cnnc.training.events import Row
 
 _WIDTH, _HEIGHT = 340, 210

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cnnc.files import write_atomically
+from cnnc.printable import printable
 from cnnc.training.events import Row
 
 _TRAIN, _VAL, _RATE, _INK, _GRID = "#8aa4c8", "#c8553d", "#5b8e7d", "#30343f", "#e3e6ec"
@@ -80,13 +81,13 @@ def draw_curves(path: Path, model: str, rows: Sequence[Row]) -> None:
     rate.plot(epochs, [row.lr for row in rows], color=_RATE, **_line(rows))
     rate.set_ylim(bottom=0)
     _finish(rate, "learning rate")
-    figure.suptitle(model, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK)
+    figure.suptitle(printable(model), x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK)
     _save(figure, path)
 
 
 def draw_confusion(path: Path, model: str, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
     """Every row the examples of a class, every column what they were taken for, shaded by the row's share."""
-    count = len(confusion)
+    count, classes = len(confusion), [*map(printable, classes)]
     totals = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     longest = max(map(len, classes), default=0) if count <= _NAMED else 0
@@ -141,6 +142,7 @@ def draw_batch(path: Path, pictures: NDArray[Any], labels: Sequence[str], *, mos
         left, top = place % columns * across, -(place // columns) * down
         extent = (left, left + 1, top - tall, top)
         axes.imshow(picture, extent=extent, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        label = printable(label)
         text = label if len(label) <= 18 else f"{label[:17]}…"
         axes.text(left + 0.5, top + 0.05, text, ha="center", fontsize=9, color=_INK, parse_math=False)
     axes.set_xlim(-0.04, columns * across)
@@ -167,7 +169,7 @@ def draw_rates(path: Path, model: str, tried: Sequence[Step], marked: Sequence[t
     low, high = min(step.loss for step in tried), max(smooth[: max(2, len(smooth) // 2)])
     axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
     axes.legend(frameon=False, loc="lower left")
-    figure.suptitle(model, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
+    figure.suptitle(printable(model), x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
     _save(figure, path)
 
 
@@ -194,11 +196,12 @@ def draw_difference(path: Path, model: str, layers: Sequence[Layer]) -> None:
         panel.set_xlim(left=0 if min((value or 0.0 for value in values), default=0.0) >= 0 else None)
     panels[1].set_xlim(0, 100)
     panels[2].set_xlim(right=max(1.0, panels[2].get_xlim()[1]))
-    panels[0].set_yticks(range(count) if named else [], [layer.name for layer in layers] if named else [], fontsize=8)
+    names = [printable(layer.name) for layer in layers] if named else []
+    panels[0].set_yticks(range(len(names)), names, fontsize=8)
     panels[0].set_ylim(count - 0.4, -0.6)
     for text in panels[0].get_yticklabels():
         text.set_parse_math(False)
-    figure.suptitle(model, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
+    figure.suptitle(printable(model), x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
     _save(figure, path)
 
 

@@ -87,7 +87,8 @@ def profile(plan: Plan, weights: Weights, report: Report) -> Profile:
     )
     made = Profile(tuple(costs), found.steps, found.plain, found.traced)
     write_costs(plan.folder.path / TABLE, made.costs)
-    report(Said(f"{in_words(made)}\nall of it in {plan.folder.path / TABLE}, the trace in {folder}"))
+    for line in (*in_words(made).split("\n"), f"all of it in {plan.folder.path / TABLE}, the trace in {folder}"):
+        report(Said(line))
     return made
 
 

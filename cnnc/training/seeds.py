@@ -71,7 +71,9 @@ def by_seeds(
     folder = claim_folder(model, "exp", out)
     runs: list[Seeded] = []
     for place, seed in enumerate(seeds, 1):
-        report(Said(f"{'' if place == 1 else chr(10)}seed {seed} ({place} of {len(seeds)})"))
+        if place > 1:
+            report(Said(""))
+        report(Said(f"seed {seed} ({place} of {len(seeds)})"))
         own = folder / f"seed{seed}"
         try:
             trained = train(seed, own)
