@@ -202,7 +202,7 @@ def test_show_graph_draws_a_file(tiny: str, tmp_path: Path, ending: str, start: 
 def test_show_graph_into_no_folder_is_an_error(tiny: str, tmp_path: Path) -> None:
     found = _run("show", tiny, "--graph", str(tmp_path / "none" / "net.svg"))
     assert found.exit_code == 1
-    assert "no such file or directory" in found.stderr
+    assert "there is no folder" in found.stderr
 
 
 @pytest.mark.parametrize("format", ["table", "json"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,18 +90,15 @@ def verify(name: str, data_dir: Path | None, grey: bool, format: Literal["text",
     broken = [each for part in found for each in part.broken]
     empty = [(part.part, data_set.classes[i]) for part in found for i, n in enumerate(part.counts) if not n]
     if format == "json":
-        echo(
-            json.dumps(
-                {
-                    "data": name,
-                    "pictures": sum(part.count for part in found),
-                    "foreign": foreign,
-                    "broken": [{"name": str(each.name), "reason": each.reason} for each in broken],
-                    "repeated": [{key: str(value) for key, value in asdict(each).items()} for each in repeated],
-                    "empty": [{"part": part, "class": label} for part, label in empty],
-                },
-                indent=2,
-            )
+        echo_json(
+            {
+                "data": name,
+                "pictures": sum(part.count for part in found),
+                "foreign": foreign,
+                "broken": [{"name": str(each.name), "reason": each.reason} for each in broken],
+                "repeated": [{key: str(value) for key, value in asdict(each).items()} for each in repeated],
+                "empty": [{"part": part, "class": label} for part, label in empty],
+            }
         )
     else:
         if foreign:
