@@ -128,7 +128,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
     (root / "tiny.cnn").write_text(dense_text(epochs=1))
     data = root / EVIL
-    for part, count in (("train", 4), ("val", 1)):
+    for part, count in (("train", 6), ("val", 1)):
         for label in LABELS:
             (data / part / label).mkdir(parents=True)
             for number in range(count):
@@ -147,7 +147,18 @@ COMMANDS: dict[str, Callable[[Path, Path], tuple[object, ...]]] = {
     "predict by a file": lambda root, data: ("predict", root / "evil.tflite", *_pictures(data)),
     "embed": lambda root, data: ("embed", root / "evil", data, "-o", root / "features.csv"),
     "activations": lambda root, data: ("activations", root / "evil", _pictures(data)[0], "-o", root / "maps"),
-    "find-lr": lambda root, data: ("find-lr", root / "tiny.cnn", "--data", data, "--out", root / "lr", "--steps", "20"),
+    "find-lr": lambda root, data: (
+        "find-lr",
+        root / "tiny.cnn",
+        "--data",
+        data,
+        "--out",
+        root / "lr",
+        "--steps",
+        "20",
+        "--batch",
+        "1",
+    ),
     "resume": lambda root, data: ("train", "--resume", root / "evil", "--epochs", "2"),
     "train on what is gone": lambda root, data: ("train", root / "tiny.cnn", "--data", data / "gone"),
     "compile": lambda root, data: (
