@@ -175,7 +175,7 @@ COMMANDS: dict[str, Callable[[Path, Path], tuple[object, ...]]] = {
 
 TRAINING = ("resume", "find-lr", "compile")
 SLOW = pytest.mark.slow
-NAMELESS = ("embed", "resume", "compile")
+NAMELESS = ("embed", "find-lr", "resume", "compile")
 """Commands that print nothing of what their data is called."""
 
 
