@@ -80,8 +80,26 @@ def test_whatever_ends_the_process_is_said(body: str, fake: Path, monkeypatch: p
     monkeypatch.setattr(process, "SECONDS", 1)
     with pytest.raises(Refusal, match=ENDS[body]) as caught:
         Remote(b"", Options("m.tflite", delegate="edgetpu"))
-    if "odd" in body:
+    if "KeyError" in body:
         assert caught.value.notes[-1] == "KeyError: 'odd'"
+
+
+def test_ctrl_c_ends_what_runs_and_is_the_caller_s(fake: Path) -> None:
+    fake.write_text("import os, signal\ndef list_edge_tpus(): os.kill(os.getpid(), signal.SIGINT)")
+    with pytest.raises(KeyboardInterrupt):
+        Remote(b"", Options("m.tflite", delegate="edgetpu"))
+
+
+def test_an_answer_that_makes_no_sense_counts_as_a_crash(fake: Path) -> None:
+    """As of a process whose memory a file has overwritten."""
+    fake.write_text(
+        "import __main__\n"
+        "def list_edge_tpus():\n"
+        "    __main__.json.dumps = lambda header: '{\"refusal\": 5}'\n"
+        "    raise ValueError('any')"
+    )
+    with pytest.raises(Refusal, match=r"LiteRT crashed while loading `m\.tflite`"):
+        Remote(b"", Options("m.tflite", delegate="edgetpu"))
 
 
 def test_litert_s_errors_name_the_operator_first() -> None:

@@ -286,7 +286,7 @@ def main(control: socket.socket) -> None:
 
     A request with two descriptors is answered by the process's number, one of a number by its status.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C is the caller's, who closes the sockets
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: it ends what runs, and not this
     with suppress(Refusal):
         _litert()  # so that each process finds it there
     ended: dict[int, int] = {}
@@ -317,6 +317,7 @@ def _reap(ended: dict[int, int]) -> None:
 def _serve_and_exit(descriptor: int, log: int) -> None:
     status = 1
     try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.dup2(log, 2)
         serve(socket.socket(fileno=descriptor))
         status = 0
@@ -367,7 +368,8 @@ def limit(memory: int) -> None:
         (resource.RLIMIT_AS, max(memory, _LEAST_MEMORY)),
     ):
         _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        with suppress(ValueError, OSError):  # macOS has mapped more than that already
+            resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 

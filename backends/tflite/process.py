@@ -31,6 +31,8 @@ SECONDS: Final = 300
 """That loading a file, or one run of it, may take."""
 _NOTES: Final = 3
 """So many lines of what LiteRT wrote last are shown of a crash."""
+_GARBLED: Final = (EOFError, ConnectionError, ValueError, TypeError, KeyError, RecursionError)
+"""What comes of an answer that is cut off, or that a process gives whose memory is no longer its own."""
 _CHATTER: Final = ("INFO:", "WARNING:", "W0000", "I0000")
 
 
@@ -50,7 +52,7 @@ class Remote:
         self.what = options.what
         self._connection, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # open for as long as the process is
-        self._end = weakref.finalize(self, _close, self._connection, self._log)
+        weakref.finalize(self, _close, self._connection, self._log)
         with theirs:
             self._process = _server(os.getpid()).fork(theirs, self._log.fileno())
         header = {
@@ -69,7 +71,8 @@ class Remote:
 
     def time(self) -> float:
         """As `Session.time`, without the way there and back."""
-        return float(self._ask("running", {"do": "time"}, ())[0]["seconds"])
+        seconds = self._ask("running", {"do": "time"}, ())[0].get("seconds")
+        return seconds if isinstance(seconds, float) else self._fail("running")
 
     def _ask(
         self, doing: str, request: Mapping[str, Any], arrays: Sequence[Array]
@@ -77,16 +80,19 @@ class Remote:
         try:
             send(self._connection, request, arrays)
             header, found = receive(self._connection)
-        except (EOFError, ConnectionError, ValueError):
+            refusal = Refusal(**header["refusal"]) if "refusal" in header else None
+        except _GARBLED:
             self._fail(doing)
-        if "refusal" in header:
-            raise Refusal(**header["refusal"])
+        if refusal is not None:
+            raise refusal
         return header, found
 
     def _fail(self, doing: str) -> NoReturn:
         """Raise for the process that ended, or that says what nobody asked."""
         self._connection.close()
         status = _server(os.getpid()).wait(self._process)
+        if os.waitstatus_to_exitcode(status) == -signal.SIGINT:
+            raise KeyboardInterrupt  # which a terminal sends to both
         self._log.seek(0)
         lines = [" ".join(line.split()) for line in self._log.read().decode("utf-8", "replace").splitlines()]
         said = [line for line in lines if line and not line.startswith(_CHATTER)]
