@@ -87,6 +87,18 @@ def test_a_size_that_changes_is_refused() -> None:
     program = identity("FLOAT32")
     tensors: dict[str, Tensor] = {**program.tensors, "x": replace(program["x"], signature=(1, -1, -1, 3))}
     with pytest.raises(CnnError, match=r"has no fixed size: \[1, -1, -1, 3\]"):
-        runtime._require_fixed(replace(program, tensors=tensors), "m.tflite")
+        runtime._require_runnable(replace(program, tensors=tensors), "m.tflite")
     batch = {**tensors, "x": replace(program["x"], signature=(-1, 2, 2, 3))}
-    runtime._require_fixed(replace(program, tensors=batch), "m.tflite")
+    runtime._require_runnable(replace(program, tensors=batch), "m.tflite")
+
+
+def test_a_scale_of_0_is_refused() -> None:
+    with pytest.raises(CnnError, match="the tensor `x` of `<bytes>` has a scale of 0"):
+        open_model(write_file(File((identity("INT8", 0.0),))))
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 2, 3), (0,)])
+def test_an_input_that_holds_nothing_is_refused(shape: tuple[int, ...]) -> None:
+    program = one_operator("RELU", [tensor("x", shape)], tensor("y", shape))
+    with pytest.raises(CnnError, match=r"the input `x` of `<bytes>` has no fixed size"):
+        open_model(write_file(File((program,))))

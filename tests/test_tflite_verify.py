@@ -75,7 +75,6 @@ WRONG = {
     "operator 1, RELU, writes `y`, which something else does too": replace(
         SOUND, operators=(*SOUND.operators, Operator("RELU", ("y",), ("y",)))
     ),
-    "tensor `x` has a scale of 0": quantized(Quantization((0.0,), (0,))),
     "tensor `x` has a scale of nan": quantized(Quantization((float("nan"),), (0,))),
     "tensor `x` has a scale of inf": quantized(Quantization((float("inf"),), (0,))),
     "tensor `x` has a scale of -1": quantized(Quantization((-1.0,), (0,))),

@@ -152,7 +152,7 @@ def open_model(
     """
     what, data = ("<bytes>", model) if isinstance(model, bytes) else (str(model), read_bytes(model))
     file = read_file(data, what)
-    _require_fixed(file.main, what)
+    _require_runnable(file.main, what)
     if delegate is None and is_compiled(file.main):
         raise CnnError.of(
             "device",
@@ -231,7 +231,15 @@ def _ports(program: Program, tensors: Sequence[str], names: Sequence[str]) -> tu
     return tuple(found)
 
 
-def _require_fixed(program: Program, what: str) -> None:
+def _require_runnable(program: Program, what: str) -> None:
+    """Inputs are of numbers and have a size, and no tensor has a scale of 0, by which real numbers are divided."""
+    for tensor in program.activations():
+        if tensor.quantization is not None and 0 in tensor.quantization.scale:
+            raise CnnError.of(
+                "tflite",
+                f"the tensor `{tensor.name}` of `{what}` has a scale of 0, by which it holds nothing",
+                help="convert the model again, and give layers whose value never changes a scale above 0",
+            )
     for name in program.inputs:
         tensor = program[name]
         if tensor.type not in DTYPES:

@@ -175,11 +175,12 @@ def faults(program: Program) -> Iterator[str]:
 
 
 def _quantization_faults(tensor: Tensor) -> Iterator[str]:
+    """A scale of 0 is none: some converters give it to layers whose value never changes."""
     found = tensor.quantization
     if found is None:
         return
     for scale in found.scale:
-        if not isfinite(scale) or scale <= 0:
+        if not isfinite(scale) or scale < 0:
             yield f"tensor `{tensor.name}` has a scale of {scale:g}"
             break
     if np.dtype(DTYPES.get(tensor.type, np.float32)).kind in "iu":
