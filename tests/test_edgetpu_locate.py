@@ -61,7 +61,7 @@ def test_a_layer_is_found_in_the_source() -> None:
 
 
 def test_the_chain_of_calls_is_told() -> None:
-    (found,) = locate(check(program(Operator("ELU", ("x",), ("a",), origin="block.0"))), GRAPH)
+    (found,) = locate(check(program(Operator("RELU", ("x",), ("a",), version=9, origin="block.0"))), GRAPH)
     assert found.notes
     assert "in block, expanded from net.cnn:4:1" in found.notes[0]
 
@@ -135,3 +135,12 @@ def test_a_refusal_is_located_too() -> None:
 
 def test_nothing_is_told_of_what_is_mapped() -> None:
     assert locate(check(program(Operator("RELU", ("x",), ("a",), origin="act"))), GRAPH) == []
+
+
+def test_a_fault_of_a_layer_and_its_activation_is_the_layers() -> None:
+    """The two are one operator, named after the activation; the caret stands where the fault is."""
+    graph = load_text("model m {\n  input 64x64x1\n  conv(64x64, 4, padding=valid) | bn | relu\n}\n").graph
+    (found,) = locate(check(File((outline(graph),))), graph)
+    assert found.primary is not None
+    assert found.primary.span.text == "conv(64x64, 4, padding=valid)"
+    assert "layer `conv1`" in found.message

@@ -21,6 +21,7 @@ from cnnc.backends.tflite.site import Flavour, device_shape, lower_op
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.ops import Op
+from cnnc.ops.window import windows
 from cnnc.passes.model import Model
 from cnnc.passes.run import INFERENCE, run
 from cnnc.tflite.program import Program
@@ -196,3 +197,48 @@ def test_signals_have_a_height_of_one() -> None:
 def test_an_output_that_is_an_input_is_a_tensor_of_its_own() -> None:
     program = lowered("input 4x4x1\ndropout(0.5)")
     assert set(program.inputs).isdisjoint(program.outputs)
+
+
+DILATED = {
+    "signal": ("input 32x8\nconv(3, 16, dilation=2)", (1, 3)),
+    "signal, strided": ("input 32x8\nconv(3, 4, stride=2, padding=1)", (1, 3)),
+    "signal, depthwise": ("input 32x8\ndepthwise(5, dilation=3)", (1, 5)),
+    "row": ("input 9x12x4\nconv(1x3, 6, dilation=1x2)", (1, 3)),
+    "column": ("input 9x12x4\nconv(3x1, 6, dilation=2x1)", (3, 1)),
+    "point": ("input 9x12x4\nconv(1x1, 6, dilation=3x2)", (1, 1)),
+    "unlike steps": ("input 9x12x4\nconv(3x3, 6, dilation=2x1)", (5, 3)),
+    "unlike steps, groups": ("input 9x12x4\nconv(3x3, 6, dilation=1x3, groups=2)", (3, 7)),
+    "unlike steps, depthwise": ("input 12x9x4\ndepthwise(3x2, dilation=3x2)", (7, 3)),
+}
+
+
+@pytest.mark.fault("Q6")
+@pytest.mark.parametrize("kind", DILATED)
+def test_the_edge_tpu_gets_one_dilation_for_both_directions(kind: str) -> None:
+    """What PyTorch computes with the steps of the spec."""
+    torch = pytest.importorskip("torch")
+    text, size = DILATED[kind]
+    net = cnnc.load_text(text)
+    op: Any = net.graph.nodes[-1].op
+    weights = net.init(seed=0)
+    program = lower(run(Model(net.graph, weights), INFERENCE), "edgetpu").program
+    for operator in (each for each in program if "dilation_h" in each.options):
+        assert operator.options["dilation_h"] == operator.options["dilation_w"]
+        assert program[operator.inputs[1]].shape[1:3] == size
+    x = np.random.default_rng(0).standard_normal((1, *net.graph.nodes[0].shape)).astype(np.float32)
+    kernel = torch.from_numpy(np.array(weights[net.graph.nodes[-1].name]["kernel"]))
+    if isinstance(op, ops.Depthwise):
+        kernel = kernel.swapaxes(-1, -2)
+    convolve = {1: torch.conv1d, 2: torch.conv2d}[len(op.kernel)]
+    pads = [
+        (w.before, w.after) for w in windows(net.graph.nodes[0].shape, op.kernel, op.stride, op.dilation, op.padding)
+    ]
+    expected = convolve(
+        torch.nn.functional.pad(torch.from_numpy(x).movedim(-1, 1), [n for pair in pads[::-1] for n in pair]),
+        kernel.movedim((-1, -2), (0, 1)),
+        stride=op.stride,
+        dilation=op.dilation,
+        groups=op.groups if isinstance(op, ops.Conv) else x.shape[-1],
+    )
+    (found,) = run_program(program, {"input": x}).values()
+    np.testing.assert_allclose(found, expected.movedim(1, -1).numpy(), atol=1e-5)

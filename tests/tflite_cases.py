@@ -211,6 +211,13 @@ def _slice(m: Maker) -> Program:
     return one_operator("SLICE", [x, whole("start", start), whole("size", size)], m.like("y", size, x))
 
 
+def _tile(m: Maker) -> Program:
+    x = m.x("x", m.shape())
+    copies = [1, *(m.whole(1, 3) for _ in x.shape[1:])]
+    y = [n * count for n, count in zip(x.shape, copies, strict=True)]
+    return one_operator("TILE", [x, whole("copies", copies)], m.like("y", y, x))
+
+
 def _strided_slice(m: Maker) -> Program:
     x = m.x("x", m.shape())
     begin = [0, *(m.whole(-n, n - 1) for n in x.shape[1:])]
@@ -315,6 +322,7 @@ CASES: Mapping[str, Callable[[Maker], Program]] = {
     "SLICE": _slice,
     "STRIDED_SLICE": _strided_slice,
     "SPLIT": _split,
+    "TILE": _tile,
     "TRANSPOSE": _transpose,
     "SPACE_TO_DEPTH": _space_to_depth,
     "GATHER": _gather,

@@ -58,7 +58,7 @@ class _Fault:
 def _faults(report: Report, graph: Graph) -> Iterator[_Fault]:
     refused = {refusal.index: refusal for refusal in report.refused}
     for verdict in report.operators:
-        node = graph.by_name.get(verdict.origin)
+        node = _computed(graph, verdict)
         refusal = refused.get(verdict.index)
         if refusal is not None:
             yield _Fault(verdict, node, _lower(refusal.message), _instead(node) or refusal.remedy)
@@ -68,6 +68,17 @@ def _faults(report: Report, graph: Graph) -> Iterator[_Fault]:
             yield _Fault(verdict, node, reason, _instead(node) or verdict.remedy)
 
 
+def _computed(graph: Graph, verdict: Verdict) -> Node | None:
+    """The layer that an operator computes: of one with an activation in it the layer that the activation reads."""
+    node = graph.by_name.get(verdict.origin)
+    if node is None or not isinstance(node.op, ops.Relu | ops.Relu6) or verdict.op in ("RELU", "RELU6"):
+        return node
+    before = graph[node.inputs[0]]
+    is_folded = isinstance(before.op, ops.BatchNorm) and isinstance(graph[before.inputs[0]].op, _TAKE_NORMS)
+    return graph[before.inputs[0]] if is_folded else before
+
+
+_TAKE_NORMS: Final = (ops.Conv, ops.Depthwise, ops.Dense, ops.ConvTranspose)
 _BATCH_NORM: Final = "use bn, which the convolution or dense layer before it takes in"
 _INSTEAD: Final[Mapping[type[ops.Op], str]] = {
     ops.LayerNorm: _BATCH_NORM,

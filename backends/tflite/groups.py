@@ -30,6 +30,7 @@ MOVES: Final = (
     "SLICE",
     "SPACE_TO_DEPTH",
     "SPLIT",
+    "TILE",
     "TRANSPOSE",
 )
 """Operators whose tensors share a scale."""

@@ -23,7 +23,8 @@ def _(op: ops.Conv, site: Site) -> str:
         return _convolve_volume(op, site, kernel, bias)
     found = windows(site.shapes[0], op.kernel, op.stride, op.dilation, op.padding)
     x, padding = pad(site, site.x, op, found)
-    options = _window_options(op.stride, op.dilation, padding)
+    kernel, dilation = _square(site, op, kernel)
+    options = _window_options(op.stride, dilation, padding)
     if op.groups == 1 or site.flavour != "edgetpu":
         return _conv_2d(site, x, kernel, bias, site.shape, site.name, options)
     # The Edge TPU's compiler knows no groups: each by itself.
@@ -50,7 +51,8 @@ def _(op: ops.Depthwise, site: Site) -> str:
         return _convolve_volume(op, site, full, bias)
     found = windows(site.shapes[0], op.kernel, op.stride, op.dilation, op.padding)
     x, padding = pad(site, site.x, op, found)
-    options = _window_options(op.stride, op.dilation, padding)
+    kernel, dilation = _square(site, op, kernel)
+    options = _window_options(op.stride, dilation, padding)
     return _depthwise(site, x, kernel, bias, site.shape, site.name, options, op.multiplier)
 
 
@@ -199,6 +201,20 @@ def _window_options(stride: Sequence[int], dilation: Sequence[int], padding: str
         "dilation_w": across,
         "activation": "NONE",
     }
+
+
+def _square(site: Site, op: ops.Conv | ops.Depthwise, kernel: Array) -> tuple[Array, tuple[int, int]]:
+    """A kernel and its steps down and across, which the Edge TPU wants alike.
+
+    Along an axis where the kernel has one value any step is the same. Otherwise the zeros between are written out.
+    """
+    (rows, columns), (down, across) = (1, 1, *op.kernel)[-2:], (1, 1, *op.dilation)[-2:]
+    down, across = across if rows == 1 else down, down if columns == 1 else across
+    if rows == columns == 1:
+        return kernel, (1, 1)
+    if down != across and site.flavour == "edgetpu":
+        return _dilated(kernel, op.dilation), (1, 1)
+    return kernel, (down, across)
 
 
 def _volume_options(stride: Sequence[int], dilation: Sequence[int], padding: str) -> dict[str, object]:

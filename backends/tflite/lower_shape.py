@@ -91,7 +91,14 @@ _Resize = Callable[[Site, str, Sequence[int], str], str]
 
 
 def _resized(site: Site, x: str, sizes: Sequence[int], resize: _Resize, name: str) -> str:
-    return x if tuple(site.out.shape(x)[1:3]) == tuple(sizes) else resize(site, x, sizes, name)
+    shape = site.out.shape(x)
+    if tuple(shape[1:3]) == tuple(sizes):
+        return x
+    if tuple(shape[1:3]) == (1, 1) and site.flavour == "edgetpu":
+        # All are copies of the one; the Edge TPU resizes by no such factor, and Google's DeepLab slim has this instead.
+        copies = site.out.constant(f"{name}:copies", [1, *sizes, 1])
+        return site.out.emit("TILE", (x, copies), (shape[0], *sizes, shape[-1]), name)
+    return resize(site, x, sizes, name)
 
 
 def _nearest(site: Site, x: str, sizes: Sequence[int], name: str) -> str:

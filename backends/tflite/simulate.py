@@ -30,7 +30,7 @@ KEEPS_SCALE = frozenset(
     (
         *("AVERAGE_POOL_2D", "CONCATENATION", "EXPAND_DIMS", "GATHER", "MAX_POOL_2D", "MAXIMUM", "MINIMUM", "PAD"),
         *("PADV2", "RESHAPE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPACE_TO_DEPTH", "SPLIT"),
-        *("SQUEEZE", "STRIDED_SLICE", "TRANSPOSE"),
+        *("SQUEEZE", "STRIDED_SLICE", "TILE", "TRANSPOSE"),
     )
 )
 """Operators of stored values, of one scale and zero point on both sides: LiteRT refuses others, or changes what they

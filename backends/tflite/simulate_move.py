@@ -110,6 +110,7 @@ FUNCTIONS: Mapping[str, Callable[[Call], Any]] = {
     "SLICE": _slice,
     "STRIDED_SLICE": _strided_slice,
     "SPLIT": _split,
+    "TILE": lambda call: np.tile(call[0], call.axes(1)),
     "CONCATENATION": lambda call: np.concatenate(call.all, int(call.option("axis"))),
     "TRANSPOSE": lambda call: call[0].transpose(call.axes(1)),
     "GATHER": lambda call: np.take(call[0], call[1], int(call.option("axis"))),
