@@ -4,12 +4,13 @@ VENV = .venv
 EXTRAS = train,tflite,test
 BIN = $(VENV)/bin
 
-.PHONY: help demo test test-slow lint format grammar clean
+.PHONY: help demo test test-slow mutants lint format grammar clean
 
 help:
 	@echo "make demo       train a small network on digits and compile it for the Edge TPU, in about a minute"
 	@echo "make test       linter, type checker and the fast tests"
 	@echo "make test-slow  the long suites too: fuzzing, the built wheel, training"
+	@echo "make mutants    faults put into the sources one at a time: which the fast tests notice; SEED=1 draws others"
 	@echo "make lint       linter and type checker only"
 	@echo "make format     lay the sources out"
 	@echo "make grammar    build the parse table anew after an edit of grammar/cnn.lark"
@@ -26,6 +27,9 @@ test: lint
 
 test-slow: lint
 	$(BIN)/python -m pytest -q -n 2
+
+mutants: $(VENV)/.installed
+	$(BIN)/python -m bench.mutants --seed $(or $(SEED),0)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check
