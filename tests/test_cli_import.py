@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from PIL import Image
 
 import cnnc
+from cnnc.backends.tflite.compile import compile_float
+from cnnc.passes.model import Model
+from cnnc.tflite.program import File
+from cnnc.tflite.write import write_file
 from cnnc.weights.checkpoint import load_weights
 from tests import weight_sources as made
 from tests.calling import call
@@ -154,6 +159,24 @@ def test_options_that_go_with_others(folder: Path) -> None:
     result = import_weights("tiny.cnn", "theirs.npz", "-o", "ours.safetensors", "--verify-input", "pixels")
     assert result.exit_code == 2
     assert "--verify" in result.stderr
+
+
+@pytest.mark.fault("W1")
+def test_nothing_is_written_where_verifying_shows_other_values(folder: Path) -> None:
+    np.savez("theirs.npz", **theirs())
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)).save("a.png")
+    command = ("tiny.cnn", "theirs.npz", "-o", "ours.safetensors", "--verify", "a.png", "--verify-with", "a.tflite")
+    graph = cnnc.load("tiny.cnn").graph
+    for seed, code in ((1, 1), (0, 0)):
+        program = compile_float(Model(graph, made.noise(graph, seed)))
+        Path("a.tflite").write_bytes(write_file(File((program,))))
+        result = import_weights(*command)
+        assert result.exit_code == code, result.output
+        assert Path("ours.safetensors").exists() == (code == 0)
+        if code:
+            assert "computes otherwise than LiteRT; nothing was written" in result.stderr
+            assert "`a.png`: outputs differ by" in result.stderr
+            assert "--verify-input" in result.stderr
 
 
 @pytest.mark.skipif(not MOBILENET.is_file(), reason="there is no ../shared/data/coral")

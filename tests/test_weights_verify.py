@@ -18,7 +18,7 @@ from cnnc.net import Net
 from cnnc.passes.model import Model
 from cnnc.tflite.program import File
 from cnnc.tflite.write import write_file
-from cnnc.weights.importing.verify import verify
+from cnnc.weights.importing.verify import require_agreement, verify
 
 SPEC = """model tiny {
   input 8x8x3
@@ -104,6 +104,11 @@ def test_an_int8_file_correlates(net: Net, weights: Arrays, tmp_path: Path) -> N
     assert found.quantized
     assert found.takes == "pixels of 0 to 255"
     assert 0.98 < found.correlation < 1
+    require_agreement(found)
+    others = random_weights(net.graph, 1)
+    found = verify(net, others, tmp_path / "a.tflite", {str(i): each["input"][0] for i, each in enumerate(samples)})
+    with pytest.raises(CnnError, match="computes otherwise than LiteRT; nothing was written"):
+        require_agreement(found)
 
 
 @pytest.mark.parametrize("rescaled", [False, True])
@@ -116,11 +121,15 @@ def test_a_keras_model(
     found = verify(net, weights, tmp_path / "a.keras", pictures)
     assert found.difference < 1e-5
     assert found.agreeing == 3
+    require_agreement(found)
 
 
 def test_other_weights_show(net: Net, weights: Arrays, pictures: dict[str, Any], tmp_path: Path, quiet: None) -> None:
     keras_model(random_weights(net.graph, 1)).save(tmp_path / "a.keras")
-    assert verify(net, weights, tmp_path / "a.keras", pictures).difference > 0.05
+    found = verify(net, weights, tmp_path / "a.keras", pictures)
+    assert found.difference > 0.05
+    with pytest.raises(CnnError, match=r"3 of 3 pictures; 0\.001 of it is the bound"):
+        require_agreement(found)
 
 
 def test_a_class_that_the_network_lacks(

@@ -56,7 +56,7 @@ a file of lines `layer of FILE = layer of SPEC` settles it (--map).
     type=click.Path(path_type=Path),
     metavar="PICTURE",
     multiple=True,
-    help="Run FILE and the network side by side on this picture; may be given several times.",
+    help="Run FILE and the network side by side on this picture, and write nothing unless they agree; may be repeated.",
 )
 @click.option(
     "--verify-with",
@@ -150,14 +150,18 @@ def _verified(
     program: Path | None,
 ) -> Verified:
     from cnnc.data.decode import decode
-    from cnnc.weights.importing.verify import verify
+    from cnnc.weights.importing.verify import require_agreement, verify
 
     shapes = [node.shape for node in net.graph.inputs]
     if len(shapes) != 1 or len(shapes[0]) != 3:
         raise CnnError.of("weights", "`--verify` takes networks of one picture")
     height, width, channels = shapes[0]
     decoded = {str(path): decode(path, (height, width), channels) for path in pictures}
-    return verify(net, imported.weights, file, decoded, drop_class=drop_class, preparation=preparation, program=program)
+    found = verify(
+        net, imported.weights, file, decoded, drop_class=drop_class, preparation=preparation, program=program
+    )
+    require_agreement(found)
+    return found
 
 
 def _table(imported: Imported) -> str:

@@ -16,6 +16,7 @@ from cnnc.ops import Bgr
 from cnnc.ops.base import format_shape
 from cnnc.weights.importing import refusals
 from cnnc.weights.importing.align import Alignment, Evidence, Pair, align, fitting
+from cnnc.weights.importing.contradictions import require_agreement
 from cnnc.weights.importing.fill import Filled, Missing, fill, merged
 from cnnc.weights.importing.folded import is_folded, without_norms
 from cnnc.weights.importing.forms import Reading
@@ -108,6 +109,7 @@ def combine(graph: Graph, source: Source, options: Options) -> Imported:
         raise refusals.mismatched(source, target, found)
     if not found.pairs:
         raise refusals.of_another_network(source, target)
+    require_agreement(source, target, {pair.unit: pair.layer for pair in found.pairs})
     return _assembled(graph, source, target, found, options)
 
 

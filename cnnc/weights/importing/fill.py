@@ -102,6 +102,9 @@ def fill(
         parts.extend(_folded(graph, unit.norm, layer))
     elif bias is not None and "bias" not in weights:
         norm = _norm_after(graph, unit.node)
+        if norm is None and not np.any(bias.array):  # TFLite's convolutions always have one
+            parts.append(Filled(unit.name, "-zero", bias.array, bias.name, bias.array.shape))
+            return parts
         if norm is None:
             raise CnnError.of(
                 "weights",
@@ -133,7 +136,7 @@ def merged(parts: list[Filled]) -> dict[str, dict[str, Array]]:
     """All arrays by node and short name; a convolution's bias goes into the mean of the norm behind it."""
     found: dict[str, dict[str, Array]] = {}
     for part in parts:
-        if part.short != "-bias":
+        if not part.short.startswith("-"):
             found.setdefault(part.node, {})[part.short] = part.array
     for part in parts:
         if part.short == "-bias":

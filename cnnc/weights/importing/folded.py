@@ -76,4 +76,4 @@ def _joined(conv: SourceLayer, norm: SourceLayer) -> SourceLayer:
         "kernel": replace(kernel, array=(kernel.array * scale.reshape(shape)).astype(np.float32)),
         "bias": SourceTensor(f"{norm.name} folded", offset.astype(np.float32), ("O",)),
     }
-    return replace(conv, tensors=tensors)
+    return replace(conv, tensors=tensors, gives=norm.gives)

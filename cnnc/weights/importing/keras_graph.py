@@ -12,12 +12,22 @@ from typing import Any
 
 from cnnc.weights.importing.keras_hdf5 import Group, layers_within, multi_head, variables
 from cnnc.weights.importing.keras_layers import IGNORED, SEPARABLE, make_layers, snake, with_epsilon
+from cnnc.weights.importing.keras_steps import activated, step_of, window_of
 from cnnc.weights.importing.source import Read, SourceLayer
+from cnnc.weights.importing.steps import Step, unknown
 
 Reads = tuple[Read, ...]
 Config = Mapping[str, Any]
 _NETWORKS = ("Functional", "Model", "Sequential")
 _TENSOR = "__keras_tensor__"
+
+
+@dataclass(frozen=True)
+class Value:
+    """What runs from a layer to another: the layers that it is made of, and how."""
+
+    reads: Reads = ()
+    step: Step = field(default_factory=unknown)
 
 
 @dataclass
@@ -33,9 +43,9 @@ class Walked:
 def walk(config: Config, weights: Group) -> Walked:
     """The layers of a network in the order that they run; without `reads` where one of them hides its inside."""
     found = Walked()
-    _network(config, weights, "", [()], found)
+    _network(config, weights, "", [Value(step=Step("input"))], found)
     if found.opaque:
-        found.layers = [replace(layer, reads=None) for layer in found.layers]
+        found.layers = [replace(layer, reads=None, sees=unknown()) for layer in found.layers]
     return found
 
 
@@ -52,13 +62,13 @@ def layer_configs(config: Config) -> Iterator[Config]:
             yield from layer_configs(each)
 
 
-def _network(config: Config, weights: Group, prefix: str, inputs: Sequence[Reads], found: Walked) -> list[Reads]:
-    """The reads of a network's outputs, for those of its inputs."""
+def _network(config: Config, weights: Group, prefix: str, inputs: Sequence[Value], found: Walked) -> list[Value]:
+    """A network's outputs, for its inputs."""
     inside = config["config"]
     counts: Counter[str] = Counter()
-    values: dict[tuple[str, int], list[Reads]] = {}
+    values: dict[tuple[str, int], list[Value]] = {}
     starts = {name: i for i, (name, *_) in enumerate(_ends(inside.get("input_layers", [])))}
-    last: list[Reads] = list(inputs)
+    last: list[Value] = list(inputs)
     for each in inside["layers"]:
         name = str(each.get("name") or each["config"].get("name", ""))
         path = snake(each["class_name"])
@@ -66,7 +76,8 @@ def _network(config: Config, weights: Group, prefix: str, inputs: Sequence[Reads
         counts[path] += 1
         group = _child(weights, f"{path}_{number}" if number else path)
         if each["class_name"] == "InputLayer":
-            values[name, 0] = [inputs[starts[name]] if name in starts and starts[name] < len(inputs) else ()]
+            is_given = name in starts and starts[name] < len(inputs)
+            values[name, 0] = [inputs[starts[name]] if is_given else Value(step=Step("input"))]
             continue
         nodes = each.get("inbound_nodes")
         if nodes is None or config["class_name"] == "Sequential":
@@ -84,24 +95,26 @@ def _network(config: Config, weights: Group, prefix: str, inputs: Sequence[Reads
 
 
 def _calls(
-    each: Config, group: Group | None, name: str, arguments: list[list[Reads]], found: Walked
-) -> list[list[Reads]]:
+    each: Config, group: Group | None, name: str, arguments: list[list[Value]], found: Walked
+) -> list[list[Value]]:
     """The results of every call of a layer; one with weights is one layer, however often it is called."""
     if not arguments:
         return []
     before = len(found.layers)
-    first = _layer(each, group, name, [_joined(reads) for reads in zip(*arguments, strict=False)], found, arguments[0])
+    first = _layer(
+        each, group, name, [_joined(values) for values in zip(*arguments, strict=False)], found, arguments[0]
+    )
     if len(found.layers) > before:
         return [first] * len(arguments)
-    return [first, *(_layer(each, None, name, reads, found) for reads in arguments[1:])]
+    return [first, *(_layer(each, None, name, values, found) for values in arguments[1:])]
 
 
 def _layer(
-    each: Config, group: Group | None, name: str, inputs: Any, found: Walked, own: list[Reads] | None = None
-) -> list[Reads]:
-    """Add what a layer holds; the reads of what it gives."""
+    each: Config, group: Group | None, name: str, inputs: Any, found: Walked, own: list[Value] | None = None
+) -> list[Value]:
+    """Add what a layer holds; what it gives."""
     kind, config = each["class_name"], each["config"]
-    flat: list[Reads] = [reads for item in inputs for reads in (item if isinstance(item, list) else [item])]
+    flat: list[Value] = [value for item in inputs for value in (item if isinstance(item, list) else [item])]
     found.channels_first |= config.get("data_format") == "channels_first"
     if kind in _NETWORKS and is_network(each):
         inner = group.get("layers") if group is not None else None
@@ -110,13 +123,14 @@ def _layer(
     if group is not None:
         made = _made(kind, name, group, config, found)
     if not made:
-        return [_through(kind, own if own is not None else flat)]
-    reads = _joined(flat)
+        return [_through(kind, config, own if own is not None else flat)]
+    value, window = _joined(flat), window_of(kind, config)
     for layer in made:
         number = len(found.layers)
-        found.layers.append(replace(layer, reads=reads))
-        reads = (Read(number),)
-    return [reads]
+        leaf = Step("layer", name=layer.name)
+        found.layers.append(replace(layer, reads=value.reads, sees=value.step, gives=leaf, window=window))
+        value, window = Value((Read(number),), leaf), None
+    return [replace(value, step=activated(config, value.step))]
 
 
 def _made(kind: str, name: str, group: Group, config: Config, found: Walked) -> list[SourceLayer]:
@@ -136,20 +150,26 @@ def _made(kind: str, name: str, group: Group, config: Config, found: Walked) -> 
     return inner
 
 
-def _through(kind: str, inputs: Sequence[Reads]) -> Reads:
+def _through(kind: str, config: Config, inputs: Sequence[Value]) -> Value:
+    step = step_of(kind, config, [value.step for value in inputs])
     if kind != "Concatenate":
-        return _joined(inputs)
-    return _joined(
-        tuple(replace(read, place=f"{read.place}.{i}" if read.place else str(i)) for read in reads)
-        for i, reads in enumerate(inputs)
+        return Value(_joined(inputs).reads, step)
+    reads = (
+        replace(read, place=f"{read.place}.{i}" if read.place else str(i))
+        for i, value in enumerate(inputs)
+        for read in value.reads
     )
+    return Value(tuple(dict.fromkeys(reads)), step)
 
 
-def _joined(inputs: Any) -> Reads:
-    return tuple(dict.fromkeys(read for reads in inputs for read in reads))
+def _joined(values: Sequence[Value]) -> Value:
+    """All that values are made of; how, if all are the same one."""
+    steps = list(dict.fromkeys(value.step for value in values))
+    reads = tuple(dict.fromkeys(read for value in values for read in value.reads))
+    return Value(reads, steps[0] if len(steps) == 1 else unknown(*steps))
 
 
-def _value(values: Mapping[tuple[str, int], list[Reads]], key: tuple[str, int, int]) -> Reads:
+def _value(values: Mapping[tuple[str, int], list[Value]], key: tuple[str, int, int]) -> Value:
     found = values.get(key[:2], [])
     return found[key[2]] if key[2] < len(found) else _joined(found)
 

@@ -11,6 +11,7 @@ import numpy as np
 from cnnc.diagnostics import CnnError
 from cnnc.weights.importing.caffe import read_caffe
 from cnnc.weights.importing.faults import BROKEN_ARCHIVE, damaged, fault, listed
+from cnnc.weights.importing.hugging_face import with_config
 from cnnc.weights.importing.keras import read_keras
 from cnnc.weights.importing.npz import read_npz
 from cnnc.weights.importing.orbax import is_orbax, read_orbax
@@ -49,7 +50,7 @@ def read_source(path: Path) -> Source:
     """
     if not path.exists():
         raise CnnError.of("weights", f"there is no file or folder `{path}`")
-    source = _reader(path)(path)
+    source = with_config(_reader(path)(path))
     if not source.layers:
         raise fault(path, "it holds no weights")
     for layer in source.layers:

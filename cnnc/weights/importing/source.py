@@ -8,12 +8,14 @@ shapes or asks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cnnc.weights.importing.steps import Step, Window, unknown
 
 Role = Literal[
     "kernel",
@@ -87,6 +89,9 @@ class SourceLayer:
 
     `epsilon` is what a norm adds to the variance, None where the format does not say. The target's may be another; then
     `gamma * sqrt((variance + target) / (variance + epsilon))` keeps what the layer does.
+
+    `window` is how a convolution goes over its map, `sees` and `gives` are what enters a layer and what leaves it,
+    where the format says so.
     """
 
     name: str
@@ -94,6 +99,9 @@ class SourceLayer:
     tensors: Mapping[Role, SourceTensor]
     reads: tuple[Read, ...] | None = None
     epsilon: float | None = None
+    window: Window | None = None
+    sees: Step = field(default_factory=unknown)
+    gives: Step = field(default_factory=unknown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +119,7 @@ class Source:
             flatten of a map reads its values in that order. None when unknown.
         bgr: whether pictures enter blue first (Caffe's way). Only said where the format implies it.
         ignored: tensors that are no weights, by name and why (`num_batches_tracked: a counter`).
+        activation: the function between hidden layers, in a step's word; None where nothing says it.
     """
 
     path: Path
@@ -120,3 +129,4 @@ class Source:
     channels_first: bool | None = None
     bgr: bool | None = None
     ignored: Mapping[str, str] | None = None
+    activation: str | None = None

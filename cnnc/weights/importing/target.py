@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import Final
@@ -12,7 +12,9 @@ from cnnc import ops
 from cnnc.ir import Graph, Node
 from cnnc.ops.base import Shape
 from cnnc.weights.importing.forms import Form, depthwise_form, flat_form, linear_form
+from cnnc.weights.importing.graph_steps import step_of
 from cnnc.weights.importing.source import Kind, Read
+from cnnc.weights.importing.steps import Step, unknown
 
 KINDS: Final[Mapping[type[ops.Op], Kind]] = {
     ops.Conv: "linear",
@@ -42,6 +44,8 @@ class Unit:
         reads: the units that it sees, as those of a file's layers.
         flattened: `(height, width, channels)` of a map that enters a dense layer as one row, if it has several places.
         is_shortcut: whether it is on a shorter branch of a sum, as a projection is.
+        sees: what enters it.
+        gives: what leaves it, the norm included.
         is_pooled: whether it reads a pool that keeps a map's size, as on the last branch of Inception's blocks.
     """
 
@@ -52,6 +56,8 @@ class Unit:
     flattened: Shape | None = None
     is_shortcut: bool = False
     is_pooled: bool = False
+    sees: Step = field(default_factory=unknown)
+    gives: Step = field(default_factory=unknown)
 
     @property
     def name(self) -> str:
@@ -106,19 +112,24 @@ def units_of(graph: Graph, folded: Mapping[str, Node]) -> Target:
     values: dict[str, frozenset[Read]] = {}
     places: dict[str, int] = {}
     units: list[Unit] = []
+    steps: dict[str, Step] = {}
     shorter = _shortcuts(graph)
     for node in graph:
         read = _read(graph, node, values)
+        owner = folded_into(folded, node.name) or node.owner
+        weighted = bool(node.op.weights(*graph.input_shapes(node)))
         if graph.weights(node) and node.name not in norms:
             places[node.name] = len(units)
             order = tuple(sorted(read, key=lambda each: (each.layer, each.place)))
             norm = folded.get(node.name)
             flat, pooled = _flattened(graph, node), _is_pooled(graph, node)
-            units.append(Unit(node, norm, _forms(graph, node), order, flat, node.name in shorter, pooled))
-        owner = folded_into(folded, node.name) or node.owner
-        values[node.name] = (
-            frozenset({Read(places[owner])}) if owner in places and node.op.weights(*graph.input_shapes(node)) else read
-        )
+            sees = steps[node.inputs[0]] if len(set(node.inputs)) == 1 else unknown()
+            gives = Step("layer", name=node.name)
+            units.append(Unit(node, norm, _forms(graph, node), order, flat, node.name in shorter, pooled, sees, gives))
+        is_result = owner in places and weighted
+        values[node.name] = frozenset({Read(places[owner])}) if is_result else read
+        inputs = [steps[name] for name in node.inputs]
+        steps[node.name] = units[places[owner]].gives if is_result else step_of(graph, node, inputs)
     return Target(graph, tuple(units))
 
 

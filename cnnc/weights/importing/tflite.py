@@ -18,7 +18,9 @@ from cnnc.tflite.program import ABSENT, Operator, Program
 from cnnc.tflite.read import open_file
 from cnnc.weights.importing.faults import CUT_SHORT, fault
 from cnnc.weights.importing.source import Kind, Read, Role, Source, SourceLayer, SourceTensor
+from cnnc.weights.importing.steps import Step, unknown
 from cnnc.weights.importing.tflite_constants import inputs, is_weight, layer_name, numbers, producer, scales, stored
+from cnnc.weights.importing.tflite_steps import activated, step_of, window_of
 
 COMPILED = "edgetpu-custom-op"
 PREPARATION = "numbers that pictures are shifted or scaled by before the first layer"
@@ -82,6 +84,7 @@ class _Walk:
         self.layers: list[SourceLayer] = []
         self.ignored: dict[str, str] = {}
         self.reads: dict[str, tuple[Read, ...]] = {name: () for name in program.inputs}
+        self.steps = {name: Step("input", name=name) for name in program.inputs}
         self.owners: dict[str, int] = {}
         """The layer that writes a tensor itself."""
         self.merged: set[int] = set()
@@ -129,14 +132,24 @@ class _Walk:
                 if operator.kind in _COPIES_INTO:
                     read = replace(read, place=f"{read.place}.{place}" if read.place else str(place))
                 reads[read] = None
-        self.write(operator, tuple(reads))
+        computed = [name for name in inputs(operator) if stored(self.program, name) is None]
+        self.write(operator, tuple(reads), step_of(self.program, operator, [self.step(name) for name in computed]))
 
-    def write(self, operator: Operator, reads: tuple[Read, ...]) -> None:
-        for name in operator.outputs:
+    def step(self, name: str) -> Step:
+        """How a tensor comes about."""
+        return self.steps.get(name) or unknown()
+
+    def write(self, operator: Operator, reads: tuple[Read, ...], step: Step) -> None:
+        for place, name in enumerate(operator.outputs):
             self.reads[name] = reads
+            self.steps[name] = unknown(step) if place else activated(operator, step)
 
     def add_weighted(self, operator: Operator, weighted: _Weighted) -> None:
         name = operator.inputs[weighted.kernel]
+        if self.is_preparation(operator, weighted):
+            self.ignored[self.stored_name(name)] = PREPARATION
+            self.write(operator, (), self.step(operator.inputs[weighted.x]))
+            return
         kernel = numbers(self.path, self.program, name)
         kind: Kind | None = weighted.kind
         layouts = weighted.layouts
@@ -154,7 +167,18 @@ class _Walk:
         if weighted.bias is not None and len(operator.inputs) > weighted.bias and operator.inputs[weighted.bias]:
             tensors["bias"] = self.bias(operator, weighted, operator.inputs[weighted.bias])
         self.count(name)
-        self.add(operator, kind, tensors, self.reads.get(operator.inputs[weighted.x], ()))
+        self.add(operator, operator, kind, tensors, operator.inputs[weighted.x])
+
+    def is_preparation(self, operator: Operator, weighted: _Weighted) -> bool:
+        """Whether it scales and shifts an input's rows of pixels, as cnnc writes `normalize`."""
+        before = producer(self.program, operator.inputs[weighted.x])
+        return (
+            weighted.kind == "depthwise"
+            and self.program[operator.inputs[weighted.kernel]].shape[:3] == (1, 1, 1)
+            and before is not None
+            and before.kind == "RESHAPE"
+            and before.inputs[0] in self.program.inputs
+        )
 
     def bias(self, operator: Operator, weighted: _Weighted, name: str) -> SourceTensor:
         if stored(self.program, name) is None:
@@ -171,7 +195,7 @@ class _Walk:
         if self.program[constant].size == 1 or not reads:
             if not reads:
                 self.ignored[constant] = PREPARATION
-            self.write(operator, reads)
+            self.write(operator, reads, unknown(self.step(x)) if reads else self.step(x))
             return
         run = self.run_of(index)
         scale: NDArray[np.float64] | None = None
@@ -218,11 +242,11 @@ class _Walk:
             layer = self.layers[owner]
             bias = SourceTensor(name, shift.astype(np.float32), ("O",))
             self.layers[owner] = replace(layer, tensors={**layer.tensors, "bias": bias})
-            self.write(last, reads)
+            self.write(last, reads, layer.gives)
             return
         if shift is None and scale is not None:
             gamma = SourceTensor(name, scale.astype(np.float32), ("O",))
-            self.add(last, "layer_scale", {"gamma": gamma}, reads)
+            self.add(first, last, "layer_scale", {"gamma": gamma}, x)
             return
         size = len(scale if scale is not None else shift if shift is not None else ())
         arrays: dict[Role, NDArray[np.float64]] = {
@@ -232,7 +256,7 @@ class _Walk:
             "variance": np.ones(size),
         }
         tensors = {role: SourceTensor(name, array.astype(np.float32), ("O",)) for role, array in arrays.items()}
-        self.add(last, "batch_norm", tensors, reads, epsilon=0.0)
+        self.add(first, last, "batch_norm", tensors, x, epsilon=0.0)
 
     def takes_bias(self, x: str, owner: int) -> bool:
         layer, operator = self.layers[owner], producer(self.program, x)
@@ -246,14 +270,16 @@ class _Walk:
 
     def add(
         self,
-        operator: Operator,
+        first: Operator,
+        last: Operator,
         kind: Kind | None,
         tensors: Mapping[Role, SourceTensor],
-        reads: tuple[Read, ...],
+        x: str,
         epsilon: float | None = None,
     ) -> None:
+        """Add a layer: the operators from the first up to the last, and the tensor that it sees."""
         number = len(self.layers)
-        name = layer_name(operator)
+        name = layer_name(last)
         if name in self.names:
             name = f"{name}#{number}"
         self.names.add(name)
@@ -261,9 +287,11 @@ class _Walk:
             role: replace(tensor, name=f"{name}/{role}") if ";" in tensor.name else tensor
             for role, tensor in tensors.items()
         }  # a joined name is that of several layers
-        self.layers.append(SourceLayer(name, kind, short, reads, epsilon))
-        self.write(operator, (Read(number),))
-        self.owners[operator.outputs[0]] = number
+        gives = Step("layer", name=name)
+        reads, sees = self.reads.get(x, ()), self.step(x)
+        self.layers.append(SourceLayer(name, kind, short, reads, epsilon, window_of(first), sees, gives))
+        self.write(last, (Read(number),), gives)
+        self.owners[last.outputs[0]] = number
 
     def vector(self, operator: Operator, name: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """A constant with one number a channel, `(channels,)`."""

@@ -19,9 +19,15 @@ from cnnc.weights.importing.programs import Program, open_program
 
 Preparation = Literal["network", "pixels", "unit", "symmetric", "imagenet", "caffe"]
 """What the source takes for a picture: what the network's own first lines make of it, its pixels, or a preset's."""
+_SHOWN: Final = 5
 _LEAST: Final = 1e-6
 """What is left at least of a probability of 1 when that of a class goes."""
 PREPARATIONS: Final = ("network", "pixels", *PRESETS)
+_MOST_APART: Final = 1e-3
+"""How far outputs of two float programs may be apart, as a part of their range: rounding alone is far below it."""
+_MOST_APART_QUANTIZED: Final = 0.35
+_LEAST_CORRELATION: Final = 0.95
+"""Of a program of 8 bits: Google's MobileNetV2 is 0.17 and 0.994 from its own weights in float on some pictures."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Compared:
         source: the likeliest class of the source, 0-based, counted without the class that was dropped.
         target: that of the imported network.
         difference: the largest between their outputs, as a part of the range of the source's.
-        correlation: of the two outputs; 1 when they rise and fall together. 0 where one is constant.
+        correlation: of the two outputs; 1 when they rise and fall together, or both are constant. 0 where one is.
     """
 
     picture: str
@@ -73,6 +79,31 @@ class Verified:
     def correlation(self) -> float:
         """The smallest of all pictures."""
         return min(each.correlation for each in self.pictures)
+
+
+def require_agreement(verified: Verified) -> None:
+    """Raises CnnError, naming the pictures, when outputs are further apart than arithmetic can have them."""
+    most = _MOST_APART_QUANTIZED if verified.quantized else _MOST_APART
+    least = _LEAST_CORRELATION if verified.quantized else -1.0
+    wrong = [each for each in verified.pictures if not (each.difference <= most and each.correlation >= least)]
+    if not wrong:
+        return
+    bound = f"{most:g} of it" + (f" and a correlation of {least:g} are" if verified.quantized else " is")
+    raise CnnError.of(
+        "weights",
+        f"the network with these weights computes otherwise than {verified.ran}; nothing was written",
+        notes=[
+            *(
+                f"`{each.picture}`: outputs differ by {each.difference:.1e} of their range, correlation"
+                f" {each.correlation:.4f}"
+                for each in wrong[:_SHOWN]
+            ),
+            f"{len(wrong)} of {len(verified.pictures)} pictures; {bound} the bound",
+            f"it was given {verified.takes}",
+        ],
+        help="compare strides, padding, activations and epsilons of the two; or say what the file's network takes:"
+        " --verify-input",
+    )
 
 
 def verify(
@@ -185,7 +216,7 @@ def _of_network(net: Net, weights: Weights, pixels: NDArray[np.uint8], *, is_sha
 
 
 def _compared(picture: str, theirs: NDArray[np.float64], ours: NDArray[np.float64]) -> Compared:
-    reach = np.ptp(theirs)
+    reach = np.ptp(theirs) or np.abs(theirs).max()
     difference = float(np.abs(theirs - ours).max())
     spreads = theirs.std() * ours.std()
     together = ((theirs - theirs.mean()) * (ours - ours.mean())).mean()
@@ -194,5 +225,5 @@ def _compared(picture: str, theirs: NDArray[np.float64], ours: NDArray[np.float6
         int(theirs.argmax()),
         int(ours.argmax()),
         difference / float(reach) if reach else difference,
-        float(together / spreads) if spreads else 0.0,
+        float(together / spreads) if spreads else float(theirs.std() == ours.std()),
     )
