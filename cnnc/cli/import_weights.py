@@ -11,7 +11,7 @@ import click
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import refuse
 from cnnc.cli.options import OUTPUT_FILE, format_option, spec_options
-from cnnc.cli.terminal import echo, echo_json
+from cnnc.cli.terminal import echo, echo_block, echo_json
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
@@ -109,10 +109,10 @@ def import_weights(
     if format == "json":
         echo_json(_words(source, imported, verified, out))
         return
-    echo(_table(imported))
-    echo(_summary(source, imported))
+    echo_block(_table(imported))
+    echo(*_summary(source, imported))
     if verified is not None:
-        echo(_comparison(verified))
+        echo(*_comparison(verified))
     echo(f"wrote {out}")
 
 
@@ -175,7 +175,7 @@ def _table(imported: Imported) -> str:
     return box(head, [rows])
 
 
-def _summary(source: Source, imported: Imported) -> str:
+def _summary(source: Source, imported: Imported) -> list[str]:
     values = sum(array.size for arrays in imported.weights.values() for array in arrays.values())
     lines = [
         f"{source.path}: {source.format}, {len(imported.lines)} of {len(source.layers)} layers, "
@@ -188,8 +188,7 @@ def _summary(source: Source, imported: Imported) -> str:
     reasons: dict[str, list[str]] = {}
     for name, reason in (source.ignored or {}).items():
         reasons.setdefault(reason, []).append(name)
-    lines += [f"no weights, as {reason}: {_listed(names)}" for reason, names in reasons.items()]
-    return "\n".join(lines)
+    return lines + [f"no weights, as {reason}: {_listed(names)}" for reason, names in reasons.items()]
 
 
 def _listed(names: Any) -> str:
@@ -198,7 +197,7 @@ def _listed(names: Any) -> str:
     return f"{', '.join(found[:_SHOWN])}{more}"
 
 
-def _comparison(verified: Verified) -> str:
+def _comparison(verified: Verified) -> list[str]:
     lines = [f"verified beside {verified.ran}, which takes {verified.takes}:"]
     widest = max(len(each.picture) for each in verified.pictures)
     lines += [
@@ -207,7 +206,7 @@ def _comparison(verified: Verified) -> str:
         for each in verified.pictures
     ]
     same = f"  {verified.agreeing} of {len(verified.pictures)} agree on the class"
-    return "\n".join([*lines, f"{same}; the file computes in 8 bits" if verified.quantized else same])
+    return [*lines, f"{same}; the file computes in 8 bits" if verified.quantized else same]
 
 
 def _words(source: Source, imported: Imported, verified: Verified | None, out: Path) -> dict[str, Any]:
