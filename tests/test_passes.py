@@ -119,8 +119,7 @@ def test_names_origins_and_repeats_are_those_of_the_convolutions() -> None:
 
 def test_weights_stay_in_their_precision() -> None:
     model = random_model(cnnc.load("resnet_cifar", width=0.25).graph, dtype=np.float32)
-    for passes in (INFERENCE, INFERENCE_INT8, (*INFERENCE, equalize)):
-        after = run(model, passes)
+    for after in (run(model, INFERENCE), run(model, INFERENCE_INT8), equalize(run(model, INFERENCE))):
         assert {array.dtype for own in after.weights.values() for array in own.values()} == {np.dtype(np.float32)}
         assert_same_function(model, after, tolerance=1e-4)
 

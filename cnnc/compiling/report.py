@@ -16,6 +16,8 @@ PASSES: Final[Mapping[str, str]] = {
     "fold_batch_norm": "batch norms folded into the layers before them",
     "fold_batch_norm_forward": "batch norms folded into the layers after them",
     "merge_pad": "zero padding merged into the convolutions after it",
+    "merge_convolutions": "convolutions merged into the ones after them",
+    "merge_branches": "branches of sums merged into one convolution each",
     "fold_bgr": "reversed channels folded into the kernels",
     "fold_normalize_scale": "deviations of `normalize` folded into the layers after it",
     "fold_normalize_mean": "means of `normalize` folded into the layers after it",

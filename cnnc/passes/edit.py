@@ -1,9 +1,10 @@
-"""The one way in which passes change a model: many nodes at once, in time linear in the graph."""
+"""The ways in which passes change a model: many nodes at once, in time linear in the graph."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from math import inf
 
 from cnnc.ir import Graph, Node
 from cnnc.passes.model import Arrays, Model
@@ -54,6 +55,53 @@ def without(model: Model, names: Collection[str]) -> Model:
     nodes = tuple(node for node in model.graph if node.name not in names)
     weights = {name: arrays for name, arrays in model.weights.items() if name not in names}
     return Model(replace(model.graph, nodes=nodes), weights)
+
+
+class Draft:
+    """A model in rewriting, in the order of its graph: what is looked at shows what was changed before.
+
+    The name of a node that was left out stands for the one that is read in its place.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._readers = {name: float(len(nodes)) for name, nodes in model.graph.consumers.items()}
+        self._readers |= dict.fromkeys((name for _, name in model.graph.outputs), inf)
+        self._nodes: dict[str, Node] = {}
+        self._weights: dict[str, Arrays] = {}
+        self._aliases: dict[str, str] = {}
+        self._unread: set[str] = set()
+
+    def node(self, name: str) -> Node:
+        name = self._aliases.get(name, name)
+        return _redirect(self._nodes.get(name, self._model.graph[name]), self._aliases)
+
+    def weights(self, node: Node) -> Arrays:
+        return self._weights.get(node.name, self._model.weights.get(node.name, {}))
+
+    def has_one_reader(self, node: Node) -> bool:
+        """Whether a node is read once and is no output, so that its reader may take its place."""
+        return self._readers[node.name] == 1
+
+    def put(self, node: Node, weights: Arrays | None = None) -> None:
+        """Put a node in the place of the one of its name, with other weights if given."""
+        self._nodes[node.name] = node
+        if weights is not None:
+            self._weights[node.name] = weights
+
+    def drop(self, node: Node) -> None:
+        """Leave a node out that nothing reads any more."""
+        self._unread.add(node.name)
+
+    def bypass(self, node: Node, instead: Node) -> None:
+        """Leave a node out, and have its readers read one before it that it was reading."""
+        self._aliases[node.name] = instead.name
+        self._readers[instead.name] += self._readers[node.name] - 1
+
+    def finish(self) -> Model:
+        """The model after all changes; itself where there were none."""
+        changed = rewrite(self._model, nodes=self._nodes, weights=self._weights, aliases=self._aliases)
+        return without(changed, self._unread)
 
 
 def _redirect(node: Node, found: Mapping[str, str]) -> Node:

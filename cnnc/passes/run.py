@@ -1,4 +1,4 @@
-"""Runs passes in order, each held to what `verify_model` asserts; and the pipelines, which are plain lists."""
+"""Runs passes until none changes anything, each held to `verify_model`; and the pipelines, which are plain lists."""
 
 from __future__ import annotations
 
@@ -18,37 +18,33 @@ from cnnc.passes.fold_normalize import (
     fold_normalize_mean,
     fold_normalize_scale,
 )
+from cnnc.passes.merge_branches import merge_branches
+from cnnc.passes.merge_convolutions import merge_convolutions
 from cnnc.passes.merge_pad import merge_pad
 from cnnc.passes.model import Model, Pass
 from cnnc.passes.prefer_same import prefer_same
 from cnnc.passes.unshare import unshare
 from cnnc.passes.verify import verify_model
 
-INFERENCE: Final[tuple[Pass, ...]] = (
+_LINEAR: Final[tuple[Pass, ...]] = (
     drop_dead,
     drop_identities,
     fold_batch_norm,
     merge_pad,
     fold_batch_norm_forward,
+    merge_convolutions,
+    merge_branches,
     fold_bgr,
-    fold_normalize_scale,
-    fold_normalize_mean,
-    prefer_same,
-    drop_identities,
 )
+
+INFERENCE: Final[tuple[Pass, ...]] = (*_LINEAR, fold_normalize_scale, fold_normalize_mean, prefer_same)
 """All that a network for floating point does without."""
 
 INFERENCE_INT8: Final[tuple[Pass, ...]] = (
-    drop_dead,
-    drop_identities,
-    fold_batch_norm,
-    merge_pad,
-    fold_batch_norm_forward,
-    fold_bgr,
+    *_LINEAR,
     fold_channel_normalize_scale,
     fold_channel_normalize_mean,
     prefer_same,
-    drop_identities,
 )
 """The same, but for the normalisations that the quantisation of an input absorbs."""
 
@@ -71,19 +67,22 @@ class Change:
 
 
 def run(model: Model, passes: Iterable[Pass], *, trace: Trace | None = None) -> Model:
-    """The model after all passes, in order. What each gives must hold: `verify_model` asserts it.
+    """The model after all passes, in order, and again until none changes it: one makes room for another.
 
-    Passes see no shared weights: every node gets its own before the first.
+    What each gives must hold: `verify_model` asserts it. Passes see no shared weights: every node gets its own before
+    the first.
     """
     verify_model(model)
-    model = unshare(model)
-    for each in passes:
-        after = each(model)
-        if after is not model:
-            verify_model(after)
-            if trace is not None:
-                trace(each.__name__, model, after)
-        model = after
+    model, passes, before = unshare(model), tuple(passes), None
+    while model is not before:
+        before = model
+        for each in passes:
+            after = each(model)
+            if after is not model:
+                verify_model(after)
+                if trace is not None:
+                    trace(each.__name__, model, after)
+            model = after
     return model
 
 
