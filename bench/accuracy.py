@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from cnnc.backends.tflite.compile import Settings
 from cnnc.backends.tflite.runtime import open_model
 from cnnc.compiling.report import in_words
-from cnnc.compiling.samples import Samples, data_samples
+from cnnc.compiling.samples import Samples, samples_of
 from cnnc.compiling.subject import Subject, from_run, from_spec, is_run
 from cnnc.compiling.tflite import compile_tflite
 from cnnc.data.batches import evaluation_batches
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="a folder to leave the files in")
     asked = parser.parse_args()
     subject = open_subject(asked.what, asked.weights)
-    samples = data_samples(subject, asked.data, folder=asked.data_dir, count=asked.samples)
+    samples = samples_of(subject, asked.data, folder=asked.data_dir, count=asked.samples)
     pictures, truth = examples(subject, asked.data, asked.data_dir, asked.limit)
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.keep or Path(temporary)

@@ -15,7 +15,7 @@ from cnnc.backends.jax.process_errors import require_same
 from cnnc.backends.tflite.runtime import open_model
 from cnnc.cli.edgetpu import check_graph, run_edgetpu_compiler
 from cnnc.cli.extras import extra
-from cnnc.compiling.samples import data_samples
+from cnnc.compiling.samples import samples_of
 from cnnc.compiling.subject import from_spec
 from cnnc.data.decode import decode
 from cnnc.data.load import load_data
@@ -66,7 +66,7 @@ def _calibrate_on_black() -> None:
     Path("black").mkdir()
     for i in range(20):
         Image.new("L", (28, 28)).save(f"black/{i}.png")
-    data_samples(from_spec("mlp", Overrides(), weights=None, random=0), "black", folder=None, count=100)
+    samples_of(from_spec("mlp", Overrides(), weights=None, random=0), "black", folder=None, count=100)
 
 
 def _compiler() -> None:

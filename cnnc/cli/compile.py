@@ -60,9 +60,13 @@ Targets:
 @click.option("--random-weights", is_flag=True, help="Random weights for a SPEC, to look at its structure.")
 @click.option("--last", is_flag=True, help="The last epoch's weights of a RUN, not the best's.")
 @click.option("--io", type=click.Choice(["int8", "uint8", "float32"]), help="Type at the ends of an int8 file.")
-@click.option("--calibrate", metavar="DATA", help="What to measure int8 ranges on.  [default: the run's training data]")
 @click.option(
-    "--samples", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="How many pictures."
+    "--calibrate",
+    metavar="DATA",
+    help="What to measure int8 ranges on: a set, a folder, an .npz.  [default: what the run was trained on]",
+)
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="How many examples."
 )
 @click.option(
     "--ranges",
@@ -199,21 +203,21 @@ def _require_place(place: Path, target: Target, compiler: Path | None) -> None:
 def _samples(
     subject: Subject, calibrate: str | None, data_dir: Path | None, count: int, skip_corrupt: bool, crop: float
 ) -> Samples:
-    from cnnc.compiling.samples import data_samples, random_samples
+    from cnnc.compiling.samples import random_samples, samples_of
 
-    name = calibrate or subject.data
+    name = calibrate or subject.calibration or subject.data
     if calibrate is None and subject.is_random:
         return random_samples(subject, min(count, _FEW))
     if name is None:
         raise CnnError.of(
             "calibration",
             "int8 ranges are measured on data, and it is not said on which",
-            help="--calibrate DATA, a data set's name or a folder of pictures",
+            help="--calibrate DATA: a data set's name, a folder of pictures, or arrays in an .npz or .npy file",
         )
     with extra("train", "reading data"):
         from cnnc import data  # noqa: F401  # what it imports is what may be missing
-    folder = _folder(subject, name, data_dir)
-    return data_samples(subject, name, folder=folder, count=count, skip_corrupt=skip_corrupt, crop=crop)
+    folder = _folder(subject, name, data_dir) if isinstance(name, str) else None
+    return samples_of(subject, name, folder=folder, count=count, skip_corrupt=skip_corrupt, crop=crop)
 
 
 def _folder(subject: Subject, name: str, data_dir: Path | None) -> Path | None:

@@ -52,7 +52,7 @@ def demo(out: Path | None) -> None:
         from cnnc.cli.edgetpu import predict_edgetpu
         from cnnc.compiling.accuracy import compare
         from cnnc.compiling.report import in_words
-        from cnnc.compiling.samples import data_samples
+        from cnnc.compiling.samples import samples_of
         from cnnc.compiling.subject import from_run
         from cnnc.compiling.tflite import compile_tflite
     with extra("train", "the demo"):
@@ -73,7 +73,7 @@ def demo(out: Path | None) -> None:
 
     echo("", "compiled for the Edge TPU, ranges measured on 100 of the training pictures:")
     subject = from_run(trained.folder, last=True)
-    samples = data_samples(subject, "digits", folder=None, count=100)
+    samples = samples_of(subject, "digits", folder=None, count=100)
     compiled = compile_tflite(subject, "edgetpu", samples, Settings("uint8"))
     assert compiled.program is not None
     accuracy = compare(subject, compiled.program, "digits", folder=None)

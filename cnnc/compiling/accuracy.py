@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnc import backends
+from cnnc.compiling.array_data import labelled_examples
 from cnnc.compiling.report import Accuracy
 from cnnc.compiling.samples import is_own
 from cnnc.compiling.subject import Subject
 from cnnc.diagnostics import CnnError
 from cnnc.tflite.program import Program
+
+if TYPE_CHECKING:
+    from cnnc.data.folder import Options
+    from cnnc.data.sources import Part
 
 _BATCH = 64
 
@@ -21,7 +27,8 @@ def compare(
 ) -> Accuracy:
     """Top-1 of a subject's int8 program, and of its float one, over the test part of a data set.
 
-    A folder of class folders that is not the run's own counts as a whole. `crop` is the share of the shorter side
+    A folder of class folders that is not the run's own counts as a whole, and so does an `.npz` of inputs and classes,
+    which have the names of the network's inputs and of its output. `crop` is the share of the shorter side
     of every picture that the network sees.
 
     Raises:
@@ -30,19 +37,12 @@ def compare(
     from cnnc.data.batches import evaluation_batches
     from cnnc.data.feed import prepare
     from cnnc.data.folder import Options
-    from cnnc.training.tested import by_name, part_to_test
 
     graph = subject.net.graph
     ends = [graph[name].shape for _, name in graph.outputs]
     if len(ends) != 1 or len(ends[0]) != 1 or ends[0][0] < 2:
         raise CnnError.of("data", f"`{subject.net.name}` has no single output of classes to measure top-1 of")
-    options = Options(subject.held_out, subject.seed, skip_corrupt)
-    tested = part_to_test(data, folder, options, whole=not is_own(subject, data), report=lambda event: None)
-    part = by_name(tested.part, tested.classes, subject.classes) if subject.classes else tested.part
-    if not subject.classes and len(tested.classes) != ends[0][0]:
-        raise CnnError.of(
-            "labels", f"the data has {len(tested.classes)} classes, and `{subject.net.name}` has {ends[0][0]} outputs"
-        )
+    part, what = _part(subject, data, folder, Options(subject.held_out, subject.seed, skip_corrupt), ends[0][0])
     feed = prepare(part, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt, crop=crop)
     execute = backends.load("tflite", "execute").execute
     compiler = backends.load("tflite", "compile")
@@ -64,4 +64,21 @@ def compare(
                 hits += (first == label[i], second == label[i], first == second)
                 count += 1
     shares = hits / max(count, 1)
-    return Accuracy(tested.what, count, float(shares[0]), float(shares[1]), float(shares[2]))
+    return Accuracy(what, count, float(shares[0]), float(shares[1]), float(shares[2]))
+
+
+def _part(subject: Subject, data: str, folder: Path | None, options: Options, count: int) -> tuple[Part, str]:
+    """What is measured on, labelled by the network's outputs, of which there are `count`, and what to call it."""
+    from cnnc.data.array_files import is_array_file
+    from cnnc.training.tested import by_name, part_to_test
+
+    if is_array_file(data):
+        examples = labelled_examples(subject.net.graph, Path(data).expanduser(), count)
+        return examples, f"the {len(examples):,} examples of {data}"
+    tested = part_to_test(data, folder, options, whole=not is_own(subject, data), report=lambda event: None)
+    part = by_name(tested.part, tested.classes, subject.classes) if subject.classes else tested.part
+    if not subject.classes and len(tested.classes) != count:
+        raise CnnError.of(
+            "labels", f"the data has {len(tested.classes)} classes, and `{subject.net.name}` has {count} outputs"
+        )
+    return part, tested.what

@@ -23,7 +23,10 @@ from cnnc.training.answers import Reading, reading_of
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A network, its weights, the names of its classes, and the data that it was trained on, where that is known."""
+    """A network, its weights, the names of its classes, and the data that it was trained on, where that is known.
+
+    `calibration` is the file of training examples that a run of arrays keeps.
+    """
 
     net: Net
     weights: Mapping[str, Mapping[str, NDArray[Any]]]
@@ -36,6 +39,7 @@ class Subject:
     is_trained: bool = False
     """Whether it is a run, whose losses made it what it is; a spec's may not be what made its weights."""
     weights_file: Path | None = None
+    calibration: Path | None = None
 
     @property
     def model(self) -> Model:
@@ -68,6 +72,7 @@ def from_run(path: Path, *, last: bool = False) -> Subject:
         note.seed,
         is_trained=True,
         weights_file=run.folder.last if last else run.folder.best,
+        calibration=run.folder.calibration if run.folder.calibration.is_file() else None,
     )
 
 

@@ -18,8 +18,8 @@ Arrays = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 def examples_of(graph: Graph, x: Arrays, y: Arrays) -> Examples:
     """Inputs and targets in the order of the network's inputs and outputs. Integer targets become int32 classes."""
-    inputs = _ordered(x, [node.name for node in graph.inputs], "input")
-    targets = _ordered(y, [label for label, _ in graph.outputs], "output")
+    inputs = ordered(x, [node.name for node in graph.inputs], "input")
+    targets = ordered(y, [label for label, _ in graph.outputs], "output")
     counts = {len(a) if a.ndim else 0 for a in (*inputs, *targets)}
     if len(counts) != 1 or counts == {0}:
         found = ", ".join(str(len(a) if a.ndim else 0) for a in (*inputs, *targets))
@@ -53,7 +53,8 @@ def arrays_data_set(
     return DataSet("arrays", kept, held, held, tuple(classes), (note,), "held-out")
 
 
-def _ordered(arrays: Arrays, names: list[str], kind: str) -> list[NDArray[Any]]:
+def ordered(arrays: Arrays, names: list[str], kind: str) -> list[NDArray[Any]]:
+    """Arrays in the order of the names of a network's inputs or outputs, of which `kind` says which they are."""
     if isinstance(arrays, Mapping):
         if set(arrays) != set(names):
             raise CnnError.of(

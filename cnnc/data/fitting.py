@@ -108,7 +108,7 @@ def fitted(part: Examples, shapes: Sequence[Shape]) -> Examples:
     arrays = []
     for array, shape in zip(part.inputs, shapes, strict=True):
         found = array.shape[1:]
-        if found != shape and (*found, 1) != shape and not (len(shape) == 1 and prod(found) == shape[0]):
+        if not fits(found, shape):
             raise CnnError.of(
                 "data",
                 f"the data's examples are {format_shape(found)}, and the network takes {format_shape(shape)}",
@@ -116,6 +116,11 @@ def fitted(part: Examples, shapes: Sequence[Shape]) -> Examples:
             )
         arrays.append(array.reshape(len(array), *shape) if (*found, 1) == shape else array)
     return Examples(tuple(arrays), part.targets)
+
+
+def fits(found: Shape, wanted: Shape) -> bool:
+    """Whether examples of a shape are what an input takes: as they are, flattened, or with a last axis of one."""
+    return found == wanted or (*found, 1) == wanted or (len(wanted) == 1 and prod(found) == wanted[0])
 
 
 def picture_size(part: Part, shapes: Sequence[Shape]) -> tuple[int, int]:

@@ -56,6 +56,11 @@ class RunFolder:
         return self.path / "batch0.png"
 
     @property
+    def calibration(self) -> Path:
+        """Some of the arrays that were trained on, for int8 ranges."""
+        return self.path / "calibration.npz"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -9,10 +9,11 @@ from typing import Literal
 
 from cnnc.data.arrays import Arrays, arrays_data_set
 from cnnc.data.folder import Options
-from cnnc.data.load import load_data
+from cnnc.data.load import NAMES, load_data
 from cnnc.data.sources import DataSet
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import Recipe
+from cnnc.training.calibration import keep_examples
 from cnnc.training.checkpoint import Checkpoints, Saved
 from cnnc.training.events import Report, Said, ignore
 from cnnc.training.fit import is_over
@@ -87,6 +88,8 @@ def resume(
     team.led(folder.path)
     if team.leads:
         write_record(folder, net, recipe, note)
+        if note.data not in NAMES:
+            keep_examples(folder, net.graph, data_set, recipe.seed)
     if saved is None:
         report(Said(f"{folder.path} has no checkpoint, and starts anew"))
     elif saved.position != Position():

@@ -20,6 +20,7 @@ from cnnc.data.sources import DataSet
 from cnnc.diagnostics import CnnError
 from cnnc.net import Net
 from cnnc.recipe import Recipe
+from cnnc.training.calibration import keep_examples
 from cnnc.training.evaluation import Weights
 from cnnc.training.events import Report, Row, Said, ignore
 from cnnc.training.first import first_weights
@@ -157,6 +158,8 @@ def train(
     folder = RunFolder(team.led(claim(net.name, None if out is None else Path(out)).path if team.leads else None))
     if team.leads:
         write_record(folder, net, recipe, note)
+        if note.data not in NAMES:
+            keep_examples(folder, net.graph, data_set, recipe.seed)
     plan = plan_of(net, recipe, ready, folder, layers, team, save_minutes)
     if profile and team.leads:
         profile_steps(plan, first, report)
