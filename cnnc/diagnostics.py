@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
+from typing import Literal
 
 from cnnc.printable import printable
 from cnnc.record import dataclass
@@ -44,6 +45,7 @@ CODES: Mapping[str, str] = {
     "tflite": "a TFLite file that is damaged, or not of the form that is wanted",
     "target": "a layer that the target cannot run",
     "calibration": "pictures that ranges cannot be measured on",
+    "quantization": "an int8 file that says something else than the float network",
     "compiler": "the Edge TPU's compiler failing, or not saying what it did",
     "device": "a device or its library that is not there",
     "install": "an optional package that a command needs",
@@ -193,9 +195,9 @@ def did_you_mean(word: str, candidates: Iterable[str], likeness: float = 0.6) ->
 _MOST_COMPARED = 500
 
 
-def render(diagnostic: Diagnostic) -> str:
+def render(diagnostic: Diagnostic, severity: Literal["error", "warning"] = "error") -> str:
     """The diagnostic as text for a terminal, without colours and without a line end."""
-    head = f"error[{diagnostic.code}]: {printable(diagnostic.message)}"
+    head = f"{severity}[{diagnostic.code}]: {printable(diagnostic.message)}"
     return "\n".join([head, *_body(diagnostic)])
 
 

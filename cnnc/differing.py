@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import backends
+from cnnc.backends.tflite.fidelity import CONVERSIONS, input_forms
 from cnnc.backends.tflite.runtime import Runner, dequantized
 from cnnc.data.batches import Batch, evaluation_batches, prefetch
 from cnnc.data.draws import permutation
@@ -74,9 +75,11 @@ class Layer:
 class Difference:
     """Layers in the network's order, as seen on `samples` pictures; top-1 of both on `count` pictures of `what`.
 
-    `agreeing` is the share of pictures that both take for the same class. Without classes the three are None.
+    `inputs` are the network's inputs as the file's operators see them. `agreeing` is the share of pictures that both
+    take for the same class. Without classes the three are None.
     """
 
+    inputs: tuple[Layer, ...]
     layers: tuple[Layer, ...]
     samples: int
     what: str
@@ -88,7 +91,7 @@ class Difference:
     @property
     def worst_first(self) -> list[Layer]:
         """The layers by their SQNR."""
-        return sorted(self.layers, key=lambda layer: float("inf") if layer.sqnr is None else layer.sqnr)
+        return sorted(self.layers, key=_nearness)
 
 
 def diff(
@@ -128,10 +131,10 @@ def diff(
     part = by_name(tested.part, tested.classes, run.data.classes or tested.classes)
     feed = _feed(_drawn(part, samples), graph, skip_corrupt)
     few = _feed(_drawn(part, min(samples or LAYER_SAMPLES, LAYER_SAMPLES)), graph, skip_corrupt)
-    layers = _layers(folded, watching, tensors, few)
+    inputs, layers = _layers(folded, run.net.graph, watching, tensors, few)
     what = tested.what if samples is None else f"{len(feed):,} of {tested.what}"
     counted = _top1(run, open_tflite(path, threads=threads), feed)
-    return Difference(layers, len(few), what, *counted)
+    return Difference(inputs, layers, len(few), what, *counted)
 
 
 def _model(run: Run) -> passes_model.Model:
@@ -275,22 +278,54 @@ def _cosine(rr: float, qq: float, rq: float) -> float | None:
     return None if rr <= 0 or qq <= 0 else float(min(1.0, rq / (rr * qq) ** 0.5))
 
 
-def _layers(folded: passes_model.Model, model: Model, matched: Mapping[str, Tensor], feed: Feed) -> tuple[Layer, ...]:
-    graph = folded.graph
-    tensors = [tensor.name for tensor in matched.values()]
+def _layers(
+    folded: passes_model.Model, graph: Graph, model: Model, matched: Mapping[str, Tensor], feed: Feed
+) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+    """The inputs, and the layers, of a file beside those of the network that it was compiled of."""
+    program = model.runner.program
     values = float_values(folded, list(matched))
-    gathered = {name: Gathered(tensor) for name, tensor in matched.items()}
-    most = max(1, min(32, _HELD // sum(prod(node.shape) for node in graph)))
+    doors = entrances(program, graph)
+    names = [*doors, *(tensor.name for tensor in matched.values())]
+    gathered: dict[str, list[Gathered]] = {}
+    most = max(1, min(32, _HELD // sum(prod(node.shape) for node in folded.graph)))
     for item in _batches(feed, most):
-        codes = model.runner.tensors(file_inputs(model, item.inputs), tensors)
+        codes = model.runner.tensors(file_inputs(model, item.inputs), names)
         real = values(_padded(item.inputs, most))
-        for name, tensor in matched.items():
-            gathered[name].see(real[name][: len(item.valid)], codes[tensor.name])
-    kinds = {name: operator.name for operator in model.runner.program for name in operator.outputs}
-    return tuple(
-        gathered[name].layer(name, kinds[tensor.name], graph[name].shape, equalizable=is_equalizable(graph, name))
+        given = {node.name: array for node, array in zip(graph.inputs, item.inputs, strict=True)}
+        forms = {name: input_forms(graph, node, given[node]) for name, node in doors.items()}
+        forms |= {tensor.name: [real[name][: len(item.valid)]] for name, tensor in matched.items()}
+        for name, each in forms.items():
+            for form, sums in zip(
+                each, gathered.setdefault(name, [Gathered(program[name]) for _ in each]), strict=True
+            ):
+                sums.see(form, codes[name])
+    kinds = {name: operator.name for operator in program for name in operator.outputs}
+    inputs = (
+        [each.layer(name, kinds.get(name, "input"), graph[node].shape, equalizable=False) for each in gathered[name]]
+        for name, node in doors.items()
+    )
+    layers = (
+        gathered[tensor.name][0].layer(
+            name, kinds[tensor.name], folded.graph[name].shape, equalizable=is_equalizable(folded.graph, name)
+        )
         for name, tensor in matched.items()
     )
+    return tuple(max(forms, key=_nearness) for forms in inputs), tuple(layers)
+
+
+def entrances(program: Program, graph: Graph) -> dict[str, str]:
+    """The tensors of 8 bits in which a file's operators find an input, with its node: as it comes, or converted."""
+    found = dict(zip(program.inputs, (node.name for node in graph.inputs), strict=True))
+    for operator in program:
+        if operator.kind in CONVERSIONS and operator.inputs[0] in found:
+            found[operator.outputs[0]] = found[operator.inputs[0]]
+    eight = {name: node for name, node in found.items() if program[name].type in ("INT8", "UINT8")}
+    read = {name for operator in program if operator.kind not in CONVERSIONS for name in operator.inputs}
+    return {name: node for name, node in eight.items() if name in read}
+
+
+def _nearness(layer: Layer) -> float:
+    return float("inf") if layer.sqnr is None else layer.sqnr
 
 
 def is_equalizable(graph: Graph, name: str) -> bool:

@@ -168,9 +168,10 @@ def test_diff_sets_float_and_int8_side_by_side(made: Path, tmp_path: Path) -> No
     lines = result.stdout.splitlines()
     assert lines[0] == f"on the 11 validation pictures of {made / 'data'}"
     assert lines[1] == "top-1: float 100.00 %, int8 100.00 %, nothing lost; the same answer to 100.00 %"
-    assert lines[2] == "layers, worst first, on 11 pictures"
+    assert lines[2] == "the input, then layers, worst first, on 11 pictures"
     assert lines[3].split() == ["layer", "operator", "SQNR,", "dB", "cosine", "range", "used", "clipped"]
-    assert {line.split()[0] for line in lines[4:-1]} >= {
+    assert lines[4].split()[:2] == ["input", "input"]
+    assert {line.split()[0] for line in lines[5:-1]} >= {
         "stem.relu1",
         "stem.conv2",
         "head.maxpool1",

@@ -11,9 +11,10 @@ import pytest
 
 import cnnc
 from cnnc import specs
-from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8, stored
+from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
 from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.execute import execute
+from cnnc.backends.tflite.fidelity import fed
 from cnnc.backends.tflite.outline import outline
 from cnnc.backends.tflite.simulate import simulate
 from cnnc.net import Net
@@ -47,7 +48,7 @@ def model_of(name: str) -> tuple[Net, Model]:
 
 def run_program(program: Program, inputs: dict[str, Any]) -> dict[str, Any]:
     with execute(program) as infer:
-        found = infer({name: stored(program[name], inputs[name]) for name in program.inputs})
+        found = infer({name: fed(program[name], inputs[name]) for name in program.inputs})
         return {name: np.array(found[name]) for name in program.outputs}
 
 
@@ -77,7 +78,7 @@ def test_the_int8_file_computes_what_is_simulated(name: str) -> None:
         assert {tensor.type for tensor in program.tensors.values()} <= {"INT8", "INT32"}
     names = tuple(dict.fromkeys(op.outputs[0] for op in program if op.kind not in ("RESHAPE", "QUANTIZE")))
     names = names[: names.index(UP_TO[name]) + 1] if name in UP_TO else names
-    inputs = {tensor: stored(program[tensor], random_sample(net.graph, 100)[tensor]) for tensor in program.inputs}
+    inputs = {tensor: fed(program[tensor], random_sample(net.graph, 100)[tensor]) for tensor in program.inputs}
     simulated = simulate(program, inputs, keep=True)
     watched = Program(program.name, program.tensors, program.operators, program.inputs, names)
     with execute(watched) as infer:

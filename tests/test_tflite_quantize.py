@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import cnnc
 from cnnc.backends import reference
-from cnnc.backends.tflite.compile import Quantized, Settings, compile_float, compile_int8, stored
+from cnnc.backends.tflite.compile import Quantized, Settings, compile_float, compile_int8
 from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.execute import execute
+from cnnc.backends.tflite.fidelity import fed
 from cnnc.backends.tflite.groups import MOVES, moved_inputs
 from cnnc.backends.tflite.scales import affine, decode, encode, span, weight_scales
 from cnnc.backends.tflite.simulate import simulate
@@ -37,7 +38,7 @@ Arrays = dict[str, Any]
 def run_program(program: Program, inputs: Arrays) -> Arrays:
     with execute(program) as infer:
         named = zip(program.inputs, program.input_names, strict=True)
-        found = infer({tensor: stored(program[tensor], inputs[name]) for tensor, name in named})
+        found = infer({tensor: fed(program[tensor], inputs[name]) for tensor, name in named})
         return {name: np.array(found[name]) for name in program.outputs}
 
 
@@ -68,7 +69,7 @@ def assert_quantized_networks_agree(spec: Random, seed: int) -> None:
         np.testing.assert_allclose(found[tensor], expected[name], rtol=0, atol=1e-4 * size, err_msg=spec.text)
     for flavour in ("int8", "edgetpu"):
         program = compile_int8(model, samples[:3], PLAIN, flavour).program
-        inputs = {name: stored(program[name], samples[3][name]) for name in program.inputs}
+        inputs = {name: fed(program[name], samples[3][name]) for name in program.inputs}
         simulated = simulate(program, inputs)
         for name, value in run_program(program, samples[3]).items():
             steps = np.abs(value.astype(float) - simulated[name].astype(float))

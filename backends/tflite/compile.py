@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import log10
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -19,11 +18,14 @@ from cnnc import ops
 from cnnc.backends.tflite.absorb import absorb
 from cnnc.backends.tflite.calibrate import Calibration, Sample, calibrate
 from cnnc.backends.tflite.execute import execute
+from cnnc.backends.tflite.fidelity import Measurement, decibels, fed, measure
 from cnnc.backends.tflite.lower import Lowered, lower
 from cnnc.backends.tflite.quantize import Io, Known, quantize
 from cnnc.backends.tflite.ranges import METHODS, Method
 from cnnc.backends.tflite.scales import PIXELS, Range, decode
 from cnnc.backends.tflite.site import Flavour
+from cnnc.backends.tflite.warn import warnings
+from cnnc.diagnostics import Diagnostic
 from cnnc.ir import Graph
 from cnnc.passes.equalize import equalize
 from cnnc.passes.model import Model
@@ -62,11 +64,16 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """The int8 program, what was tried for it, best first, and the tensors that stayed float by node."""
+    """The int8 program, what was tried for it, best first, the nodes that stayed float, and how near it is to float.
+
+    `warnings` are what its user should know of that.
+    """
 
     program: Program
     candidates: tuple[Candidate, ...]
     islands: tuple[str, ...]
+    measurement: Measurement
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 def compile_float(model: Model, trace: Trace | None = None) -> Program:
@@ -93,14 +100,16 @@ def compile_int8(
     Raises:
         CnnError: `calibration`, when samples are missing or the network is not finite on one.
     """
-    model = run(model, INFERENCE_INT8, trace=trace)
-    search = _Search(model, samples, flavour, settings.io)
+    search = _Search(run(model, INFERENCE_INT8, trace=trace), samples, flavour, settings.io)
     found = search.best(settings)
     chosen = found[0]
     state = search.state(equalized=chosen.equalized)
     program = search.program(chosen, settings.io)
     islands = tuple(dict.fromkeys(op.origin for op in program if op.outputs[0] in state.lowered.float_only))
-    return Quantized(name_ends(program), tuple(found), islands)
+    program, exact = name_ends(program), compile_float(model)
+    judges = [samples[index] for index in _judges(samples, program)]
+    measurement = measure(exact, program, model.graph, judges, equalized=chosen.equalized)
+    return Quantized(program, tuple(found), islands, measurement, warnings(exact, program, model.graph, measurement))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +169,7 @@ class _Search:
     def judged(self, candidates: list[Candidate]) -> list[Candidate]:
         """The candidates with their figures, best first; of equals the first."""
         known = [each if each.sqnr is not None else replace(each, sqnr=self.sqnr(each)) for each in candidates]
-        return sorted(known, key=lambda each: -(each.sqnr or 0.0))
+        return sorted(known, key=lambda each: -(each.sqnr if each.sqnr is not None else 0.0))
 
     def program(self, candidate: Candidate, io: Io) -> Program:
         state = self.state(equalized=candidate.equalized)
@@ -170,22 +179,26 @@ class _Search:
         return quantize(state.lowered, ranges, io=io, given=self.given, means=means, known=state.known)
 
     def sqnr(self, candidate: Candidate) -> float:
+        """Of the worst output, so that none hides behind another."""
         state = self.state(equalized=candidate.equalized)
         program = self.program(candidate, "int8")
         watch = decisive(state.lowered.program)
-        judges = spread(len(self.raw), max(_JUDGES, int(_JUDGED_MACS / max(1, _macs(program)))))
-        noise, signal = 0.0, 0.0
+        noise, signal = dict.fromkeys(watch, 0.0), dict.fromkeys(watch, 0.0)
         with execute(replace(program, outputs=watch, output_names=watch)) as infer:
-            for index in judges:
+            for index in _judges(self.raw, program):
                 sample, expected = self.raw[index], state.calibration.watched[index]
-                values = infer({name: stored(program[name], sample[name]) for name in program.inputs})
+                values = infer({name: fed(program[name], sample[name]) for name in program.inputs})
                 for name in watch:
-                    real = _decoded(program[name], values[name])
-                    truth = expected[name]
-                    noise += float(((real - truth) ** 2).mean())
-                    signal += float(truth.var()) or float((truth**2).mean())
+                    real, truth = _decoded(program[name], values[name]), expected[name].astype(np.float64)
+                    noise[name] += float(((real - truth) ** 2).mean())
+                    signal[name] += float(truth.var()) or float((truth**2).mean())
                 del values
-        return 10 * log10(max(signal, 1e-30) / max(noise, 1e-30))
+        return min(decibels(signal[name], noise[name]) for name in watch)
+
+
+def _judges(samples: Sequence[Sample], program: Program) -> list[int]:
+    """Which samples judge a program: few where it is large."""
+    return spread(len(samples), max(_JUDGES, int(_JUDGED_MACS / max(1, _macs(program)))))
 
 
 def spread(count: int, wanted: int) -> list[int]:
@@ -212,22 +225,6 @@ def decisive(program: Program) -> tuple[str, ...]:
             name = program.operators[program.producers[name]].inputs[0]
         found.append(name)
     return tuple(dict.fromkeys(name for name in found if name not in program.inputs)) or program.outputs
-
-
-def stored(tensor: Tensor, array: Array) -> Array:
-    """A sample as an input tensor of ours stores it: bytes are pixels, and other numbers go by the tensor's scale.
-
-    Pixel p is p in uint8 and p - 128 in int8, whatever the scale: what the scale says of it is its normalised value.
-    """
-    if array.dtype == np.uint8 and tensor.type == "INT8":
-        return (array.astype(np.int16) - 128).astype(np.int8)
-    if array.dtype.kind != "f" or tensor.quantization is None:
-        converted: Array = array.astype(tensor.dtype)
-        return converted
-    (scale,), (zero,) = tensor.quantization.scale, tensor.quantization.zero_point
-    limits = np.iinfo(tensor.dtype)
-    codes: Array = np.clip(np.rint(array / scale) + zero, limits.min, limits.max).astype(tensor.dtype)
-    return codes
 
 
 def _decoded(tensor: Tensor, codes: Array) -> Array:

@@ -13,7 +13,7 @@ from cnnc.cli.extras import extra
 from cnnc.cli.model_options import crop_option, refuse
 from cnnc.cli.options import format_option, override_options
 from cnnc.cli.terminal import echo, echo_block, echo_json
-from cnnc.diagnostics import CnnError
+from cnnc.diagnostics import CnnError, render
 from cnnc.files import require_file
 from cnnc.overrides import Overrides
 
@@ -267,6 +267,8 @@ def _finish(
         echo("", f"wrote {place}, {len(compiled.data):,} bytes")
     for note in compiled.notes:
         echo(f"note: {note}", err=True)
+    for warning in compiled.warnings:
+        echo_block(render(warning, "warning"), err=True)
     if predicted is not None:
         outcome = run_edgetpu_compiler(predicted, compiled.data, place, compiler)
         words["compiler"] = outcome.words

@@ -65,7 +65,7 @@ def diff(
     if out is not None:
         from cnnc.training.plots import draw_difference
 
-        draw_difference(out, model.name, found.layers)
+        draw_difference(out, model.name, (*found.inputs, *found.layers))
     if format == "json":
         echo_json({"run": str(run), "model": str(model), **_in_words(found)})
     else:
@@ -87,19 +87,21 @@ def _in_words(found: Difference) -> dict[str, Any]:
         "int8": {"top1": found.file_top1},
         "agreeing": found.agreeing,
         "samples": found.samples,
-        "layers": [
-            {
-                "name": layer.name,
-                "op": layer.kind,
-                "shape": list(layer.shape),
-                "sqnr_db": layer.sqnr,
-                "cosine": layer.cosine,
-                "range_used": layer.used,
-                "clipped": layer.clipped,
-                "equalized": layer.equalized,
-            }
-            for layer in found.worst_first
-        ],
+        "inputs": [_layer_in_words(layer) for layer in found.inputs],
+        "layers": [_layer_in_words(layer) for layer in found.worst_first],
+    }
+
+
+def _layer_in_words(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "op": layer.kind,
+        "shape": list(layer.shape),
+        "sqnr_db": layer.sqnr,
+        "cosine": layer.cosine,
+        "range_used": layer.used,
+        "clipped": layer.clipped,
+        "equalized": layer.equalized,
     }
 
 
@@ -112,9 +114,10 @@ def _show(found: Difference, out: Path | None) -> None:
             f"top-1: float {100 * found.float_top1:.2f} %, int8 {100 * found.file_top1:.2f} %, {change};"
             f" the same answer to {100 * found.agreeing:.2f} %"
         )
-    echo(f"layers, worst first, on {found.samples} pictures")
+    echo(f"the input, then layers, worst first, on {found.samples} pictures")
     layers = found.worst_first
-    rows = [("layer", "operator", "SQNR, dB", "cosine", "range used", "clipped"), *map(_row, layers[:_LISTED])]
+    shown = [*found.inputs, *layers[:_LISTED]]
+    rows = [("layer", "operator", "SQNR, dB", "cosine", "range used", "clipped"), *map(_row, shown)]
     widths = [max(len(row[i]) for row in rows) for i in range(6)]
     for row in rows:
         cells = [cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final
 
+from cnnc.diagnostics import Diagnostic
 from cnnc.passes.run import Change
 from cnnc.tflite.program import Program
+
+if TYPE_CHECKING:
+    from cnnc.backends.tflite.fidelity import Fidelity, Measurement
+
+_FALL: Final = 6.0
+"""dB, one bit: a tensor that loses more beside those that it is made of is named."""
+_CLEAR: Final = 30.0
+"""dB from which on a tensor is as near as 8 bits come."""
+_NAMED: Final = 3
 
 PASSES: Final[Mapping[str, str]] = {
     "drop_dead": "left out, as no output needs them",
@@ -54,6 +65,8 @@ class Compiled:
     islands: tuple[str, ...] = ()
     accuracy: Accuracy | None = None
     notes: tuple[str, ...] = ()
+    measurement: Measurement | None = None
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 def operator_counts(program: Program) -> list[tuple[str, int, int]]:
@@ -90,6 +103,8 @@ def to_json(compiled: Compiled, output: str) -> dict[str, Any]:
             "tried": [_candidate(each) for each in compiled.candidates],
             "float_islands": list(compiled.islands),
         }
+    if compiled.measurement is not None:
+        words["quantization"]["signal_to_noise"] = _measured(compiled.measurement)
     if compiled.accuracy is not None:
         found = compiled.accuracy
         words["accuracy"] = {
@@ -100,6 +115,7 @@ def to_json(compiled: Compiled, output: str) -> dict[str, Any]:
             "agreement": found.agreement,
         }
     words["notes"] = list(compiled.notes)
+    words["warnings"] = [warning.to_json() for warning in compiled.warnings]
     return words
 
 
@@ -118,8 +134,10 @@ def in_words(compiled: Compiled) -> list[str]:
         best = compiled.candidates[0]
         lines.append(f"ranges: {_described(best)}, measured on {compiled.samples}")
         if len(compiled.candidates) > 1:
-            others = "; ".join(f"{_described(each)} {each.sqnr:.1f}" for each in compiled.candidates[1:])
-            lines.append(f"  signal to noise at the outputs {best.sqnr:.1f} dB; tried, too: {others}")
+            others = "; ".join(f"{_described(each)} {_decibels(each.sqnr)}" for each in compiled.candidates[1:])
+            lines.append(f"  tried, too, after its {_decibels(best.sqnr)}: {others}")
+    if compiled.measurement is not None:
+        lines += _fidelity(compiled.measurement)
     if compiled.islands:
         lines.append(f"stay in float, as TFLite has no int8 form of them: {_some(compiled.islands)}")
     if compiled.accuracy is not None:
@@ -170,8 +188,49 @@ def _candidate(found: Any) -> dict[str, Any]:
         "method": found.method,
         "bias_correction": found.correct_biases,
         "equalized": found.equalized,
-        "sqnr_db": None if found.sqnr is None else round(found.sqnr, 2),
+        "sqnr_db": None if found.sqnr is None else _number(found.sqnr),
     }
+
+
+def _fidelity(found: Measurement) -> list[str]:
+    """How near the file comes to the float one, and where it falls back most."""
+    outputs = sorted(found.outputs.values(), key=lambda each: each.sqnr)
+    figures = [f"`{each.name}` {_decibels(each.sqnr)}" for each in outputs[: 2 * _NAMED]]
+    figures += [f"{len(outputs) - len(figures)} better ones"] if len(outputs) > len(figures) else []
+    count = f"{found.samples} sample{'' if found.samples == 1 else 's'}"
+    lines = [f"signal to noise beside the float file, on {count}: {', '.join(figures)}"]
+    if fallen := _fallen(found)[:_NAMED]:
+        told = (f"`{each.name}`, from {_decibels(each.sqnr + each.fall)} to {_decibels(each.sqnr)}" for each in fallen)
+        lines.append(f"  it falls at {', '.join(told)}")
+    return lines
+
+
+def _fallen(found: Measurement) -> list[Fidelity]:
+    fallen = [each for each in found.tensors.values() if each.fall >= _FALL and each.sqnr < _CLEAR]
+    return sorted(fallen, key=lambda each: -each.fall)
+
+
+def _measured(found: Measurement) -> dict[str, Any]:
+    return {
+        "samples": found.samples,
+        "outputs": [{"name": each.name, "sqnr_db": _number(each.sqnr)} for each in found.outputs.values()],
+        "tensors": [
+            {"name": each.name, "layer": each.origin, "sqnr_db": _number(each.sqnr), "clipped": each.clipped}
+            for each in found.tensors.values()
+        ],
+    }
+
+
+def _number(sqnr: float) -> float | None:
+    """Decibels for JSON, which has no infinities: None where nothing differs."""
+    return round(sqnr, 2) if isfinite(sqnr) else None if sqnr > 0 else _LEAST
+
+
+_LEAST: Final = -1000.0
+
+
+def _decibels(value: float) -> str:
+    return f"{value:z.1f} dB" if isfinite(value) else "exact" if value > 0 else "no numbers"
 
 
 def _described(found: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,12 @@ def random_samples(subject: Subject, count: int) -> Samples:
     """Samples of noise: enough to see a network's structure, and no measure of its accuracy."""
     sample = backends.load("tflite", "condition").random_sample
     arrays = tuple(sample(subject.net.graph, seed) for seed in range(count))
-    return Samples(arrays, f"{count} random samples")
+    return Samples(arrays, f"{count} random samples", (_STRUCTURE,))
+
+
+_STRUCTURE: Final = (
+    "the samples are random: what is measured on them tells of the network's structure, not of its accuracy"
+)
 
 
 def samples_of(

@@ -52,6 +52,8 @@ def compile_tflite(subject: Subject, target: str, samples: Samples | None, setti
         samples.what,
         quantized.islands,
         notes=samples.notes,
+        measurement=quantized.measurement,
+        warnings=quantized.warnings,
     )
 
 
