@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnc import load_text
+from cnnc.backends.tflite.condition import random_weights
 from cnnc.tflite.metadata import read_description
 from cnnc.tflite.read import open_file
 from cnnc.training.record import open_run
+from cnnc.weights.checkpoint import save_weights
 from tests.calling import call, good
 from tests.small_runs import CONVOLUTIONS, train_small
 
@@ -154,6 +157,52 @@ def test_one_way_to_choose_ranges_is_taken_as_it_is_said(made: Path, empty: Path
     (only,) = good(*command)["quantization"]["tried"]
     assert only["method"] == "entropy"
     assert "\nranges: entropy with biases corrected, measured on 24 training pictures" in call(*command).stdout
+
+
+@pytest.mark.fault("Q8")
+@pytest.mark.parametrize("ranges", ["minmax", "percentile", "mse", "entropy"])
+def test_every_file_is_measured_however_its_ranges_are_chosen(made: Path, empty: Path, ranges: str) -> None:
+    command = ("compile", made / "run", "--target", "tflite-int8", "--ranges", ranges, "-o", "a.tflite")
+    measured = good(*command)["quantization"]["signal_to_noise"]
+    assert measured["samples"] == 24
+    (output,) = measured["outputs"]
+    assert output["name"] == "output"
+    assert output["sqnr_db"] > 10
+    assert measured["tensors"][0]["name"] == "input"
+    assert {"name", "layer", "sqnr_db", "clipped"} == set(measured["tensors"][0])
+
+
+@pytest.mark.fault("Q2")
+def test_what_a_file_loses_is_told_and_the_file_is_written(made: Path, empty: Path) -> None:
+    Path("net.cnn").write_text(
+        "input 8x8x3\nstem: conv(3x3, 8) | relu\nboxes: conv(1x1, 4)\nscores: stem | conv(1x1, 3) | sigmoid\n"
+        "all: concat(boxes, scores)\noutput all\n"
+    )
+    graph = load_text(Path("net.cnn").read_text()).graph
+    weights = {node: dict(arrays) for node, arrays in random_weights(graph, 0).items()}
+    weights["boxes"]["kernel"] = weights["boxes"]["kernel"] * 1000
+    save_weights(Path("w.safetensors"), weights, {})
+    command = ("compile", "net.cnn", "--weights", "w.safetensors", "--calibrate", made / "data/train/light")
+    result = call(*command, "--target", "tflite-int8", "-o", "a.tflite")
+    assert result.exit_code == 0
+    assert "\nsignal to noise beside the float file, on 12 samples: `all` " in result.stdout
+    assert "\n  it falls at `scores.sigmoid1:for all`, from " in result.stdout
+    assert "warning[quantization]: `all` joins its inputs on one scale" in result.stderr
+    assert " --> net.cnn:5:6\n" in result.stderr
+    told = good(*command, "--target", "tflite-int8", "-o", "a.tflite")["warnings"]
+    assert {(each["code"], each["line"]) for each in told} == {("quantization", 5)}
+    assert Path("a.tflite").is_file()
+
+
+@pytest.mark.fault("Q8")
+def test_figures_of_random_samples_are_said_to_be_of_the_structure_alone(empty: Path) -> None:
+    result = call(
+        "compile", "mlp", "--random-weights", "--ranges", "minmax", "--target", "tflite-int8", "-o", "a.tflite"
+    )
+    assert "\nsignal to noise beside the float file, on 20 samples: `output` " in result.stdout
+    assert result.stderr == (
+        "note: the samples are random: what is measured on them tells of the structure alone, not of accuracy\n"
+    )
 
 
 def test_the_last_weights_are_taken_where_that_is_said(made: Path, empty: Path) -> None:

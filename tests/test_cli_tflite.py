@@ -18,7 +18,7 @@ from cnnc.backends.tflite.compile import compile_float, compile_int8
 from cnnc.data.decode import decode
 from cnnc.passes.model import Model
 from cnnc.tflite.metadata import Description, InputNote, OutputNote, attach, label_files, pack
-from cnnc.tflite.program import File, Program, Quantization
+from cnnc.tflite.program import File, Operator, Program, Quantization
 from cnnc.tflite.write import write_file
 from cnnc.training.record import Run, open_run
 from tests.calling import call
@@ -239,6 +239,33 @@ def test_diff_looks_at_as_few_pictures_as_it_is_told(made: Path) -> None:
     found = json.loads(call("diff", made / "run", made / "int8.tflite", "--samples", 3, "--format", "json").stdout)
     assert (found["count"], found["samples"]) == (3, 3)
     assert found["data"].startswith("3 of the 11 validation pictures")
+
+
+@pytest.mark.fault("Q1")
+def test_diff_starts_at_the_input_and_shows_what_is_lost_there(made: Path, tmp_path: Path) -> None:
+    """Between input and first layer two operators that leave every pixel one of two codes, as Q1 did."""
+    program = int8(open_run(made / "run"), made)
+    (clean,) = json.loads(call("diff", made / "run", made / "int8.tflite", "--format", "json").stdout)["inputs"]
+    assert (clean["name"], clean["shape"]) == ("input", [8, 8, 3])
+    assert clean["sqnr_db"] is None or clean["sqnr_db"] > 100  # normalize(mean=128, std=64) is exact in bytes
+    coarse = Quantization((1.0,), (-128,))
+    tensors = {
+        **program.tensors,
+        "coarse": replace(program["input"], name="coarse", quantization=coarse),
+        "fine": replace(program["input"], name="fine"),
+    }
+    operators = (
+        Operator("QUANTIZE", ("input",), ("coarse",)),
+        Operator("QUANTIZE", ("coarse",), ("fine",)),
+        *(replace(op, inputs=tuple("fine" if name == "input" else name for name in op.inputs)) for op in program),
+    )
+    path = write(tmp_path / "coarse.tflite", replace(program, tensors=tensors, operators=operators))
+    result = call("diff", made / "run", path)
+    row = result.stdout.splitlines()[4].split()
+    assert row[:2] == ["fine", "QUANTIZE"]
+    assert float(row[2]) < 8
+    (spoilt,) = json.loads(call("diff", made / "run", path, "--format", "json").stdout)["inputs"]
+    assert spoilt["sqnr_db"] < 8
 
 
 def test_diff_refuses_files_that_are_not_the_run_s_in_int8(made: Path, tmp_path: Path) -> None:

@@ -6,12 +6,16 @@ import ast
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from cnnc import backends
 from cnnc.backends.jax.process_errors import require_same
+from cnnc.backends.tflite.compile import Settings, compile_int8
+from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.runtime import open_model
 from cnnc.cli.edgetpu import check_graph, run_edgetpu_compiler
 from cnnc.cli.extras import extra
@@ -22,6 +26,7 @@ from cnnc.data.load import load_data
 from cnnc.diagnostics import CODES, CnnError, render
 from cnnc.loading import find, load, load_text
 from cnnc.overrides import Overrides
+from cnnc.passes.model import Model
 from cnnc.tflite.program import File, Operator, Program
 from cnnc.tflite.read import open_file
 from cnnc.tflite.write import write_file
@@ -69,6 +74,20 @@ def _calibrate_on_black() -> None:
     samples_of(from_spec("mlp", Overrides(), weights=None, random=0), "black", folder=None, count=100)
 
 
+def _boxes_and_scores() -> None:
+    text = (
+        "input 16x16x3\nstem: conv(3x3, 8) | relu\nboxes: conv(1x1, 4)\nscores: stem | conv(1x1, 3) | sigmoid\n"
+        "all: concat(boxes, scores)\noutput all\n"
+    )
+    graph = load_text(text, "detector.cnn").graph
+    weights = {node: dict(arrays) for node, arrays in random_weights(graph, 0).items()}
+    weights["boxes"]["kernel"] *= 300
+    weights["boxes"]["bias"] = np.full(4, 800, np.float32)
+    raise CnnError(
+        compile_int8(Model(graph, weights), [random_sample(graph, 0)], Settings(method="minmax")).warnings[-1:]
+    )
+
+
 def _compiler() -> None:
     """What version 16 prints for a model that is too large, google-coral/edgetpu 439."""
     printed = (
@@ -103,11 +122,14 @@ OUTSIDE: Mapping[str, tuple[str, Callable[[], object]]] = {
     "tflite": ("cnnc check cat.tflite --target edgetpu", _read_text),
     "target": ("cnnc check mine.cnn --target edgetpu", _target),
     "calibration": ("cnnc compile runs/mlp/exp1 --target edgetpu --calibrate black", _calibrate_on_black),
+    "quantization": ("", _boxes_and_scores),
     "compiler": ("", _compiler),
     "device": ("cnnc bench mine_edgetpu.tflite", _run_compiled_on_the_cpu),
     "install": ("cnnc train mlp --data digits", _install),
 }
 """For each code that no spec has by itself: a command that ends so, if one does alone, and what raises it."""
+WARNINGS = ("quantization",)
+"""Codes of what is told when all the same a file is made."""
 
 
 def _outside(code: str) -> str:
@@ -116,7 +138,11 @@ def _outside(code: str) -> str:
         action()
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == code
-    return "```text\n" + (f"$ {command}\n" if command else "") + render(diagnostic) + "\n```"
+    return "```text\n" + (f"$ {command}\n" if command else "") + render(diagnostic, _severity(code)) + "\n```"
+
+
+def _severity(code: str) -> Literal["error", "warning"]:
+    return "warning" if code in WARNINGS else "error"
 
 
 def _golden(case: str) -> str:
@@ -148,7 +174,7 @@ def test_every_code_has_its_section_and_its_example() -> None:
     assert [code for code, _, _ in sections] == list(CODES)
     for code, first, rest in sections:
         assert first == f"{CODES[code][0].upper()}{CODES[code][1:]}."
-        assert f"error[{code}]" in rest
+        assert f"{_severity(code)}[{code}]" in rest
 
 
 def test_every_code_of_the_language_has_a_golden() -> None:

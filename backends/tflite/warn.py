@@ -95,11 +95,11 @@ def _narrow(rounded: Program, graph: Graph, found: Measurement) -> Iterator[Diag
         inputs = [found.tensors[name] for name in operator.inputs if name in found.tensors]
         kept = {each.name: (each.high - each.low) / scale.scale[0] for each in inputs}
         few = [each for each in inputs if each.high > each.low and kept[each.name] < CODES - 1]
-        if few and len(few) < len(inputs):
+        if few:
             least = min(few, key=lambda each: kept[each.name])
             names = " and ".join(f"`{_plain(each.name)}`" for each in few)
-            count = int(kept[least.name]) + 1
-            message = f"`{operator.origin}` joins its inputs on one scale, of whose 256 codes {names} keeps {count}"
+            count, verb = int(kept[least.name]) + 1, "keeps" if len(few) == 1 else "keep as few as"
+            message = f"`{operator.origin}` joins its inputs on one scale, of whose 256 codes {names} {verb} {count}"
             step = f"a step is {scale.scale[0]:.3g}"
             label = f"{step}, and `{_plain(least.name)}` goes from {least.low:.3g} to {least.high:.3g}"
             yield _diagnostic(graph, operator.origin, message, label, _APART)

@@ -12,8 +12,8 @@ from click.core import ParameterSource
 from cnnc.cli.extras import extra
 from cnnc.cli.model_options import crop_option, refuse
 from cnnc.cli.options import format_option, override_options
-from cnnc.cli.terminal import echo, echo_block, echo_json
-from cnnc.diagnostics import CnnError, render
+from cnnc.cli.terminal import echo, echo_block, echo_error, echo_json
+from cnnc.diagnostics import CnnError
 from cnnc.files import require_file
 from cnnc.overrides import Overrides
 
@@ -268,7 +268,7 @@ def _finish(
     for note in compiled.notes:
         echo(f"note: {note}", err=True)
     for warning in compiled.warnings:
-        echo_block(render(warning, "warning"), err=True)
+        echo_error(warning, "warning")
     if predicted is not None:
         outcome = run_edgetpu_compiler(predicted, compiled.data, place, compiler)
         words["compiler"] = outcome.words

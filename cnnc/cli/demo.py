@@ -9,7 +9,7 @@ import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.options import OUTPUT_FOLDER
-from cnnc.cli.terminal import echo, echo_block
+from cnnc.cli.terminal import echo, echo_block, echo_error
 from cnnc.cli.train import show_next, told_how_to_go_on
 from cnnc.files import write_atomically
 
@@ -84,6 +84,8 @@ def demo(out: Path | None) -> None:
     write_atomically(place, compiled.data)
     for line in (*in_words(compiled), "", *predicted.text.split("\n")):
         echo(line)
+    for warning in compiled.warnings:
+        echo_error(warning, "warning")
     echo("", f"in {place}, {len(compiled.data):,} bytes")
     show_next(trained.folder)
     echo(f"  cnnc predict {place} PICTURE...")

@@ -7,7 +7,7 @@ line, too: whoever prints several lines says so by printing several texts.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -41,8 +41,9 @@ def echo_document(text: str) -> None:
         click.echo(text, nl=False)
 
 
-def echo_error(diagnostic: Diagnostic) -> None:
-    """Print a diagnostic to stderr, its first words in red where a terminal is."""
-    head = f"error[{diagnostic.code}]"
+def echo_error(diagnostic: Diagnostic, severity: Literal["error", "warning"] = "error") -> None:
+    """Print a diagnostic to stderr, its first words in colour where a terminal is."""
+    head = f"{severity}[{diagnostic.code}]"
+    colour = "red" if severity == "error" else "yellow"
     # What it quotes is printable already.
-    click.echo(render(diagnostic).replace(head, click.style(head, fg="red", bold=True), 1), err=True)
+    click.echo(render(diagnostic, severity).replace(head, click.style(head, fg=colour, bold=True), 1), err=True)

@@ -46,7 +46,7 @@ def compare(
     feed = prepare(part, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt, crop=crop)
     execute = backends.load("tflite", "execute").execute
     compiler = backends.load("tflite", "compile")
-    stored, exact = compiler.stored, compiler.compile_float(subject.model)
+    fed, exact = backends.load("tflite", "fidelity").fed, compiler.compile_float(subject.model)
     hits = np.zeros(3, np.int64)
     count = 0
     with execute(exact) as run_exact, execute(rounded) as run_rounded:
@@ -57,7 +57,7 @@ def compare(
                 answers = []
                 for program, run in ((exact, run_exact), (rounded, run_rounded)):
                     named = zip(program.inputs, graph.inputs, strict=True)
-                    values = run({name: stored(program[name], arrays[node.name]) for name, node in named})
+                    values = run({name: fed(program[name], arrays[node.name]) for name, node in named})
                     answers.append(int(values[program.outputs[0]].argmax()))
                     del values
                 first, second = answers

@@ -135,7 +135,7 @@ def in_words(compiled: Compiled) -> list[str]:
         lines.append(f"ranges: {_described(best)}, measured on {compiled.samples}")
         if len(compiled.candidates) > 1:
             others = "; ".join(f"{_described(each)} {_decibels(each.sqnr)}" for each in compiled.candidates[1:])
-            lines.append(f"  tried, too, after its {_decibels(best.sqnr)}: {others}")
+            lines.append(f"  chosen at {_decibels(best.sqnr)}; tried, too: {others}")
     if compiled.measurement is not None:
         lines += _fidelity(compiled.measurement)
     if compiled.islands:

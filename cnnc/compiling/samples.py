@@ -45,9 +45,7 @@ def random_samples(subject: Subject, count: int) -> Samples:
     return Samples(arrays, f"{count} random samples", (_STRUCTURE,))
 
 
-_STRUCTURE: Final = (
-    "the samples are random: what is measured on them tells of the network's structure, not of its accuracy"
-)
+_STRUCTURE: Final = "the samples are random: what is measured on them tells of the structure alone, not of accuracy"
 
 
 def samples_of(
