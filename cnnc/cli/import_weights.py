@@ -93,12 +93,13 @@ def import_weights(
     from cnnc.weights.importing.combine import Options, combine
     from cnnc.weights.importing.mapping import read_mapping
     from cnnc.weights.importing.read import read_source
+    from cnnc.weights.importing.sizes import most_bytes
 
     if not pictures:
         refuse("--verify", [("--verify-with", program), ("--verify-input", preparation)])
     net = load_spec(find(spec), overrides)
     _require_place(out, file)
-    source = read_source(file)
+    source = read_source(file, most_bytes(net.graph))
     given = () if mapping is None else read_mapping(mapping)
     imported = combine(net.graph, source, Options(given, partial, drop_class, layout, trust_order, seed))
     verified = None

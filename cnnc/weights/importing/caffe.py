@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from cnnc.weights.importing.faults import CUT_SHORT, fault
+from cnnc.weights.importing.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.source import Role, Source, SourceLayer, SourceTensor
 from cnnc.weights.importing.state_dict import natural
 
@@ -20,13 +21,14 @@ _DENSE: Final = ("fc", "ip", "dense", "linear", "classifier")
 """How names of fully connected layers begin; Caffe calls them inner products."""
 
 
-def read_caffe(path: Path) -> Source:
+def read_caffe(path: Path, most: int = MOST_BYTES) -> Source:
     """The layers of a folder, in the natural order of their names.
 
     Raises:
         CnnError: a file is empty, cannot be read, or is no whole number of float32 values.
     """
     files = sorted((each for each in path.iterdir() if each.suffix in _ROLES), key=lambda each: natural(each.name))
+    require_size(path, sum(file.stat().st_size for file in files), most)
     layers: dict[str, dict[Role, SourceTensor]] = {}
     for file in files:
         layout = "O" if file.suffix == ".biases" else "OI" if file.name.lower().startswith(_DENSE) else "OIHW"

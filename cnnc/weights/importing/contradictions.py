@@ -17,7 +17,18 @@ from cnnc.ops.base import format_shape
 from cnnc.ops.window import axis_paddings, transposed_window, window
 from cnnc.weights.importing.graph_steps import activations, window_of
 from cnnc.weights.importing.source import Source, SourceLayer
-from cnnc.weights.importing.steps import PAD, POOLS, UNKNOWN, Padding, Step, Window, described, is_positive, margins
+from cnnc.weights.importing.steps import (
+    PAD,
+    POOLS,
+    UNKNOWN,
+    Padding,
+    Step,
+    Window,
+    described,
+    is_positive,
+    margins,
+    unknown,
+)
 from cnnc.weights.importing.target import Target, Unit
 
 Pairs = tuple[tuple[int, int], ...]
@@ -180,6 +191,8 @@ def _bare(step: Step) -> tuple[Step, tuple[tuple[int, int], ...]]:
         assert step.window is not None
         own = step.window.padding
         assert isinstance(own, tuple), own
+        if around and len(around) != len(own):
+            return unknown(step), ()
         pairs = zip(around or ((0, 0),) * len(own), own, strict=True)
         around = tuple((first + before, last + after) for (first, last), (before, after) in pairs)
         (step,) = step.inputs
@@ -205,6 +218,9 @@ def _apart(
     if theirs.value.kind == UNKNOWN and theirs.window.padding is not None:  # how converters write a dilation, perhaps
         return None
     rank = len(padded)
+    said = (theirs.window.stride, theirs.window.dilation, theirs.window.kernel, theirs.window.padding, theirs.around)
+    if any(each and not isinstance(each, str) and len(each) < rank for each in said):
+        return None
     around, other_around = _of_rank(ours.around, rank), _of_rank(theirs.around, rank)
     sizes = [size - before - after for size, (before, after) in zip(padded, around, strict=True)]
     mine, other = _spread(ours.window, sizes), _spread(theirs.window, sizes)

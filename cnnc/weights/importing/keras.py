@@ -7,50 +7,52 @@ Where a file does not say that maps have channels first they have them last, as 
 from __future__ import annotations
 
 import io
-import json
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.faults import BROKEN_ARCHIVE, fault, told
+from cnnc.documents import parse_json
+from cnnc.weights.importing.faults import BROKEN_ARCHIVE, CUT_SHORT, fault, told
+from cnnc.weights.importing.hdf5 import open_hdf5
 from cnnc.weights.importing.keras_graph import is_network, layer_configs, walk
 from cnnc.weights.importing.keras_hdf5 import layers_within, legacy_arrays
 from cnnc.weights.importing.keras_layers import IGNORED, with_epsilon
+from cnnc.weights.importing.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.state_dict import name_layers, split
 
 _WEIGHTS: Final = "model.weights.h5"
+_MOST_CONFIG: Final = 64 << 20
 _BROKEN: Final = (*BROKEN_ARCHIVE, KeyError, IndexError, TypeError, AttributeError)
 """What h5py and zipfile raise for damaged files, and we for configurations that lack what they should have."""
 
 
-def read_keras(path: Path) -> Source:
-    """The layers of a `.keras`, `.weights.h5` or `.h5` file.
+def read_keras(path: Path, most: int = MOST_BYTES) -> Source:
+    """The layers of a `.keras`, `.weights.h5` or `.h5` file, of `most` bytes at most.
 
     Raises:
-        CnnError: the file is damaged or holds no network; `install` without h5py.
+        CnnError: the file is damaged, holds no network or more than that, or refers to others; `install` without h5py.
     """
     if zipfile.is_zipfile(path):
-        return _archive(path)
-    with told(path, *_BROKEN), _hdf5(path) as file:
+        return _archive(path, most)
+    with told(path, *_BROKEN), open_hdf5(path, path, most) as file:
         names = file.get("model_weights", file)
         if "layer_names" in names.attrs:
-            return _legacy(path, names, file.attrs.get("model_config"))
+            return _legacy(path, names, _config_text(path, file))
         ignored: dict[str, str] = {}
         layers = layers_within(file, "", ignored)
         return Source(path, "Keras weights", tuple(layers), "names", channels_first=False, ignored=ignored)
 
 
-def _archive(path: Path) -> Source:
+def _archive(path: Path, most: int) -> Source:
     with told(path, *_BROKEN), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if _WEIGHTS not in names:
             raise fault(path, f"it is a Keras model without `{_WEIGHTS}`", help="save it again with `model.save(FILE)`")
-        config = json.loads(archive.read("config.json"))
-        with _hdf5(io.BytesIO(archive.read(_WEIGHTS))) as file:
+        require_size(path, archive.getinfo("config.json").file_size, _MOST_CONFIG)
+        require_size(path, archive.getinfo(_WEIGHTS).file_size, most)
+        config = parse_json(archive.read("config.json"))
+        with open_hdf5(path, io.BytesIO(archive.read(_WEIGHTS)), most) as file:
             if not is_network(config):
                 ignored: dict[str, str] = {}
                 layers = layers_within(file, "", ignored)
@@ -76,7 +78,7 @@ def _legacy(path: Path, file: Any, config: Any) -> Source:
     named = name_layers({name: array for name, array in arrays.items() if name not in ignored}, sort=False)
     layers = named.layers
     if config is not None:
-        model = json.loads(config)
+        model = parse_json(config)
         configs = (
             {each["config"].get("name"): each["config"] for each in layer_configs(model)} if is_network(model) else {}
         )
@@ -84,15 +86,10 @@ def _legacy(path: Path, file: Any, config: Any) -> Source:
     return Source(path, "Keras weights", layers, "running", channels_first=False, ignored=ignored | dict(named.ignored))
 
 
-@contextmanager
-def _hdf5(file: Any) -> Iterator[Any]:
-    try:
-        import h5py  # type: ignore[import-untyped]  # ships no types
-    except ModuleNotFoundError as error:
-        raise CnnError.of(
-            "install",
-            "reading Keras's files needs the package `h5py`, which is not installed",
-            help='pip install "cnnc[weights]"',
-        ) from error
-    with h5py.File(file, "r") as opened:
-        yield opened
+def _config_text(path: Path, file: Any) -> Any:
+    """The configuration of a network, one text; None where there is none."""
+    if "model_config" not in file.attrs:
+        return None
+    if file.attrs.get_id("model_config").shape != ():
+        raise fault(path, "its `model_config` is no text", help=CUT_SHORT)
+    return file.attrs["model_config"]

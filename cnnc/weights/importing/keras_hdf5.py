@@ -97,8 +97,9 @@ def legacy_arrays(path: Path, file: Group) -> dict[str, NDArray[Any]]:
 
 def _given_name(group: Group) -> str:
     inner = group.get(_VARIABLES)
-    name = inner.attrs.get("name") if inner is not None else None
-    return str(name) if name is not None else ""
+    if inner is None or "name" not in inner.attrs or inner.attrs.get_id("name").shape != ():
+        return ""
+    return str(inner.attrs["name"])
 
 
 def _is_state(group: Group) -> bool:

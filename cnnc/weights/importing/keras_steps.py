@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from cnnc.weights.importing.steps import JOINED, PAD, PRODUCT, SUM, Step, Window, activation, combined, unknown
+from cnnc.weights.importing.steps import JOINED, PAD, PRODUCT, SUM, Padding, Step, Window, activation, combined, unknown
 
 Config = Mapping[str, Any]
 _FUNCTIONS: Final[Mapping[str, tuple[str, tuple[object, ...]]]] = {
@@ -71,11 +71,11 @@ def window_of(kind: str, config: Config) -> Window | None:
     if found is None:
         return None
     rank = int(found[2])
-    padding = config.get("padding", "valid")
+    padding = _padding(config)
     dilation = sizes(config.get("dilation_rate", 1), rank)
     if found[3] and config.get("output_padding") is not None:
         padding = None
-    if padding == "causal":
+    if config.get("padding") == "causal":
         (kernel,) = sizes(config["kernel_size"], 1)
         padding = ((dilation[0] * (kernel - 1), 0),)
     return Window(sizes(config.get("strides", 1), rank), dilation, padding)
@@ -89,6 +89,11 @@ def sizes(given: Any, rank: int) -> tuple[int, ...]:
     return found
 
 
+def _padding(config: Config) -> Padding | None:
+    given = config.get("padding", "valid")
+    return given if given in ("same", "valid") else None
+
+
 def _pool(found: re.Match[str], config: Config, value: Step) -> Step | None:
     if config.get("data_format", "channels_last") == "channels_first":
         return None
@@ -98,7 +103,7 @@ def _pool(found: re.Match[str], config: Config, value: Step) -> Step | None:
     kernel = sizes(config["pool_size"], rank)
     strides = config.get("strides")
     stride = kernel if strides is None else sizes(strides, rank)
-    return Step(kind, (value,), window=Window(stride, None, config.get("padding", "valid"), kernel))
+    return Step(kind, (value,), window=Window(stride, None, _padding(config), kernel))
 
 
 def _makers_of(kind: str) -> Callable[[Config, Step], Step | None] | None:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.weights.importing.faults import BROKEN_ARCHIVE, fault, told
+from cnnc.ops.base import format_shape
+from cnnc.weights.importing.faults import BROKEN_ARCHIVE, CUT_SHORT, fault, told
+from cnnc.weights.importing.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.state_dict import name_layers
 from cnnc.weights.importing.state_dict_prefixes import conventions, without_prefixes
 
+_MOST_HEADER: Final = 10_000
+"""NumPy's own bound, which it looks at when it has read the header."""
 
-def read_npz(path: Path) -> Source:
+
+def read_npz(path: Path, most: int = MOST_BYTES) -> Source:
     """The layers of an `.npz` in the natural order of their names.
 
+    Args:
+        path: the archive.
+        most: so many bytes its arrays may have together.
+
     Raises:
-        CnnError: the archive is damaged, or holds objects, which are pickles and may hold code.
+        CnnError: the archive is damaged, holds more, or objects, which are pickles and may hold code.
     """
+    with told(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
+        require_size(path, sum(_size(path, archive, entry) for entry in archive.infolist()), most)
     with told(path, *BROKEN_ARCHIVE), np.load(path) as archive:
         arrays: dict[str, NDArray[Any]] = {}
         for name in archive.files:
@@ -37,3 +51,29 @@ def read_npz(path: Path) -> Source:
     return Source(
         path, "NumPy archive", named.layers, "names", channels_first=conventions(arrays), ignored=named.ignored
     )
+
+
+def _size(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
+    """Bytes of an entry, which is as long as the header of its array says."""
+    if not entry.filename.endswith(".npy"):
+        return entry.file_size
+    with archive.open(entry) as file:
+        head = file.read(8)
+        version = np.lib.format.read_magic(io.BytesIO(head))
+        width, read = {
+            (1, 0): (2, np.lib.format.read_array_header_1_0),
+            (2, 0): (4, np.lib.format.read_array_header_2_0),
+        }.get(version, (0, None))
+        size = file.read(width)
+        length = int.from_bytes(size, "little")
+        if read is None or length > _MOST_HEADER:
+            raise fault(path, f"`{entry.filename}` has a header that no array of numbers needs", help=CUT_SHORT)
+        shape, _, kind = read(io.BytesIO(size + file.read(length)))
+    told_size = 0 if kind.hasobject else prod(shape) * kind.itemsize
+    if not kind.hasobject and len(head) + width + length + told_size != entry.file_size:
+        raise fault(
+            path,
+            f"`{entry.filename}` is of shape {format_shape(shape)} by its header, and has {entry.file_size} bytes",
+            help=CUT_SHORT,
+        )
+    return entry.file_size

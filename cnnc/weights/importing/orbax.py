@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
 from cnnc.weights.importing.faults import fault, listed, told
+from cnnc.weights.importing.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.state_dict import name_layers
 from cnnc.weights.quiet import quiet_orbax
@@ -33,15 +35,19 @@ def is_orbax(path: Path) -> bool:
     return any((path / mark).exists() for mark in _MARKS) or bool(_steps(path))
 
 
-def read_orbax(path: Path) -> Source:
+def read_orbax(path: Path, most: int = MOST_BYTES) -> Source:
     """The layers of a checkpoint in the natural order of their names.
 
+    Args:
+        path: the folder.
+        most: so many bytes its arrays may have together.
+
     Raises:
-        CnnError: it is incomplete or damaged, holds several trees, or none; `install` without Orbax.
+        CnnError: it is incomplete or damaged, holds more, several trees, or none; `install` without Orbax.
     """
     found: dict[str, NDArray[Any]] = {}
     ignored: dict[str, str] = {}
-    tree = _load(path, _folder_of_tree(path))
+    tree = _load(path, _folder_of_tree(path), most)
     for keys, value in _leaves(tree, ()):
         name = "/".join(keys)
         if keys[0] in ("opt_state", "optimizer", "opt", "ema_params", "rng", "rngs"):
@@ -87,7 +93,7 @@ def _steps(path: Path) -> list[str]:
     return sorted(found, key=int)
 
 
-def _load(path: Path, folder: Path) -> Any:
+def _load(path: Path, folder: Path, most: int) -> Any:
     try:
         import jax
         import orbax.checkpoint as orbax  # type: ignore[import-untyped]  # ships no types
@@ -104,6 +110,8 @@ def _load(path: Path, folder: Path) -> Any:
         tree = getattr(getattr(metadata, "item_metadata", metadata), "tree", None)
         if tree is None:
             raise fault(path, "it does not say what it holds", help="copy the whole folder")
+        shapes = (getattr(leaf, "shape", None) or () for leaf in jax.tree.leaves(tree))
+        require_size(path, sum(4 * prod(shape) for shape in shapes), most)
         # As NumPy arrays: the devices that wrote them are not those here.
         arguments = jax.tree.map(lambda _: orbax.RestoreArgs(restore_type=np.ndarray), tree)
         return checkpointer.restore(folder.resolve(), restore_args=arguments)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
 from cnnc.weights.importing.faults import BROKEN_ARCHIVE, CUT_SHORT, damaged, fault, listed, told
+from cnnc.weights.importing.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.state_dict import name_layers
 from cnnc.weights.importing.state_dict_prefixes import without_prefixes
@@ -45,18 +46,25 @@ _BROKEN: Final = (
     AssertionError,
     struct.error,
     pickle.UnpicklingError,
+    MemoryError,
+    OverflowError,
 )
 """What a damaged pickle makes PyTorch's unpickler raise."""
 
 
-def read_pytorch(path: Path) -> Source:
+def read_pytorch(path: Path, most: int = MOST_BYTES) -> Source:
     """The layers of a state dict in the order in which the network's code made them.
 
+    Args:
+        path: the file.
+        most: so many bytes its tensors may have together.
+
     Raises:
-        CnnError: the file is damaged, holds code (a pickled model, or worse), is TorchScript or an exported program,
-            or holds no state dict; `install` without PyTorch.
+        CnnError: the file is damaged, holds more, code (a pickled model, or worse) or no state dict, is TorchScript or
+            an exported program; `install` without PyTorch.
     """
-    _refuse_programs(path)
+    require_size(path, path.stat().st_size, most)
+    _refuse_programs(path, most)
     found = _load(path)
     ignored: dict[str, str] = {}
     while isinstance(found, Mapping) and not _is_state_dict(found):
@@ -69,6 +77,8 @@ def read_pytorch(path: Path) -> Source:
         found = found[inside[0]]
     if not isinstance(found, Mapping) or not _is_state_dict(found):
         raise _no_state_dict(path, found)
+    tensors = [value for value in found.values() if _is_tensor(value)]
+    require_size(path, sum(4 * value.numel() for value in tensors), most)  # a view is as large as it seems
     arrays: dict[str, NDArray[Any]] = {}
     for name, value in found.items():
         if _is_tensor(value):
@@ -81,11 +91,12 @@ def read_pytorch(path: Path) -> Source:
     )
 
 
-def _refuse_programs(path: Path) -> None:
+def _refuse_programs(path: Path, most: int) -> None:
     if not zipfile.is_zipfile(path):
         return
     with told(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
+        require_size(path, sum(entry.file_size for entry in archive.infolist()), most)
     if any("/code/" in name or name.endswith("constants.pkl") for name in names):
         raise fault(
             path,
@@ -139,6 +150,8 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _array(path: Path, name: str, tensor: Any) -> NDArray[Any]:
+    if tensor.device.type != "cpu":
+        raise fault(path, f"the tensor `{name}` has no values: it is on the device `{tensor.device.type}`")
     if tensor.layout.__repr__() != "torch.strided" or tensor.is_quantized or tensor.is_complex():
         raise fault(path, f"the tensor `{name}` is {tensor.dtype}, {tensor.layout}, which is not read")
     plain = tensor.detach()

@@ -17,6 +17,7 @@ from cnnc.weights.importing.npz import read_npz
 from cnnc.weights.importing.orbax import is_orbax, read_orbax
 from cnnc.weights.importing.pytorch import read_pytorch
 from cnnc.weights.importing.safetensors import read_safetensors
+from cnnc.weights.importing.sizes import MOST_BYTES
 from cnnc.weights.importing.source import Source, SourceTensor
 from cnnc.weights.importing.tflite import read_tflite
 
@@ -41,8 +42,12 @@ _PICTURES: Mapping[bytes, str] = {
 }
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path, most: int = MOST_BYTES) -> Source:
     """What a file or folder of weights holds.
+
+    Args:
+        path: the file or folder.
+        most: so many bytes its arrays may have together, as `most_bytes` says for a network.
 
     Raises:
         CnnError: `weights`, when there is none, it is of no known kind or damaged, a tensor is not finite, or it holds
@@ -50,7 +55,7 @@ def read_source(path: Path) -> Source:
     """
     if not path.exists():
         raise CnnError.of("weights", f"there is no file or folder `{path}`")
-    source = with_config(_reader(path)(path))
+    source = with_config(_reader(path)(path, most))
     if not source.layers:
         raise fault(path, "it holds no weights")
     for layer in source.layers:
@@ -59,7 +64,7 @@ def read_source(path: Path) -> Source:
     return source
 
 
-def _reader(path: Path) -> Callable[[Path], Source]:
+def _reader(path: Path) -> Callable[[Path, int], Source]:
     if path.is_dir():
         return _reader_of_folder(path)
     try:
@@ -87,7 +92,7 @@ def _reader(path: Path) -> Callable[[Path], Source]:
     raise _unknown(path, "")
 
 
-_ENDINGS: Mapping[str, Callable[[Path], Source]] = {
+_ENDINGS: Mapping[str, Callable[[Path, int], Source]] = {
     ".tflite": read_tflite,
     ".safetensors": read_safetensors,
     ".pt": read_pytorch,
@@ -96,7 +101,7 @@ _ENDINGS: Mapping[str, Callable[[Path], Source]] = {
 """Readers that say best what is wrong with a file that does not begin as it should."""
 
 
-def _reader_of_archive(path: Path) -> Callable[[Path], Source]:
+def _reader_of_archive(path: Path) -> Callable[[Path, int], Source]:
     """Keras, NumPy and PyTorch all write zip archives."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -112,7 +117,7 @@ def _reader_of_archive(path: Path) -> Callable[[Path], Source]:
     raise _unknown(path, f"a zip archive of {listed(names)}")
 
 
-def _reader_of_folder(path: Path) -> Callable[[Path], Source]:
+def _reader_of_folder(path: Path) -> Callable[[Path, int], Source]:
     names = sorted(each.name for each in path.iterdir())
     if is_orbax(path):
         return read_orbax

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, deserialize
 from cnnc.documents import parse_json
 from cnnc.weights.checkpoint import KEY, require_intact
 from cnnc.weights.importing.faults import fault, told
+from cnnc.weights.importing.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.state_dict import name_layers
 from cnnc.weights.importing.state_dict_prefixes import conventions, without_prefixes
@@ -31,7 +32,7 @@ _TYPES: Final[Mapping[str, str]] = {
 }
 
 
-def read_safetensors(path: Path) -> Source:
+def read_safetensors(path: Path, most: int = MOST_BYTES) -> Source:
     """The layers of a safetensors file, in the natural order of their names: the format sorts by them.
 
     Raises:
@@ -39,6 +40,7 @@ def read_safetensors(path: Path) -> Source:
             and was changed since.
     """
     with told(path, SafetensorError, OSError, ValueError):
+        require_size(path, path.stat().st_size, most)
         data = path.read_bytes()
         entries = deserialize(data)  # type: ignore[no-untyped-call]  # it ships no types
         metadata = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})

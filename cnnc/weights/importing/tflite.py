@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cnnc.tflite.program import ABSENT, Operator, Program
 from cnnc.tflite.read import open_file
 from cnnc.weights.importing.faults import CUT_SHORT, fault
+from cnnc.weights.importing.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.source import Kind, Read, Role, Source, SourceLayer, SourceTensor
 from cnnc.weights.importing.steps import Step, unknown
 from cnnc.weights.importing.tflite_constants import inputs, is_weight, layer_name, numbers, producer, scales, stored
@@ -54,12 +55,13 @@ _WEIGHTED: Mapping[str, _Weighted] = {
 }
 
 
-def read_tflite(path: Path) -> Source:
+def read_tflite(path: Path, most: int = MOST_BYTES) -> Source:
     """The layers of a TFLite file in the order that they run.
 
     Raises:
         CnnError: the file is damaged, is compiled for the Edge TPU, or holds weights in operators that are not read.
     """
+    require_size(path, path.stat().st_size, most)
     file = open_file(path)
     if any(operator.custom == COMPILED for operator in file.main):
         raise fault(
