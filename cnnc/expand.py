@@ -201,7 +201,7 @@ class Expander:
             raise CnnError.of("type", message, name.span)
         # A list written in a repeat has a value for each of its turns, whatever repeats the layer is used in.
         home = value.scope.within(value.scope.turn or scope.turn)
-        if use.path is None and branch_labels(value.expression):
+        if use.path is None and any(branch_labels(value.expression)):
             use = replace(use, path=use.place.fresh(name.text))
         if value.shared is not None:
             if given:

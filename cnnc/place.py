@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import field
 
 from cnnc import syntax
@@ -79,7 +80,7 @@ class Use:
         """The scope of names in a layer expression: its own where it has a label."""
         if self.path is None:
             return self.place
-        return self.place.group(self.path, frozenset(branch_labels(layer)))
+        return self.place.group(self.path, frozenset(label.text for label in branch_labels(layer)))
 
 
 def labels(body: tuple[syntax.Statement, ...]) -> frozenset[str]:
@@ -91,27 +92,29 @@ def labels(body: tuple[syntax.Statement, ...]) -> frozenset[str]:
         elif isinstance(statement, syntax.Flow):
             if statement.label is not None:
                 found.add(statement.label.text)
-            found |= branch_labels(statement.value)
+            found |= {label.text for label in branch_labels(statement.value)}
         elif isinstance(statement, syntax.Input):
             found.add(statement.name.text if statement.name else "input")
     return frozenset(found)
 
 
-def branch_labels(expression: syntax.Expression) -> set[str]:
+def branch_labels(expression: syntax.Expression) -> Iterator[syntax.Name]:
     """The labels of the branches in a layer expression; a repeat within it has scopes of its own."""
-    found: set[str] = set()
     match expression:
         case syntax.Pipeline(items=items):
             for item in items:
-                found |= branch_labels(item)
+                yield from branch_labels(item)
         case syntax.Branches(branches=branches):
             for branch in branches:
-                found |= branch_labels(branch.value) | ({branch.label.text} if branch.label else set())
+                if branch.label is not None:
+                    yield branch.label
+                yield from branch_labels(branch.value)
         case syntax.Conditional(then=then, otherwise=otherwise):
-            found = branch_labels(then) | (branch_labels(otherwise) if otherwise else set())
+            yield from branch_labels(then)
+            if otherwise is not None:
+                yield from branch_labels(otherwise)
         case _:
             pass
-    return found
 
 
 def kind_of(body: syntax.Expression) -> str:

@@ -17,18 +17,26 @@ _WIDTH = 118
 def print_spec(graph: Graph, recipe: Recipe | None = None) -> str:
     """The text of a model with every layer of the graph, and a train section for the recipe.
 
-    A line is a chain of layers; results that are read elsewhere have labels made from their names.
+    A line is a chain of layers; results that are read elsewhere have labels made from their names. A layer whose
+    weights others use is one `shared` layer, which has a name.
     """
     labels = _labels(graph)
+    shared = _shared(graph, {*labels.values(), *(label for label, _ in graph.outputs)})
     name = _word(graph.name)
     lines = [f"model {name} {{"]
+    lines.extend(f"  {word} = shared({_call(graph[owner], graph, bias=True)})" for owner, word in shared.items())
     group: object = None
     for chain in _chains(graph):
         repeats = chain[-1].repeats
         if repeats and repeats != group:
             lines.append(f"  # {repeats[-1].group}.{repeats[-1].index}")
         group = repeats
-        lines.extend(_line(chain, graph, labels))
+        lines.extend(_line(chain, graph, labels, shared))
+    lines.extend(
+        f"  {label}: {_source(node, graph, labels)}"
+        for label, node in graph.outputs
+        if label not in ("output", labels[node])
+    )
     if [label for label, _ in graph.outputs] != ["output"]:
         lines.append(f"  output {', '.join(label for label, _ in graph.outputs)}")
     lines.append("}")
@@ -38,18 +46,36 @@ def print_spec(graph: Graph, recipe: Recipe | None = None) -> str:
 
 
 def _labels(graph: Graph) -> dict[str, str]:
-    """A label for every node: an output's own name, else one made from the node's name, unique."""
-    labels = {node: label for label, node in graph.outputs if label != "output"}
-    taken = set(labels.values())
+    """A label for every node: the first of an output's own names, else one made from the node's name, unique."""
+    labels: dict[str, str] = {}
+    for label, output in graph.outputs:
+        if label != "output" and not isinstance(graph[output].op, Input):
+            labels.setdefault(output, label)
+    taken = {label for label, _ in graph.outputs}
     for node in graph:
         if node.name not in labels:
-            label = base = _word(node.name)
-            count = 2
-            while label in taken:
-                label, count = f"{base}_{count}", count + 1
-            labels[node.name] = label
-            taken.add(label)
+            labels[node.name] = _free(_word(node.name), taken)
+            taken.add(labels[node.name])
     return labels
+
+
+def _shared(graph: Graph, taken: set[str]) -> dict[str, str]:
+    """A name for every layer whose weights others use, by its node, in the graph's order."""
+    owners = {node.weights_of for node in graph}
+    shared: dict[str, str] = {}
+    for node in graph:
+        if node.name in owners:
+            shared[node.name] = _free(f"{_word(node.name)}_shared", taken)
+            taken.add(shared[node.name])
+    return shared
+
+
+def _free(word: str, taken: set[str]) -> str:
+    """The word, numbered where it is taken."""
+    found, number = word, 2
+    while found in taken:
+        found, number = f"{word}_{number}", number + 1
+    return found
 
 
 def _word(name: str) -> str:
@@ -87,15 +113,16 @@ def _chains(graph: Graph) -> Iterator[list[Node]]:
     yield from chains
 
 
-def _line(chain: Sequence[Node], graph: Graph, labels: dict[str, str]) -> Iterator[str]:
+def _line(chain: Sequence[Node], graph: Graph, labels: dict[str, str], shared: dict[str, str]) -> Iterator[str]:
     first = chain[0]
     if isinstance(first.op, Input):
         name = "" if labels[first.name] == "_input" else f"{labels[first.name]} "
         yield f"  input {name}{format_shape(first.shape)}{' int' if first.op.dtype == 'int' else ''}"
         return
     sources = [_source(name, graph, labels) for name in first.inputs]
-    items = [f"{first.op.name}({', '.join(sources)})"] if len(sources) > 1 else [*sources, _call(first, graph)]
-    items.extend(_call(node, graph) for node in chain[1:])
+    calls = [shared.get(node.owner) or _call(node, graph) for node in chain]
+    items = [f"{first.op.name}({', '.join(sources)})"] if len(sources) > 1 else [*sources, calls[0]]
+    items.extend(calls[1:])
     line = f"  {labels[chain[-1].name]}: {items[0]}"
     for item in items[1:]:
         if len(line) + len(item) + 3 > _WIDTH:
@@ -110,13 +137,14 @@ def _source(name: str, graph: Graph, labels: dict[str, str]) -> str:
     return "in" if labels[name] == "_input" and isinstance(graph[name].op, Input) else labels[name]
 
 
-def _call(node: Node, graph: Graph) -> str:
-    """The layer with the attributes that differ from their defaults."""
+def _call(node: Node, graph: Graph, *, bias: bool = False) -> str:
+    """The layer with the attributes that differ from their defaults, and with `bias` whether it has one."""
     op = node.op
     arguments = []
     for parameter in signature_of(type(op)):
         value = getattr(op, parameter.name)
-        if isinstance(value, bool) and parameter.name == "bias" and value == _automatic_bias(node, graph):
+        is_bias = isinstance(value, bool) and parameter.name == "bias"
+        if is_bias and not bias and value == _automatic_bias(node, graph):
             continue
         if parameter.name == "stride" and value == getattr(op, "kernel", None) and parameter.default is None:
             continue

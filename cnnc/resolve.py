@@ -24,7 +24,7 @@ from cnnc.evaluate import (
 from cnnc.expand import MERGES
 from cnnc.namespace import Namespace
 from cnnc.ops import OPS
-from cnnc.place import labels
+from cnnc.place import branch_labels, labels
 from cnnc.signature import PADDINGS, REQUIRED, Parameter, Type, signature_of
 from cnnc.timm_blocks import TIMM
 
@@ -67,7 +67,9 @@ class _Resolver:
             self._outside = {p.name.text for model in self._file.models for p in model.parameters}
             self._outside |= {name.text for model in self._file.models for name in _defined(model.body)}
         self._statements(body, is_model)
-        return self._found
+        for output in (each for each in body if is_model and isinstance(each, syntax.Output)):
+            self._outputs(output)
+        return sorted(self._found, key=_position)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
@@ -140,15 +142,16 @@ class _Resolver:
                 if not is_model:
                     message = "an input is declared at the top of a model"
                     self._found.extend(CnnError.of("input", message, span).diagnostics)
-            case syntax.Output(names=names):
+            case syntax.Output(span=span):
                 if not is_model:
                     message = "outputs are declared at the top of a model"
-                    self._found.extend(CnnError.of("output", message, statement.span).diagnostics)
-                    return
-                for name in names:
-                    if name.text not in self._known and name.text not in self._later:
-                        known = {*self._known, *self._later}
-                        self._fail("name", f"nothing is named `{name.text}`", name, did_you_mean(name.text, known))
+                    self._found.extend(CnnError.of("output", message, span).diagnostics)
+
+    def _outputs(self, output: syntax.Output) -> None:
+        """An output names what is known at the end of the model, wherever it is declared."""
+        for name in output.names:
+            if name.text not in self._known:
+                self._fail("name", f"nothing is named `{name.text}`", name, did_you_mean(name.text, self._known))
 
     # Expressions that are layers
 
@@ -278,6 +281,10 @@ class _Resolver:
         return unknown_among(name, {SHARED, TIMM, *self._namespace.names(), *self._known, *words})
 
 
+def _position(diagnostic: Diagnostic) -> int:
+    return 0 if diagnostic.primary is None else diagnostic.primary.span.start
+
+
 def _defined(body: Sequence[syntax.Statement]) -> Iterator[syntax.Name]:
     """The labels and assigned names of a body, those inside `if` and of branches included."""
     for statement in body:
@@ -287,25 +294,11 @@ def _defined(body: Sequence[syntax.Statement]) -> Iterator[syntax.Name]:
             case syntax.Flow(label=label, value=value):
                 if label is not None:
                     yield label
-                yield from _branch_labels(value)
+                yield from branch_labels(value)
             case syntax.If(then=then, otherwise=otherwise):
                 yield from _defined((*then, *otherwise))
             case _:
                 pass
-
-
-def _branch_labels(expression: syntax.Expression) -> Iterator[syntax.Name]:
-    match expression:
-        case syntax.Pipeline(items=items):
-            for item in items:
-                yield from _branch_labels(item)
-        case syntax.Branches(branches=branches):
-            for branch in branches:
-                if branch.label is not None:
-                    yield branch.label
-                yield from _branch_labels(branch.value)
-        case _:
-            pass
 
 
 def _lenient_type(parameter: syntax.ParameterDef) -> Type:

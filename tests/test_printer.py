@@ -3,18 +3,115 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cnnc import load, load_text, specs
+from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
 from cnnc.printer import print_spec
 
 
-def structure(graph: Graph) -> list[int]:
-    """The graph without names and order: for every node a digest of its operator, shape and all that it reads."""
+def structure(graph: Graph) -> tuple[list[int], list[list[int]], dict[str, int]]:
+    """The graph without names and order: digests of nodes, of those that use the same weights, and of the outputs.
+
+    A node's digest is of its operator, its shape and all that it reads.
+    """
     digests: dict[str, int] = {}
+    users: dict[str, list[int]] = {}
     for node in graph:
         digests[node.name] = hash((node.op, node.shape, tuple(digests[name] for name in node.inputs)))
-    return sorted(digests.values())
+        if node.op.weights(*(graph[name].shape for name in node.inputs)):
+            users.setdefault(node.owner, []).append(digests[node.name])
+    outputs = {label: digests[name] for label, name in graph.outputs}
+    return sorted(digests.values()), sorted(map(sorted, users.values())), outputs
+
+
+def assert_same_text(text: str) -> None:
+    """What is printed of a spec is the same network: layers, outputs, parameters, work."""
+    graph = load_text(text).graph
+    printed = print_spec(graph)
+    again = load_text(printed).graph
+    assert structure(again) == structure(graph), printed
+    assert (again.parameter_count, again.trainable_count) == (graph.parameter_count, graph.trainable_count), printed
+    assert again.mac_count == graph.mac_count
+    assert [(n.shape, n.op) for n in again.inputs] == [(n.shape, n.op) for n in graph.inputs]
+
+
+@pytest.mark.fault("L6", "L7", "L8")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input 8x8x4\ns = shared(conv(1, 4))\n2 x s\n",
+        "input 8x8x4\ns = shared(conv(1, 4) | bn | relu)\na: s\nb: s\nadd(a, b) | s\n",
+        "input 8x8x4\na: conv(1, 4)\nb: a | identity\noutput a, b\n",
+        "input 8x8x4\na: conv(1, 4)\nb: a\nc: b\noutput c, a, b\n",
+        "input 8x8x4\na: in\nb: conv(1, 4)\noutput b, a\n",
+        "input x 8x8x4\ninput y 8x8x4\na: x\nb: add(x, y)\noutput a, b\n",
+        "input 8x8x3\noutput a, y\ny: conv(3, 4) | (add {\n a: conv(1, 4)\n identity\n} if true)\n",
+        "input 8x8x3\noutput a, y\ny: conv(3, 4) | 2 x (add {\n a: conv(1, 4)\n identity\n})\n",
+        "input 8x8x3\noutput a, y\ns = conv(3, 4) | add {\n a: conv(1, 4)\n identity\n}\ny: s\n",
+        "input 8x8x3\noutput a, y\nif 1 < 2 {\n a: conv(3, 4)\n}\ny: relu\n",
+    ],
+)
+def test_shared_layers_and_every_name_of_a_result_are_printed(text: str) -> None:
+    assert_same_text(text)
+
+
+@pytest.mark.fault("L8")
+def test_an_output_is_known_or_not_wherever_it_is_declared() -> None:
+    before, after = ("input 8x8x3\noutput b, y\ny: conv(3, 4)\n", "input 8x8x3\ny: conv(3, 4)\noutput b, y\n")
+    for text in (before, after):
+        with pytest.raises(CnnError, match="nothing is named `b`") as caught:
+            load_text(text)
+        assert len(caught.value.diagnostics) == 1
+
+
+LINES = (
+    "conv(3x3, 4)",
+    "conv(1x1, 4) | bn | relu",
+    "relu",
+    "identity",
+    "s",
+    "t",
+    "2 x s",
+    "add {\n  p{n}: conv(1x1, 4)\n  identity\n}",
+    "(add {\n  p{n}: s\n  identity\n} if true)",
+    "(add {\n  p{n}: conv(1x1, 4)\n  identity\n} if false)",
+    "2 x (add {\n  p{n}: t\n  identity\n})",
+)
+"""Layers that keep a map of four channels as it is."""
+
+
+@st.composite
+def named_specs(draw: st.DrawFn) -> str:
+    """A spec of labelled lines that read any of those before, with shared layers, and any of them as outputs."""
+    labels = ["in"]
+    lines = []
+    for number in range(draw(st.integers(1, 6))):
+        source = draw(st.sampled_from(labels))
+        layer = draw(st.sampled_from(LINES)).replace("{n}", str(number))
+        lines.append(f"a{number}: {source} | {layer}")
+        labels.append(f"a{number}")
+    read = {line.split(": ", 1)[1].split(" | ")[0] for line in lines}
+    outputs = [name for name in labels[1:] if name not in read or draw(st.booleans())]
+    declared = f"output {', '.join(draw(st.permutations(outputs)))}"
+    lines.insert(draw(st.integers(0, len(lines))), declared)
+    return "\n".join(["input 6x6x4", "s = shared(conv(3x3, 4))", "t = shared(conv(1x1, 4) | bn)", *lines]) + "\n"
+
+
+@pytest.mark.fault("L6", "L7", "L8")
+@settings(max_examples=40)
+@given(named_specs())
+def test_random_names_and_shared_layers_are_printed(text: str) -> None:
+    assert_same_text(text)
+
+
+@pytest.mark.slow
+@settings(max_examples=1500)
+@given(named_specs())
+def test_many_random_names_and_shared_layers_are_printed(text: str) -> None:
+    assert_same_text(text)
 
 
 @pytest.mark.parametrize("name", [*specs.names(), "resnet18", "vgg19", "efficientnet_b1"])
