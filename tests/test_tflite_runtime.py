@@ -92,6 +92,11 @@ def test_a_size_that_changes_is_refused() -> None:
     runtime._require_runnable(replace(program, tensors=batch), "m.tflite")
 
 
+def test_a_graph_without_outputs_is_refused() -> None:
+    with pytest.raises(CnnError, match="`<bytes>` has no output"):
+        open_model(write_file(File((replace(brightness(), outputs=(), output_names=()),))))
+
+
 def test_a_scale_of_0_is_refused() -> None:
     with pytest.raises(CnnError, match="the tensor `x` of `<bytes>` has a scale of 0"):
         open_model(write_file(File((identity("INT8", 0.0),))))

@@ -232,7 +232,9 @@ def _ports(program: Program, tensors: Sequence[str], names: Sequence[str]) -> tu
 
 
 def _require_runnable(program: Program, what: str) -> None:
-    """Inputs are of numbers and have a size, and no tensor has a scale of 0, by which real numbers are divided."""
+    """There is an output, inputs are numbers of a size, and no scale is 0, by which real numbers would be divided."""
+    if not program.outputs:
+        raise CnnError.of("tflite", f"`{what}` has no output: there is nothing to run it for")
     for tensor in program.activations():
         if tensor.quantization is not None and 0 in tensor.quantization.scale:
             raise CnnError.of(
