@@ -110,6 +110,10 @@ BAD: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "a layer too many": (with_("more/kernel", np.ones((5, 5, 3, 4), np.float32)), "`more (kernel 5x5x3x4)`"),
     "not a number": (with_("top/bias", np.array([0, np.nan], np.float32)), "`top/bias` has 1 of 2 values"),
     "infinite": (with_("top/bias", np.array([np.inf, 1], np.float32)), "that are infinite"),
+    "a negative variance": (
+        with_("norm/moving_variance", np.array([1, -1, 1, 1], np.float32)),
+        "`bn1.variance` of `theirs.npz` has 1 of 4 values that are negative",
+    ),
     "a class too many": (
         lambda arrays: {
             **arrays,

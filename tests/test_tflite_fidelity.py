@@ -25,7 +25,7 @@ from cnnc.tflite.write import write_file
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
 Weights = dict[str, dict[str, NDArray[Any]]]
-CHAIN = "input 16x16x3\nnormalize(symmetric) | conv(3, 8, stride=2) | relu | conv(3, 8) | relu\nflatten | dense(10)\n"
+CHAIN = "input 16x16x3\nnormalize(symmetric) | conv(3, 8, stride=2) | relu | conv(3, 8) | relu\nflatten | dense(10)"
 DETECTOR = """\
 input 16x16x3
 stem: normalize(symmetric) | conv(3, 8, stride=2) | relu
@@ -126,6 +126,17 @@ def test_values_of_1e22_are_measured_as_others_are() -> None:
     assert said(good) == ""
 
 
+@pytest.mark.fault("Q8")
+@pytest.mark.parametrize("end", ["softmax", "sigmoid", "softmax | reshape(5x2)"])
+def test_figures_are_of_what_enters_the_last_softmax(end: str) -> None:
+    """Rounded to 1/256, probabilities tell little of the error before them."""
+    found = compile_int8(model_of(f"{CHAIN} | {end}"), PICTURES, Settings(correct_biases=True))
+    plain = compile_int8(model_of(CHAIN), PICTURES, Settings(correct_biases=True))
+    assert found.measurement.outputs["output"].sqnr == pytest.approx(plain.measurement.outputs["output"].sqnr, abs=0.01)
+    assert [each.sqnr for each in found.candidates] == pytest.approx([each.sqnr for each in plain.candidates], abs=0.01)
+    assert "output" not in found.measurement.tensors
+
+
 @pytest.mark.parametrize(
     ("signal", "noise", "expected"),
     [(100, 1, 20), (1, 0, inf), (0, 0, inf), (0, 1, -inf), (inf, 1, -inf), (1, np.nan, -inf), (1e44, 1e40, 40)],
@@ -215,6 +226,7 @@ def test_a_branch_that_an_addition_rounds_away_is_named() -> None:
     text = "input 16x16x3\nconv(3, 4)\nadd {\nconv(1, 4) | relu\nidentity\n}\nconv(3, 4)"
     told = said(quantized(model_of(text, times("conv2", 1e-4))))
     assert "`add1` joins its inputs on one scale, of whose 256 codes `relu1` keeps 1" in told
+    assert "bring its inputs to like ranges" in told
     assert said(quantized(model_of(text))) == ""
 
 
@@ -225,9 +237,24 @@ def test_many_joins_of_a_kind_are_told_once() -> None:
 
     text = "input 16x16x3\nconv(3, 4)\n" + 3 * "add {\nconv(1, 4) | relu\nidentity\n}\n"
     (only,) = quantized(model_of(text, change)).warnings
-    assert only.notes[-1] == "and so in 2 more places: net.cnn:7:1, net.cnn:11:1"
+    assert only.notes[-1] == "and 2 more layers like it, at net.cnn:7:1, net.cnn:11:1"
 
 
 def test_what_a_softmax_or_swish_makes_nothing_of_is_no_warning() -> None:
     for layers in ("conv(3, 8) | swish | conv(3, 8) | swish", "flatten | dense(40) | softmax", "conv(3, 8) | sigmoid"):
         assert said(compile_int8(model_of(f"input 16x16x3\n{layers}"), PICTURES)) == "", layers
+
+
+def test_factors_that_equalisation_moves_to_the_next_layer_are_no_error() -> None:
+    def change(weights: Weights) -> None:
+        weights["depthwise1"]["kernel"] = (
+            weights["depthwise1"]["kernel"] * np.logspace(0, 2, 8, dtype=np.float32)[:, None]
+        )
+
+    model = model_of("input 16x16x3\nconv(3, 8) | relu | depthwise(3) | relu | conv(1, 4)", change)
+    found = compile_int8(model, PICTURES, Settings(method="minmax", equalize=True))
+    exact = compile_float(model)
+    plain = measure(exact, found.program, model.graph, PICTURES)
+    assert min(each.sqnr for each in plain.tensors.values()) < 10
+    assert min(each.sqnr for each in found.measurement.tensors.values()) > 20
+    assert said(found) == ""

@@ -70,12 +70,17 @@ def _remedy(rounded: Program, graph: Graph, first: Fidelity) -> str:
         return f"its values go from {first.low:.2g} to {first.high:.2g}: a batch norm brings them to the size of 1"
     producer = rounded.producers.get(first.name)
     if producer is not None and rounded.operators[producer].kind in _JOINS:
-        return _APART
+        return _apart(rounded.operators[producer].kind)
     return "calibrate on other or more pictures (--calibrate, --samples), or bound the layer by a batch norm or relu6"
 
 
 _WIDER: Final = "--ranges minmax keeps all values, and more pictures (--samples) show more of them"
 _APART: Final = "declare them as outputs of their own, or bring them to like ranges before they meet"
+
+
+def _apart(kind: str) -> str:
+    """What to do about inputs of unlike ranges. A sum is one value: its terms are no outputs of their own."""
+    return _APART if kind == "CONCATENATION" else "bring its inputs to like ranges, say by a batch norm of each"
 
 
 def _constant(graph: Graph, found: Measurement) -> Iterator[Diagnostic]:
@@ -102,7 +107,7 @@ def _narrow(rounded: Program, graph: Graph, found: Measurement) -> Iterator[Diag
             message = f"`{operator.origin}` joins its inputs on one scale, of whose 256 codes {names} {verb} {count}"
             step = f"a step is {scale.scale[0]:.3g}"
             label = f"{step}, and `{_plain(least.name)}` goes from {least.low:.3g} to {least.high:.3g}"
-            yield _diagnostic(graph, operator.origin, message, label, _APART)
+            yield _diagnostic(graph, operator.origin, message, label, _apart(operator.kind))
 
 
 def _saturated(exact: Program, rounded: Program, graph: Graph, found: Measurement) -> Iterator[Diagnostic]:
@@ -143,9 +148,12 @@ def _together(alike: list[Diagnostic]) -> list[Diagnostic]:
     if len(alike) < 2:
         return alike
     first, *others = alike
-    places = [*dict.fromkeys(each.primary.span.location for each in others if each.primary is not None)]
-    more = ", ..." if len(places) > _NAMED else ""
-    note = f"and so in {len(others)} more place{'' if len(others) == 1 else 's'}: {', '.join(places[:_NAMED])}{more}"
+    own = first.primary.span.location if first.primary is not None else ""
+    places = dict.fromkeys(each.primary.span.location for each in others if each.primary is not None)
+    elsewhere = [place for place in places if place != own]
+    where = f", at {', '.join(elsewhere[:_NAMED])}" if elsewhere else " at this place"
+    more = ", ..." if len(elsewhere) > _NAMED else ""
+    note = f"and {len(others)} more layer{'' if len(others) == 1 else 's'} like it{where}{more}"
     return [replace(first, notes=(*first.notes, note))]
 
 

@@ -90,6 +90,7 @@ def import_weights(
 ) -> None:
     """Import the weights in FILE for the network of SPEC, and say which layer became which."""
     from cnnc.loading import find, load_spec
+    from cnnc.weights.checkpoint import require_sound
     from cnnc.weights.importing.combine import Options, combine
     from cnnc.weights.importing.mapping import read_mapping
     from cnnc.weights.importing.read import read_source
@@ -102,6 +103,7 @@ def import_weights(
     source = read_source(file, most_bytes(net.graph))
     given = () if mapping is None else read_mapping(mapping)
     imported = combine(net.graph, source, Options(given, partial, drop_class, layout, trust_order, seed))
+    require_sound(net.graph, imported.weights, f"`{file}`")
     verified = None
     if pictures:
         with extra("train", "verification"):
