@@ -1,87 +1,127 @@
-"""How far an int8 file is from the float one: both files run on LiteRT, on the same samples.
+"""The table of docs/compiling.md: how far the int8 files of the bundled networks are from the float ones, on LiteRT.
 
-    python -m bench.int8 PICTURES [--update docs/compiling.md] [--networks mlp resnet18 ...] [--largest]
+    python -m bench.int8 PICTURES [--update docs/compiling.md] [--networks mlp resnet_18 ...] [--largest]
 
-LiteRT's float program is the judge. What goes into a file is written out here by the manual's table of `--io`, and not
-asked of the compiler.
+Every spec and variant gets random weights, and its batch norms the statistics of 20 pictures of a folder, as training
+would leave them. int8 ranges are the least and largest values of the same pictures (`--ranges minmax`), and what is
+measured is of 10 others. A network that takes no pictures gets random samples instead.
+
+`--update` puts each row between the marks `int8` of a page as soon as it is measured, and leaves the others as they
+are. `--largest` takes the networks of more than 6 G multiply-accumulates, too, which need hours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import inf, log10
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
+import jax
 import numpy as np
-from numpy.typing import NDArray
 
-from cnnc.backends.tflite.execute import execute
-from cnnc.tflite.program import Program, Tensor
+from bench.int8_signal import Sample, signal_to_noise
+from bench.tables import replaced, rows, table
+from cnnc import specs
+from cnnc.backends.jax.apply import apply
+from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
+from cnnc.backends.tflite.condition import random_sample, random_weights
+from cnnc.backends.tflite.quantize import Io
+from cnnc.backends.tflite.site import Flavour
+from cnnc.compiling.samples import data_samples
+from cnnc.compiling.subject import Subject
+from cnnc.compiling.tflite import is_picture
+from cnnc.loading import find, load
+from cnnc.net import Net
+from cnnc.ops import BatchNorm
+from cnnc.parser import parse
+from cnnc.passes.drop_identities import drop_identities
+from cnnc.passes.model import Model
+from cnnc.passes.unshare import unshare
 
-Array = NDArray[Any]
-Sample = Mapping[str, Array]
-_HEADS: Final = ("SOFTMAX", "LOGISTIC", "RESHAPE", "QUANTIZE", "DEQUANTIZE")
-"""Operators at the end of a file whose input tells more of an error than their output."""
-
-
-def signal_to_noise(exact: Program, rounded: Program, samples: Sequence[Sample]) -> dict[str, float]:
-    """The signal-to-noise ratio of each output before its last softmax or sigmoid, in dB, by the output's label.
-
-    10 log10(variance of the float file's values / mean square of the difference), over all samples and positions.
-
-    Args:
-        exact: the float file's program.
-        rounded: the int8 file's.
-        samples: for each an array `(1, ...)` by the names of the inputs; pixels as uint8.
-    """
-    truth, found = values_on_litert(exact, samples), values_on_litert(rounded, samples)
-    return {label: _decibels(truth[label], found[label]) for label in truth}
-
-
-def values_on_litert(program: Program, samples: Sequence[Sample]) -> dict[str, Array]:
-    """What a file makes of samples: real numbers `(samples, values)` by the labels of its outputs, before the heads."""
-    ends = [_before_head(program, name) for name in program.outputs]
-    names = tuple(dict.fromkeys(ends))
-    rows: dict[str, list[Array]] = {name: [] for name in names}
-    with execute(replace(program, outputs=names, output_names=names), threads=1) as run:
-        for sample in samples:
-            labelled = zip(program.inputs, program.input_names, strict=True)
-            results = run({name: _as_fed(program[name], sample[label]) for name, label in labelled})
-            for name in names:
-                rows[name].append(_real(program[name], results[name]).reshape(-1))
-            del results
-    return {label: np.stack(rows[name]) for label, name in zip(program.output_names, ends, strict=True)}
+_MOST_MACS: Final = 6e9
+"""Multiply-accumulates of the largest network that is measured without being asked for."""
+_CALIBRATING: Final = 20
+_JUDGING: Final = 10
+_FILES: Final[tuple[tuple[Flavour, Io], ...]] = (
+    ("int8", "int8"),
+    ("int8", "float32"),
+    ("edgetpu", "uint8"),
+    ("edgetpu", "float32"),
+)
+_HEAD: Final = ("network", "samples", "`tflite-int8`: int8", "float32", "`edgetpu`: uint8", "float32")
 
 
-def _before_head(program: Program, name: str) -> str:
-    start = name
-    while name in program.producers and program.operators[program.producers[name]].kind in _HEADS:
-        name = program.operators[program.producers[name]].inputs[0]
-    return start if name in program.inputs else name
+def networks(names: Sequence[str], *, largest: bool) -> Iterator[str]:
+    """The names, or all bundled specs, each with all its variants as `spec_variant`."""
+    for name in names or specs.names():
+        variants = parse(find(name).source).variants if name in specs.names() else ()
+        for each in [f"{name}_{variant.name.text}" for variant in variants] or [name]:
+            if largest or names or load(each).graph.mac_count <= _MOST_MACS:
+                yield each
 
 
-def _as_fed(tensor: Tensor, array: Array) -> Array:
-    """A sample as the manual says that the input takes it: uint8 pixels, int8 pixels less 128, float32 as they are."""
-    if array.dtype == np.uint8:
-        return (array.astype(np.int16) - 128).astype(np.int8) if tensor.type == "INT8" else array.astype(tensor.dtype)
-    if tensor.quantization is None:
-        return array.astype(tensor.dtype)
-    (scale,), (zero,) = tensor.quantization.scale, tensor.quantization.zero_point
-    limits = np.iinfo(tensor.dtype)
-    codes: Array = np.clip(np.rint(array / scale) + zero, limits.min, limits.max).astype(tensor.dtype)
-    return codes
+def samples_of(net: Net, pictures: Path) -> tuple[list[Sample], str]:
+    """Samples to calibrate with and to judge on, `_CALIBRATING` and `_JUDGING` of them, and what they are."""
+    count = _CALIBRATING + _JUDGING
+    if all(is_picture(net.graph, node.name) for node in net.graph.inputs):
+        drawn = data_samples(Subject(net, {}), str(pictures), folder=None, count=count).arrays
+        # They come sorted by class: every third judges.
+        return [*drawn[::3], *drawn[1::3], *drawn[2::3]], "pictures"
+    return [random_sample(net.graph, seed) for seed in range(count)], "random"
 
 
-def _real(tensor: Tensor, values: Array) -> Array:
-    if tensor.quantization is None:
-        return np.array(values, np.float64)
-    (scale,), (zero,) = tensor.quantization.scale, tensor.quantization.zero_point
-    real: Array = scale * (values.astype(np.float64) - zero)
-    return real
+def conditioned(net: Net, samples: Sequence[Sample]) -> Model:
+    """A network with random weights, and the statistics of samples in its batch norms."""
+    model = drop_identities(unshare(Model(net.graph, random_weights(net.graph, 0, samples[0]))))
+    nodes = [replace(n, op=replace(n.op, momentum=0.0)) if isinstance(n.op, BatchNorm) else n for n in model.graph]
+    graph = replace(model.graph, nodes=tuple(nodes))
+    inputs = {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]}
+    quick = {"xla_backend_optimization_level": 0}
+    statistics = jax.jit(lambda w, x: apply(graph, w, x, train=True)[1], compiler_options=quick)(model.weights, inputs)
+    arrays = {
+        name: {**own, **jax.tree.map(np.asarray, statistics.get(name, {}))} for name, own in model.weights.items()
+    }
+    return Model(model.graph, arrays)
 
 
-def _decibels(truth: Array, found: Array) -> float:
-    noise = float(((found - truth) ** 2).mean())
-    signal = float(truth.var()) or float((truth**2).mean())
-    return inf if noise == 0 else 10 * log10(max(signal, 1e-30) / noise)
+def row(name: str, pictures: Path) -> list[str]:
+    """The figures of a network: the least of its outputs', in dB, for every file."""
+    net = load(name)
+    samples, kind = samples_of(net, pictures)
+    calibrating, judging = samples[:_CALIBRATING], samples[_CALIBRATING:]
+    model = conditioned(net, calibrating)
+    exact = compile_float(model)
+    cells = []
+    for flavour, io in _FILES:
+        rounded = compile_int8(model, calibrating, Settings(io, "minmax"), flavour).program
+        cells.append(f"{min(signal_to_noise(exact, rounded, judging).values()):.1f}")
+    return [f"`{name}`", kind, *cells]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--networks", nargs="+", default=[], metavar="SPEC[_VARIANT]")
+    parser.add_argument("--largest", action="store_true")
+    parser.add_argument("--update", type=Path, metavar="FILE")
+    asked = parser.parse_args()
+    print(table(_HEAD, []), end="", flush=True)
+    for name in networks(asked.networks, largest=asked.largest):
+        start = time.perf_counter()
+        found = row(name, asked.pictures)
+        print(f"| {' | '.join(found)} |", flush=True)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        if asked.update is not None:
+            text = asked.update.read_text(encoding="utf-8")
+            known = {each[0]: each for each in (*rows(text, "int8"), found)}
+            asked.update.write_text(
+                replaced(text, "int8", table(_HEAD, [known[key] for key in sorted(known)])), encoding="utf-8"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from bench.tables import replaced, table
 from bench.zoo_darknet import cfg
 from bench.zoo_lines import keras_lines, spec_lines
 from bench.zoo_measured import Entry, measured
@@ -56,14 +57,6 @@ def main() -> int:
     else:
         print("\n".join(tables.values()))
     return int(any(not entry.difference < TOLERANCE for _, entry in found))
-
-
-def replaced(text: str, mark: str, table: str) -> str:
-    """The text with another table between `<!-- mark -->` and `<!-- /mark -->`."""
-    start, end = f"<!-- {mark} -->\n", f"<!-- /{mark} -->"
-    assert text.count(start) == text.count(end) == 1, f"one pair of marks {start.strip()} is wanted"
-    before, rest = text.split(start)
-    return f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
 
 
 def family(peer: Peer) -> str:
@@ -177,12 +170,6 @@ def amount(number: int) -> str:
 
 
 _UNITS: Mapping[str, int] = {"G": 10**9, "M": 10**6, "k": 10**3}
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table."""
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, ["---"] * len(head), *rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -90,13 +90,20 @@ _stride = st.sampled_from([1, 1, 2])
 
 
 @st.composite
-def random_specs(draw: Draw) -> Random:
-    """A model of one to three lines, each from the one above it or from an earlier one, with one output or several."""
+def random_specs(draw: Draw, *, of_pixels: bool = False) -> Random:
+    """A model of one to three lines, each from the one above it or from an earlier one, with one output or several.
+
+    One `of_pixels` prepares one input or two of them first, in one of the ways that there are.
+    """
     rank = draw(st.sampled_from([0, 1, 1, 2, 2, 2, 3, 3]))
-    most = {0: 6, 1: 12, 2: 7, 3: 4}[rank]
-    sizes = tuple(draw(st.integers(3, most)) for _ in range(rank))
+    least, most = {0: (3, 6), 1: (3, 12), 2: (3, 7), 3: (3, 4)}[rank]
+    if of_pixels:
+        least, most = {0: (3, 6), 1: (8, 16), 2: (8, 11), 3: (4, 6)}[rank]
+    sizes = tuple(draw(st.integers(least, most)) for _ in range(rank))
     flow = Flow(sizes, draw(st.sampled_from([1, 3, 4])))
     lines = [f"input {'x'.join(map(str, flow.shape))}"]
+    if of_pixels:
+        lines, flow = _prepared(draw, flow)
     results: dict[str, Flow] = {}
     unread: list[str] = []
     for index in range(draw(st.integers(1, 3))):
@@ -120,6 +127,29 @@ def random_specs(draw: Draw) -> Random:
         lines.append(f"concat({', '.join(f'flat_{label}' for label in unread)}) | dense(3) | softmax")
     body = "\n".join(lines)
     return Random(f"model random {{\n{body}\n}}\n{BLOCKS}", outputs)
+
+
+def _prepared(draw: Draw, flow: Flow) -> tuple[list[str], Flow]:
+    """One input or two of pixels, made ready for the network: normalised or not, in either order of colours."""
+    size = "x".join(map(str, flow.shape))
+    if draw(st.booleans()):
+        return [f"input {size}", draw(st.sampled_from(["bn", _normalization(draw, flow)]))], flow
+    names = ("left", "right")
+    lines = [f"input {name} {size}" for name in names]
+    lines += [f"{name}_ready: {name} | {_normalization(draw, flow)}" for name in names]
+    return [*lines, "concat(left_ready, right_ready)"], flow.wide(2 * flow.channels)
+
+
+def _normalization(draw: Draw, flow: Flow) -> str:
+    mean, std = draw(st.integers(-50, 255)), draw(st.integers(40, 255))
+    means, stds = (draw(st.lists(st.integers(40, 200), min_size=3, max_size=3)) for _ in range(2))
+    ways = ["normalize(unit)", "normalize(symmetric)"]
+    ways += [f"normalize(mean={mean}, std={std})", f"normalize(mean={mean + 0.3}, std={std})"]
+    if flow.channels == 3:
+        ways += ["normalize(imagenet)", f"normalize(mean={means}, std={stds})"]
+        ways += ["bgr | normalize(unit)", "normalize(symmetric) | bgr"]
+    way: str = draw(st.sampled_from(ways))
+    return way
 
 
 def _pipeline(draw: Draw, flow: Flow, length: int) -> tuple[str, Flow]:

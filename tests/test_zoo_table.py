@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import cnnc
-from bench.zoo import amount, family, networks_table, replaced, table
+from bench.tables import replaced, rows, table
+from bench.zoo import amount, family, networks_table
 from bench.zoo_darknet import cfg
 from bench.zoo_lines import spec_lines
 from bench.zoo_measured import Entry, fits, made_of, read
@@ -105,6 +106,7 @@ def test_a_table_takes_the_place_of_the_one_before() -> None:
     text = replaced("a\n<!-- x -->\nold\n<!-- /x -->\nb\n", "x", table(["h"], [["1"]]))
     assert text == "a\n<!-- x -->\n\n| h |\n| --- |\n| 1 |\n\n<!-- /x -->\nb\n"
     assert replaced(text, "x", table(["h"], [["1"]])) == text
+    assert rows(replaced(text, "x", table(["h", "g"], [["1", "2 3"], ["4", "-"]])), "x") == [["1", "2 3"], ["4", "-"]]
 
 
 @pytest.mark.parametrize(

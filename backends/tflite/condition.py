@@ -48,7 +48,10 @@ def random_weights(graph: Graph, seed: int, sample: Mapping[str, Array] | None =
 
 
 def random_sample(graph: Graph, seed: int) -> dict[str, Array]:
-    """An array `(1, ...)` for every input: bytes for pictures, indices for embeddings, else standard normal values."""
+    """An array `(1, ...)` for every input: bytes for pictures and films, indices for embeddings, else normal values.
+
+    Their mean and deviation are those of the normalisation that reads them, or else 0 and 1.
+    """
     rng = np.random.default_rng([seed, 7])
     found: dict[str, Array] = {}
     for node in graph.inputs:
@@ -58,18 +61,28 @@ def random_sample(graph: Graph, seed: int) -> dict[str, Array]:
             found[node.name] = rng.integers(0, min(limits, default=2), shape).astype(np.int32)
         elif _is_picture(graph, node.name):
             # Patches of colour with noise: a picture's neighbours are alike, and its regions are not.
-            coarse = rng.integers(0, 256, (1, *(-(-size // 8) for size in node.shape[:-1]), node.shape[-1]))
-            rough = coarse.repeat(8, 1).repeat(8, 2)[:, : node.shape[0], : node.shape[1]]
+            rough = rng.integers(0, 256, (1, *(-(-size // 8) for size in node.shape[:-1]), node.shape[-1]))
+            for axis, size in enumerate(node.shape[:-1], start=1):
+                rough = rough.repeat(8, axis).take(range(size), axis)
             found[node.name] = np.clip(rough + rng.normal(0, 20, shape), 0, 255).astype(np.uint8)
         else:
-            found[node.name] = rng.standard_normal(shape).astype(np.float32)
+            mean, std = _expected(graph, node.name)
+            found[node.name] = (mean + std * rng.standard_normal(shape)).astype(np.float32)
     return found
 
 
 def _is_picture(graph: Graph, name: str) -> bool:
     node = graph[name]
     first = graph.consumers[name]
-    return len(node.shape) == 3 and bool(first) and all(isinstance(r.op, ops.Normalize | ops.Bgr) for r in first)
+    return len(node.shape) in (3, 4) and bool(first) and all(isinstance(r.op, ops.Normalize | ops.Bgr) for r in first)
+
+
+def _expected(graph: Graph, name: str) -> tuple[Array, Array]:
+    """The mean and deviation of the normalisation that reads an input, and 0 and 1 where there is none."""
+    for reader in graph.consumers[name]:
+        if isinstance(reader.op, ops.Normalize):
+            return np.array(reader.op.mean), np.array(reader.op.std)
+    return np.zeros(1), np.ones(1)
 
 
 def _draw(short: str, weight: ops.Weight, seed: int, name: str) -> Array:
