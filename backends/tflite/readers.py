@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.backends.tflite.simulate_call import Call
-from cnnc.backends.tflite.simulate_float import FUNCTIONS
-from cnnc.tflite.program import Program, Tensor
+from cnnc.tflite.program import Operator, Program, Tensor
 
 Array = NDArray[Any]
-_POINTWISE: Final = frozenset(
-    ("ADD", "ELU", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "MUL", "RELU", "RELU6", "RELU_N1_TO_1", "SUB", "TANH")
-)
-"""Operators that make of each value another one."""
+_ACTIVATIONS: Final[Mapping[str, Callable[[Array], Array]]] = {
+    "NONE": lambda x: x,
+    "RELU": lambda x: np.maximum(x, 0),
+    "RELU6": lambda x: np.clip(x, 0, 6),
+    "RELU_N1_TO_1": lambda x: np.clip(x, -1, 1),
+    "ELU": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "HARD_SWISH": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "LOGISTIC": lambda x: (1 + np.tanh(x / 2)) / 2,
+    "TANH": np.tanh,
+}
+_BINARY: Final[Mapping[str, Callable[[Array, Array], Array]]] = {
+    "ADD": np.add,
+    "MUL": np.multiply,
+    "SUB": np.subtract,
+}
 
 
 def read_as(program: Program, name: str, points: Array) -> Array | None:
@@ -32,18 +43,31 @@ def read_as(program: Program, name: str, points: Array) -> Array | None:
         index = min(readers)
         readers.remove(index)
         operator = program.operators[index]
-        tensors = tuple(program[each] for each in operator.inputs)
-        given = tuple(values.get(tensor.name, _number(tensor)) for tensor in tensors)
-        if operator.kind not in _POINTWISE or any(value is None for value in given):
+        found = _pointwise(operator, [values.get(each, _number(program[each])) for each in operator.inputs])
+        if found is None:
             return None
         (result,) = operator.outputs
-        found: Array = FUNCTIONS[operator.kind](Call(operator, tensors, given, (program[result],)))
         if not readers:
             return found
         if result in program.outputs:
             return None
         values[result] = found
         readers.update(program.consumers[result])
+    return None
+
+
+def _pointwise(operator: Operator, inputs: list[Array | None]) -> Array | None:
+    """The result of an operator that makes of each value another one; None for others, and of values not known."""
+    known = [value for value in inputs if value is not None]
+    if len(known) < len(inputs):
+        return None
+    if operator.kind == "LEAKY_RELU":
+        (x,) = known
+        return np.where(x > 0, x, x * operator.options["alpha"])
+    if operator.kind in _ACTIVATIONS:
+        return _ACTIVATIONS[operator.kind](*known)
+    if operator.kind in _BINARY:
+        return _ACTIVATIONS[operator.options["activation"]](_BINARY[operator.kind](*known))
     return None
 
 
