@@ -31,7 +31,7 @@ from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
 from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.quantize import Io
 from cnnc.backends.tflite.site import Flavour
-from cnnc.compiling.samples import data_samples
+from cnnc.compiling.samples import samples_of
 from cnnc.compiling.subject import Subject
 from cnnc.compiling.tflite import is_picture
 from cnnc.loading import find, load
@@ -64,11 +64,11 @@ def networks(names: Sequence[str], *, largest: bool) -> Iterator[str]:
                 yield each
 
 
-def samples_of(net: Net, pictures: Path) -> tuple[list[Sample], str]:
+def draw(net: Net, pictures: Path) -> tuple[list[Sample], str]:
     """Samples to calibrate with and to judge on, `_CALIBRATING` and `_JUDGING` of them, and what they are."""
     count = _CALIBRATING + _JUDGING
     if all(is_picture(net.graph, node.name) for node in net.graph.inputs):
-        drawn = data_samples(Subject(net, {}), str(pictures), folder=None, count=count).arrays
+        drawn = samples_of(Subject(net, {}), str(pictures), count=count).arrays
         # They come sorted by class: every third judges.
         return [*drawn[::3], *drawn[1::3], *drawn[2::3]], "pictures"
     return [random_sample(net.graph, seed) for seed in range(count)], "random"
@@ -91,7 +91,7 @@ def conditioned(net: Net, samples: Sequence[Sample]) -> Model:
 def row(name: str, pictures: Path) -> list[str]:
     """The figures of a network: the least of its outputs', in dB, for every file."""
     net = load(name)
-    samples, kind = samples_of(net, pictures)
+    samples, kind = draw(net, pictures)
     calibrating, judging = samples[:_CALIBRATING], samples[_CALIBRATING:]
     model = conditioned(net, calibrating)
     exact = compile_float(model)

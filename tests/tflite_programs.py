@@ -47,44 +47,17 @@ def one_operator(
     return Program("main", tensors, (operator,), given, operator.outputs)
 
 
-def random_input(tensor: Tensor, rng: np.random.Generator, spread: float = 1.0) -> Array:
-    """Values for an input: normal floats, or every quantised value alike."""
-    dtype = np.dtype(DTYPES[tensor.type])
-    if dtype.kind == "f":
-        return (rng.standard_normal(tensor.shape) * spread).astype(dtype)
-    limits = np.iinfo(dtype)
-    return rng.integers(max(limits.min, -(2**15)), min(limits.max, 2**15), tensor.shape, dtype, endpoint=True)
-
-
-def random_inputs(program: Program, seed: int, spread: float = 1.0) -> dict[str, Array]:
-    """Values for every input of a program, by name."""
-    rng = np.random.default_rng(seed)
-    return {name: random_input(program[name], rng, spread) for name in program.inputs}
-
-
-def run_litert(
-    program: Program | bytes, inputs: Mapping[str, Array], *, xnnpack: bool = True, batch: int | None = None
-) -> dict[str, Array]:
+def run_litert(program: Program | bytes, inputs: Mapping[str, Array], *, xnnpack: bool = True) -> dict[str, Array]:
     """What LiteRT says of a program, by the names of the outputs; without `xnnpack` its own kernels compute all.
 
     Inputs of an interpreter are told by their names, so those of a program must differ.
     """
     interpreter = open_litert(program, xnnpack=xnnpack)
     details = {each["name"]: each for each in interpreter.get_input_details()}
-    if batch is not None:
-        for each in details.values():
-            interpreter.resize_tensor_input(each["index"], [batch, *each["shape"][1:]])
-        interpreter.allocate_tensors()
     for name, value in inputs.items():
         interpreter.set_tensor(details[name]["index"], np.ascontiguousarray(value))
     interpreter.invoke()
     return {each["name"]: interpreter.get_tensor(each["index"]) for each in interpreter.get_output_details()}
-
-
-def takes(program: Program) -> bool:
-    """Whether XNNPACK takes the whole program of one operator."""
-    operators = open_litert(program, xnnpack=True)._get_ops_details()
-    return any(each["op_name"] == "DELEGATE" for each in operators)
 
 
 def open_litert(program: Program | bytes, *, xnnpack: bool) -> Any:
