@@ -129,7 +129,7 @@ def test_axes_come_back_exactly(text: str, arrange: made.Arrange) -> None:
 
 
 def test_order_that_names_contradict_is_no_evidence() -> None:
-    """Eight blocks that an author made in another order than they run in; each has layers that are sure."""
+    """Eight blocks in another order than they run in, whatever the file says; each has layers that are sure."""
     count = 8
     lines = [f"conv(1x1, {10 + block}) | conv(1x1, 6) | conv(3x3, 6)" for block in range(count)]
     graph = cnnc.load_text("\n".join(["input 9x9x6", *lines])).graph
@@ -141,7 +141,9 @@ def test_order_that_names_contradict_is_no_evidence() -> None:
     }
     made_in = [3 * block + layer for block in reversed(range(count)) for layer in range(3)]
     for sequence in (made_in, list(range(3 * count))):
-        source = made.made_of(target, made.marked(graph), lambda unit: names[unit.name], sequence=sequence)
+        source = made.made_of(
+            target, made.marked(graph), lambda unit: names[unit.name], sequence=sequence, order="running"
+        )
         if sequence == made_in:
             with pytest.raises(CnnError, match=made.OPEN):
                 combine(graph, source, Options())

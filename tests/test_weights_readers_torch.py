@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cnnc
+from cnnc.diagnostics import CnnError
+from cnnc.weights.importing.combine import Options, combine
 from cnnc.weights.importing.read import read_source
 from tests.weight_files import kinds, layouts, named, said
 
@@ -157,3 +160,26 @@ def test_safetensors_of_pytorch_in_natural_order(module: Any, tmp_path: Path, ha
     found = named(source)["layers.11"].tensors["kernel"].array
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, module[0].weight.detach().to(dtype).float().numpy())
+
+
+@pytest.mark.fault("W3")
+def test_the_order_in_which_modules_were_made_is_taken_only_where_it_is_trusted(tmp_path: Path) -> None:
+    """PyTorch's own outputs say what is right: modules made as `refine, reduce, expand` run in another order."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    net = cnnc.load_text("input 8x8x4\nconv(3x3, 4) | relu | conv(3x3, 4) | relu | conv(3x3, 4)\n")
+    pixels = np.random.default_rng(0).normal(size=(1, 8, 8, 4)).astype(np.float32)
+    for made_as, is_right in ((("refine", "reduce", "expand"), False), (("reduce", "expand", "refine"), True)):
+        layers = {name: torch.nn.Conv2d(4, 4, 3, padding=1) for name in made_as}
+        torch.save(torch.nn.ModuleDict(layers).state_dict(), tmp_path / "a.pth")
+        source = read_source(tmp_path / "a.pth")
+        with pytest.raises(CnnError, match="in the order in which their code made them, which need not be") as caught:
+            combine(net.graph, source, Options())
+        assert "--trust-order" in str(caught.value)
+        found = combine(net.graph, source, Options(trust_order=True))
+        assert {line.evidence for line in found.lines} == {"order"}
+        x = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
+        for name in ("reduce", "expand", "refine"):
+            x = layers[name](x if name == "reduce" else torch.relu(x))
+        theirs = x.detach().numpy().transpose(0, 2, 3, 1)
+        assert np.allclose(net.apply(found.weights, pixels), theirs, atol=1e-5) == is_right

@@ -134,7 +134,7 @@ def resolve(
         chosen = _nearest(names, waiting, known)
         why: Why = "names"
         if chosen is None:
-            chosen, why = _in_order(names, waiting), "order"
+            chosen, why = _in_order(names, waiting, trust_order=trust_order), "order"
         if chosen is None and trust_order:
             chosen, why = (waiting[0], dict(zip(waiting[0].units, waiting[0].layers, strict=True))), "file order"
         if chosen is None:
@@ -267,9 +267,12 @@ def _ways(names: Names, group: Group) -> list[tuple[int, ...]]:
     return found if len(found) <= _MOST_TRIED and steps <= _MOST_STEPS else []
 
 
-def _in_order(names: Names, groups: Sequence[Group]) -> tuple[Group, dict[int, int]] | None:
-    """A group that is a chain in the graph, of a file that keeps the order in which layers were made or run."""
-    if names.source.order == "names":
+def _in_order(names: Names, groups: Sequence[Group], *, trust_order: bool) -> tuple[Group, dict[int, int]] | None:
+    """A group that is a chain in the graph, of a file that keeps the order in which layers run.
+
+    That in which an author's code made them is often the same, and need not be: it is taken where it is trusted.
+    """
+    if names.source.order == "names" or (names.source.order == "written" and not trust_order):
         return None
     for group in groups:
         pairs = zip(group.units, group.units[1:], strict=False)

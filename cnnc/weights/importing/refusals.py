@@ -27,6 +27,8 @@ def ambiguous(source: Source, target: Target, groups: Sequence[Group]) -> CnnErr
         pairs.extend(f"{layer} = {unit}" for layer, unit in zip(layers, units, strict=True))
     if len(groups) > _GROUPS:
         notes.append(f"and {len(groups) - _GROUPS} more such groups")
+    if source.order == "written":
+        notes.append("the file has them in the order in which their code made them, which need not be that of running")
     count = sum(len(group.units) for group in groups)
     lines = "\n".join(pairs[:8])
     return CnnError.of(
