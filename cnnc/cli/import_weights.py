@@ -48,6 +48,7 @@ a file of lines `layer of FILE = layer of SPEC` settles it (--map).
 @click.option(
     "--layout", type=click.Choice(["OIHW", "HWIO"]), help="Where kernels have outputs, if FILE leaves it open."
 )
+@click.option("--copy", metavar="NAME", help="Of several copies of the weights in FILE the one to take: teacher, ema.")
 @click.option("--trust-order", is_flag=True, help="Take layers that nothing tells apart in FILE's order.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), default=0, metavar="N", help="Of first values.")
 @click.option(
@@ -81,6 +82,7 @@ def import_weights(
     partial: bool,
     drop_class: int | None,
     layout: Literal["OIHW", "HWIO"] | None,
+    copy: str | None,
     trust_order: bool,
     seed: int,
     pictures: tuple[Path, ...],
@@ -100,7 +102,7 @@ def import_weights(
         refuse("--verify", [("--verify-with", program), ("--verify-input", preparation)])
     net = load_spec(find(spec), overrides)
     _require_place(out, file)
-    source = read_source(file, most_bytes(net.graph))
+    source = read_source(file, most_bytes(net.graph), copy)
     given = () if mapping is None else read_mapping(mapping)
     imported = combine(net.graph, source, Options(given, partial, drop_class, layout, trust_order, seed))
     require_sound(net.graph, imported.weights, f"`{file}`")

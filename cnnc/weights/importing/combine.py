@@ -17,6 +17,7 @@ from cnnc.ops.base import format_shape
 from cnnc.weights.importing import refusals
 from cnnc.weights.importing.align import Alignment, Evidence, Pair, align, fitting
 from cnnc.weights.importing.contradictions import require_agreement
+from cnnc.weights.importing.copies import copies, several
 from cnnc.weights.importing.fill import Filled, Missing, fill, merged
 from cnnc.weights.importing.folded import is_folded, without_norms
 from cnnc.weights.importing.forms import Reading
@@ -101,6 +102,7 @@ def combine(graph: Graph, source: Source, options: Options) -> Imported:
         own = found.readings[pair.layer]
         if pair.evidence == "map" and own and not fitting(own, target, pair.unit):
             raise refusals.misfit(source.layers[pair.layer], target, target.units[pair.unit])
+    _require_one_copy(source, found)
     if found.open:
         raise refusals.ambiguous(source, target, found.open)
     if options.drop_class is not None and not found.shortened:
@@ -111,6 +113,16 @@ def combine(graph: Graph, source: Source, options: Options) -> Imported:
         raise refusals.of_another_network(source, target)
     require_agreement(source, target, {pair.unit: pair.layer for pair in found.pairs})
     return _assembled(graph, source, target, found, options)
+
+
+def _require_one_copy(source: Source, found: Alignment) -> None:
+    """Raises CnnError where layers are left that are there several times."""
+    if not found.unused:
+        return
+    tensors = [tensor for layer in source.layers for tensor in layer.tensors.values()]
+    names = copies({tensor.name: tensor.array.shape for tensor in tensors})
+    if names:
+        raise several(source.path, names)
 
 
 def _assembled(graph: Graph, source: Source, target: Target, found: Alignment, options: Options) -> Imported:

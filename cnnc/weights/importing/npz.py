@@ -22,12 +22,13 @@ _MOST_HEADER: Final = 10_000
 """NumPy's own bound, which it looks at when it has read the header."""
 
 
-def read_npz(path: Path, most: int = MOST_BYTES) -> Source:
+def read_npz(path: Path, most: int = MOST_BYTES, copy: str | None = None) -> Source:
     """The layers of an `.npz` in the natural order of their names.
 
     Args:
         path: the archive.
         most: so many bytes its arrays may have together.
+        copy: which copy of the weights to take where there are several.
 
     Raises:
         CnnError: the archive is damaged, holds more, or objects, which are pickles and may hold code.
@@ -47,7 +48,7 @@ def read_npz(path: Path, most: int = MOST_BYTES) -> Source:
                     f"the tensor `{name}` is an array of objects, a pickle that may hold code; it was not run",
                     help="save numbers alone, each array under a name of its own",
                 ) from error
-    named = name_layers(without_prefixes(arrays), sort=True)
+    named = name_layers(without_prefixes(path, arrays, copy), sort=True)
     return Source(
         path, "NumPy archive", named.layers, "names", channels_first=conventions(arrays), ignored=named.ignored
     )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
+from cnnc.weights.importing.copies import several
 from cnnc.weights.importing.faults import BROKEN_ARCHIVE, CUT_SHORT, damaged, fault, listed, told
 from cnnc.weights.importing.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.source import Source
@@ -34,6 +35,7 @@ _INSIDE: Final = (
     "ema_state_dict",
     "ema",
     "params",
+    "params_ema",
     "weights",
 )
 """Under which key checkpoints of trainers have their weights, the likeliest first."""
@@ -52,12 +54,13 @@ _BROKEN: Final = (
 """What a damaged pickle makes PyTorch's unpickler raise."""
 
 
-def read_pytorch(path: Path, most: int = MOST_BYTES) -> Source:
+def read_pytorch(path: Path, most: int = MOST_BYTES, copy: str | None = None) -> Source:
     """The layers of a state dict in the order in which the network's code made them.
 
     Args:
         path: the file.
         most: so many bytes its tensors may have together.
+        copy: which copy of the weights to take where there are several.
 
     Raises:
         CnnError: the file is damaged, holds more, code (a pickled model, or worse) or no state dict, is TorchScript or
@@ -71,10 +74,15 @@ def read_pytorch(path: Path, most: int = MOST_BYTES) -> Source:
         inside = [key for key in _INSIDE if isinstance(found.get(key), Mapping)]
         if not inside:
             break
-        ignored |= {
-            str(key): f"beside `{inside[0]}`, which is read" for key in found if key in inside[1:] and key != inside[0]
-        }
-        found = found[inside[0]]
+        if copy in inside:
+            key, copy = copy, None
+        else:
+            key = inside[0]
+            copied = [each for each in inside if _shapes(found[each]) and _shapes(found[each]) == _shapes(found[key])]
+            if len(copied) > 1:
+                raise several(path, copied)
+        ignored |= {each: f"beside `{key}`, which is read" for each in inside if each != key}
+        found = found[key]
     if not isinstance(found, Mapping) or not _is_state_dict(found):
         raise _no_state_dict(path, found)
     tensors = [value for value in found.values() if _is_tensor(value)]
@@ -85,7 +93,7 @@ def read_pytorch(path: Path, most: int = MOST_BYTES) -> Source:
             arrays[str(name)] = _array(path, str(name), value)
         else:
             ignored[str(name)] = f"{type(value).__name__}, and no tensor"
-    named = name_layers(without_prefixes(arrays), sort=False)
+    named = name_layers(without_prefixes(path, arrays, copy), sort=False)
     return Source(
         path, "PyTorch state dict", named.layers, "written", channels_first=True, ignored={**ignored, **named.ignored}
     )
@@ -143,6 +151,10 @@ def _is_state_dict(found: Mapping[Any, Any]) -> bool:
     """Whether a mapping has tensors under dotted names, or tensors mostly."""
     tensors = [key for key, value in found.items() if _is_tensor(value)]
     return any("." in str(key) for key in tensors) or 2 * len(tensors) > len(found)
+
+
+def _shapes(found: Mapping[Any, Any]) -> dict[str, tuple[int, ...]]:
+    return {str(name): tuple(value.shape) for name, value in found.items() if _is_tensor(value)}
 
 
 def _is_tensor(value: Any) -> bool:

@@ -42,12 +42,13 @@ _PICTURES: Mapping[bytes, str] = {
 }
 
 
-def read_source(path: Path, most: int = MOST_BYTES) -> Source:
+def read_source(path: Path, most: int = MOST_BYTES, copy: str | None = None) -> Source:
     """What a file or folder of weights holds.
 
     Args:
         path: the file or folder.
         most: so many bytes its arrays may have together, as `most_bytes` says for a network.
+        copy: which copy of the weights to take where there are several.
 
     Raises:
         CnnError: `weights`, when there is none, it is of no known kind or damaged, a tensor is not finite, or it holds
@@ -55,7 +56,15 @@ def read_source(path: Path, most: int = MOST_BYTES) -> Source:
     """
     if not path.exists():
         raise CnnError.of("weights", f"there is no file or folder `{path}`")
-    source = with_config(_reader(path)(path, most))
+    reader = _reader(path)
+    if copy is None:
+        source = with_config(reader(path, most))
+    elif reader in _WITH_COPIES:
+        source = with_config(_WITH_COPIES[reader](path, most, copy))
+    else:
+        raise fault(
+            path, f"there is no copy `{copy}` to choose: it holds one network's layers", help="leave --copy out"
+        )
     if not source.layers:
         raise fault(path, "it holds no weights")
     for layer in source.layers:
@@ -92,6 +101,12 @@ def _reader(path: Path) -> Callable[[Path, int], Source]:
     raise _unknown(path, "")
 
 
+_WITH_COPIES: Mapping[Callable[[Path, int], Source], Callable[[Path, int, str | None], Source]] = {
+    read_safetensors: read_safetensors,
+    read_pytorch: read_pytorch,
+    read_npz: read_npz,
+}
+"""Readers of arrays by name, which may be there several times."""
 _ENDINGS: Mapping[str, Callable[[Path, int], Source]] = {
     ".tflite": read_tflite,
     ".safetensors": read_safetensors,

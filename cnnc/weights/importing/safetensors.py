@@ -32,7 +32,7 @@ _TYPES: Final[Mapping[str, str]] = {
 }
 
 
-def read_safetensors(path: Path, most: int = MOST_BYTES) -> Source:
+def read_safetensors(path: Path, most: int = MOST_BYTES, copy: str | None = None) -> Source:
     """The layers of a safetensors file, in the natural order of their names: the format sorts by them.
 
     Raises:
@@ -48,7 +48,7 @@ def read_safetensors(path: Path, most: int = MOST_BYTES) -> Source:
         facts = dict(parse_json(metadata[KEY])) if own else {}
     arrays = {name: _array(path, name, entry) for name, entry in sorted(entries, key=lambda each: each[0])}
     require_intact(path, arrays, facts)
-    named = name_layers(without_prefixes(arrays), sort=True, own=own)
+    named = name_layers(without_prefixes(path, arrays, copy), sort=True, own=own)
     return Source(
         path,
         "safetensors of cnnc" if own else "safetensors",
