@@ -64,16 +64,31 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """The int8 program, what was tried for it, best first, the nodes that stayed float, and how near it is to float.
+    """The int8 program of a model, what was tried for it, best first, and the nodes that stayed float.
 
-    `warnings` are what its user should know of that.
+    How near it is to the float program is measured on `judges` when it is asked for.
     """
 
     program: Program
     candidates: tuple[Candidate, ...]
     islands: tuple[str, ...]
-    measurement: Measurement
-    warnings: tuple[Diagnostic, ...] = ()
+    model: Model
+    judges: tuple[Sample, ...]
+
+    @cached_property
+    def measurement(self) -> Measurement:
+        """Every output, and the tensors on the way, beside the float program's."""
+        graph, equalized = self.model.graph, self.candidates[0].equalized
+        return measure(self._exact, self.program, graph, self.judges, equalized=equalized)
+
+    @cached_property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What the program's user should know of that."""
+        return warnings(self._exact, self.program, self.model.graph, self.measurement)
+
+    @cached_property
+    def _exact(self) -> Program:
+        return compile_float(self.model)
 
 
 def compile_float(model: Model, trace: Trace | None = None) -> Program:
@@ -106,10 +121,8 @@ def compile_int8(
     state = search.state(equalized=chosen.equalized)
     program = search.program(chosen, settings.io)
     islands = tuple(dict.fromkeys(op.origin for op in program if op.outputs[0] in state.lowered.float_only))
-    program, exact = name_ends(program), compile_float(model)
-    judges = [samples[index] for index in _judges(samples, program)]
-    measurement = measure(exact, program, model.graph, judges, equalized=chosen.equalized)
-    return Quantized(program, tuple(found), islands, measurement, warnings(exact, program, model.graph, measurement))
+    judges = tuple(samples[index] for index in _judges(samples, program))
+    return Quantized(name_ends(program), tuple(found), islands, model, judges)
 
 
 @dataclass(frozen=True, eq=False)

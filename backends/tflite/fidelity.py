@@ -102,8 +102,8 @@ def measure(
             sources.pop(name, None)
     pairs = {**sources, **{theirs: mine for mine, theirs, _ in ends.values()}}
     names = [name for name in rounded.tensors if name in pairs]
-    sums = {name: _Sums(rounded[name]) for name in names}
     outputs = {theirs for _, theirs, _ in ends.values()}
+    sums = {name: _Sums(rounded[name], equalized=equalized and name not in outputs) for name in names}
     mine = tuple(dict.fromkeys(pairs[name] for name in names if pairs[name] not in exact.inputs))
     theirs = tuple(name for name in names if name not in rounded.inputs)
     with (
@@ -115,10 +115,7 @@ def measure(
             stored = {name: fed(rounded[name], sample[name]) for name in rounded.inputs}
             _see(sums, pairs, graph, {**given, **run_exact(given)}, {**stored, **run_rounded(stored)})
     origins = _origins(rounded)
-    found = {
-        name: sums[name].fidelity(name, origins.get(name, name), equalized=equalized and name not in outputs)
-        for name in names
-    }
+    found = {name: sums[name].fidelity(name, origins.get(name, name)) for name in names}
     return Measurement(
         {label: replace(found[theirs], name=label) for label, (_, theirs, _) in ends.items()},
         {name: replace(found[name], before=_before(rounded, found, name)) for name in names if name in sources},
@@ -165,8 +162,9 @@ def decibels(signal: float, noise: float) -> float:
 class _Sums:
     """Sums over a tensor's values by channel, and for each form in which the float values may be meant."""
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, tensor: Tensor, *, equalized: bool) -> None:
         self.tensor = tensor
+        self.equalized = equalized
         self.channels = tensor.shape[-1] if len(tensor.shape) > 1 else 1
         self.forms: list[dict[str, NDArray[np.float64]]] = []
         self.code_low = np.full(self.channels, inf)
@@ -185,7 +183,10 @@ class _Sums:
         for index, form in enumerate(forms):
             r = np.asarray(form, np.float64).reshape(-1, self.channels)
             total = self.forms[index]
-            for key, (a, b) in {"rr": (r, r), "qq": (q, q), "rq": (r, q), "ee": (r - q, r - q)}.items():
+            products = {"rr": (r, r), "ee": (r - q, r - q)}
+            if self.equalized:
+                products |= {"qq": (q, q), "rq": (r, q)}
+            for key, (a, b) in products.items():
                 total[key] += np.einsum("ij,ij->j", a, b)
             total["r"] += r.sum(0)
             total["low"], total["high"] = np.minimum(total["low"], r.min(0)), np.maximum(total["high"], r.max(0))
@@ -199,8 +200,8 @@ class _Sums:
         step = self.tensor.quantization.scale[0]  # 1 is a step beyond the codes of a sigmoid
         return int(((values < low - step) | (values > high + step)).sum())
 
-    def fidelity(self, name: str, origin: str, *, equalized: bool) -> Fidelity:
-        figures = [self._decibels(total, equalized=equalized) for total in self.forms]
+    def fidelity(self, name: str, origin: str) -> Fidelity:
+        figures = [self._decibels(total) for total in self.forms]
         best = max(range(len(figures)), key=figures.__getitem__)
         total = self.forms[best]
         own = np.maximum(total["high"], 0) - np.minimum(total["low"], 0)
@@ -212,16 +213,16 @@ class _Sums:
             figures[best],
             float(total["low"].min()),
             float(total["high"].max()),
-            0.0 if equalized else float(self.beyond[best] / self.count),
+            0.0 if self.equalized else float(self.beyond[best] / self.count),
             int(constant.sum()),
             self.channels,
         )
 
-    def _decibels(self, total: Mapping[str, NDArray[np.float64]], *, equalized: bool) -> float:
+    def _decibels(self, total: Mapping[str, NDArray[np.float64]]) -> float:
         signal, noise = float(total["rr"].sum()), float(total["ee"].sum())
         varying = signal - float(total["r"].sum()) ** 2 / self.count
         plain = decibels(varying if varying > 1e-12 * signal else signal, noise)
-        if not equalized:
+        if not self.equalized:
             return plain
         rr, rq = total["rr"], total["rq"]
         factors = np.divide(rq, rr, out=np.zeros_like(rr), where=rr > 0)
