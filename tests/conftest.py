@@ -24,8 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches of the tests' own, of data and of compiled programs: the user's are left alone."""
-    names = ("CNNC_DATA", "XDG_CACHE_HOME")
+    """Caches of the tests' own, of data and of compiled programs, and a secret: the user's are left alone."""
+    names = ("CNNC_DATA", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
     before = {name: os.environ.get(name) for name in names}
     for name in names:
         os.environ[name] = str(tmp_path_factory.mktemp(name.lower()))

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import csv
+import hmac
 import json
 import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 
+from cnnc.backends.jax.greeting import (
+    HELLO,
+    NO_PROOF,
+    Mistrusted,
+    greet,
+    hello,
+    is_known,
+    reply,
+    secret,
+    user_file,
+)
 from cnnc.backends.jax.hub import listening
 from cnnc.backends.jax.place import Place, address, detected, require_index
 from cnnc.backends.jax.process_errors import require_same
@@ -128,9 +143,9 @@ def test_a_machine_that_does_not_exist_is_named() -> None:
 
 
 def test_a_port_that_is_taken_is_said() -> None:
-    with listening(0) as taken:
+    with listening("localhost", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(CnnError, match=f"port {port} cannot be had on this machine: address already in use"):
+        with pytest.raises(CnnError, match=f"`localhost:{port}` cannot be had on this machine: address already in use"):
             enter(Place(f"localhost:{port}", 2, 0), 5.0)
 
 
@@ -144,6 +159,8 @@ class Joined:
 
     def __init__(self, port: int, index: int, count: int) -> None:
         self.connection = socket.create_connection(("localhost", port), timeout=20)
+        greet(self.connection, SECRET, time.monotonic() + 20)
+        self.connection.settimeout(20)
         self.lines = self.connection.makefile("rb")
         OPEN.append(self)
         self.send({"join": index, "of": count, "place": f"test {index}"})
@@ -164,15 +181,19 @@ class Joined:
 
 
 OPEN: list[Joined] = []
+SECRET = b"of the tests, and long enough"
 
 
 @pytest.fixture
 def hub() -> Iterator[int]:
     """The port of a hub for three."""
     port = free_port()
-    command = [sys.executable, "-m", "cnnc.backends.jax.hub", str(port), "3", "20"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-m", "cnnc.backends.jax.hub", "localhost", str(port), "3", "20"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
+        process.stdin.write(SECRET)
+        process.stdin.close()
         assert process.stdout.readline() == b"ready\n"
         yield port
         while OPEN:
@@ -190,16 +211,170 @@ def test_the_hub_refuses_an_index_twice_and_another_count(hub: int) -> None:
     assert Joined(hub, 1, 3).hear()["refused"] == "taken"
 
 
-def test_the_hub_takes_no_notice_of_strangers(hub: int) -> None:
-    with socket.create_connection(("localhost", hub)) as stranger:
-        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        assert stranger.recv(100) == b""
-    with socket.create_connection(("localhost", hub)) as stranger:
-        stranger.sendall(b'{"join": "x"}\n[]\n{"say": 1, "round": 0}\n{"join": -1, "of": 3, "place": 1}\n')
-        assert stranger.recv(100) == b""
+def _heard(connection: socket.socket) -> bytes:
+    """All that comes until the other end closes."""
+    connection.settimeout(20)
+    data = b""
+    with suppress(ConnectionResetError):
+        while part := connection.recv(1 << 16):
+            data += part
+    return data
+
+
+NONSENSE = {
+    "HTTP": b"GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: curl/8.0\r\nAccept: */*\r\n\r\n",
+    "JSON": b'{"join": 0, "of": 3, "place": "x", "and": "so on, long enough for an answer"}\n',
+    "infinity": b'{"join": Infinity, "of": 2, "place": "x"}\n' * 3,
+    "brackets": b"[" * 200_000,
+    "zeros": bytes(1 << 20),
+}
+
+
+@pytest.mark.fault("S4")
+def test_the_hub_tells_who_has_no_secret_nothing(hub: int) -> None:
+    for kind, nonsense in NONSENSE.items():
+        with socket.create_connection(("localhost", hub)) as stranger:
+            with suppress(ConnectionError):
+                stranger.sendall(nonsense)
+            heard = _heard(stranger)
+        assert heard[HELLO:] in (b"", NO_PROOF), kind
     processes = [Joined(hub, index, 3) for index in range(3)]
     for process in processes:
         assert "start" in process.hear()
+
+
+@pytest.mark.fault("S4")
+def test_the_hub_and_a_process_of_another_secret_do_not_trust_each_other(hub: int) -> None:
+    with (
+        socket.create_connection(("localhost", hub)) as stranger,
+        pytest.raises(Mistrusted, match="has another secret"),
+    ):
+        greet(stranger, b"another secret, long enough", time.monotonic() + 20)
+    with pytest.raises(CnnError, match="is not trusted: the training there has another secret") as caught:
+        enter(Place(f"localhost:{hub}", 3, 1), 5.0)
+    assert "CNNC_SECRET" in (caught.value.diagnostics[0].help or "")
+
+
+@pytest.mark.fault("S4")
+def test_an_answer_that_was_overheard_is_none_to_another_hello() -> None:
+    first, second, number = hello(), hello(), b"n" * 32
+    answer = number + hmac.digest(SECRET, b"process" + first + number, "sha256")
+    assert is_known(SECRET, first, answer)
+    assert not is_known(SECRET, second, answer)
+    # What a hub proves is no proof of a process: nobody can have one hub answer another.
+    assert not is_known(SECRET, first, number + reply(SECRET, first, answer))
+
+
+@pytest.mark.fault("S4")
+def test_a_flood_of_connections_does_not_keep_the_processes_out(hub: int) -> None:
+    flood = [socket.create_connection(("localhost", hub)) for _ in range(200)]
+    processes = [Joined(hub, index, 3) for index in range(3)]
+    flood += [socket.create_connection(("localhost", hub)) for _ in range(200)]
+    for process in processes:
+        assert "start" in process.hear()
+    # Of all of them the hub keeps so few that it can never want for files.
+    closed = 0
+    for connection in flood:
+        connection.settimeout(0.0)
+        with suppress(BlockingIOError):
+            closed += connection.recv(HELLO) == b"" or connection.recv(1) == b""
+        connection.close()
+    assert closed >= 200
+
+
+@pytest.mark.fault("S4")
+def test_the_hub_outlives_messages_that_are_none(hub: int) -> None:
+    for line in (
+        b'{"join": Infinity, "of": 3, "place": "x"}',
+        b'{"join": 1e400, "of": 3, "place": "x"}',
+        b'{"join": true, "of": 3, "place": "x"}',
+        b'{"join": -1, "of": 3, "place": "x"}',
+        b'{"join": "x"}',
+        b'{"join": 0, "of": 3, "place": "%s"}' % (b"x" * 1000),
+        b'{"service": true}',
+        b"[" * 200_000,
+        b"[]",
+        b"1",
+        b"\xff",
+        b"",
+    ):
+        with socket.create_connection(("localhost", hub)) as process:
+            greet(process, SECRET, time.monotonic() + 20)
+            process.sendall(line + b"\n")
+            assert _heard(process) == b"", line[:80]
+    assert Joined(hub, 0, 4).hear() == {"refused": "count", "count": 3}
+
+
+@pytest.mark.fault("S4")
+def test_jax_is_reached_by_those_alone_who_have_the_secret(hub: int) -> None:
+    processes = [Joined(hub, index, 3) for index in range(3)]
+    for process in processes:
+        process.hear()
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+    with socket.create_connection(("localhost", hub)) as known:
+        greet(known, SECRET, time.monotonic() + 20)
+        known.settimeout(20)
+        known.sendall(b'{"service": true}\n' + preface)
+        assert known.recv(9)[3] == 4  # the settings of an HTTP/2 server, which gRPC is
+    with socket.create_connection(("localhost", hub)) as stranger:
+        stranger.sendall(preface * 4)
+        assert _heard(stranger)[HELLO:] in (b"", NO_PROOF)
+
+
+@pytest.mark.fault("S4")
+def test_only_the_named_address_is_listened_on() -> None:
+    with listening("127.0.0.1", 0) as server:
+        assert server.getsockname()[0] == "127.0.0.1"
+    with pytest.raises(OSError, match=r"assign requested address"):
+        listening("192.0.2.1", 0)
+    with pytest.raises(CnnError, match=r"`192\.0\.2\.1:1234` cannot be had on this machine: cannot assign") as caught:
+        enter(Place("192.0.2.1:1234", 2, 0), 5.0)
+    assert "an address of this machine" in (caught.value.diagnostics[0].help or "")
+
+
+@pytest.mark.fault("S11")
+@pytest.mark.parametrize(("says", "message"), [(b"", "it says nothing"), (b"SSH-2.0-OpenSSH_9.6 " * 3, "no training")])
+def test_a_server_that_is_no_hub_is_left_in_time(says: bytes, message: str) -> None:
+    with listening("localhost", 0) as server:
+        stop = threading.Event()
+
+        def serve() -> None:
+            with server.accept()[0] as connection:
+                connection.sendall(says)
+                stop.wait(20)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(CnnError, match=message):
+            enter(Place(f"localhost:{server.getsockname()[1]}", 2, 1), 1.0)
+        assert time.monotonic() - began < 10
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.fault("S4")
+def test_a_secret_is_made_once_and_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("CNNC_SECRET", raising=False)
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: secret(), range(16)))
+    assert len(found) == 1
+    assert stat.S_IMODE(user_file().stat().st_mode) == 0o600
+    assert os.listdir(tmp_path / "cnnc") == ["secret"]
+    user_file().chmod(0o644)
+    with pytest.raises(CnnError, match="others may read") as caught:
+        secret()
+    assert caught.value.diagnostics[0].help == f"chmod 600 {user_file()}"
+    user_file().write_text("")
+    user_file().chmod(0o600)
+    with pytest.raises(CnnError, match="holds no secret"):
+        secret()
+    monkeypatch.setenv("CNNC_SECRET", "short")
+    with pytest.raises(CnnError, match="`CNNC_SECRET` has 5 characters, and at least 16 are wanted"):
+        secret()
+    monkeypatch.setenv("CNNC_SECRET", "of the tests, and long enough")
+    assert secret() == SECRET
 
 
 def test_the_hub_hands_round_what_is_said_and_tells_who_is_gone(hub: int) -> None:
@@ -362,7 +537,8 @@ def test_where_the_machine_of_the_first_process_is_gone_the_others_end_without_a
     def end_the_hub_and_the_first() -> None:
         while not (tmp_path / "run" / "results.csv").exists() and running[1].poll() is None:
             time.sleep(0.1)
-        found = subprocess.run(["pgrep", "-f", f"cnnc.backends.jax.hub {port} "], capture_output=True, text=True)
+        pattern = f"cnnc.backends.jax.hub localhost {port} "
+        found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True)
         os.kill(int(found.stdout), signal.SIGKILL)
         running[0].kill()
 

@@ -17,10 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import jax
+from jax._src.lib import _jax  # type: ignore[attr-defined]  # there is no public way to what it has
 
+from cnnc.backends.jax.greeting import SWITCH, Mistrusted, greet, secret, user_file
 from cnnc.backends.jax.hub import BEAT_SECONDS, PATIENCE_SECONDS, SILENT_SECONDS
 from cnnc.backends.jax.place import Place, address, require_index
 from cnnc.backends.jax.process_errors import gone, late, refused, require_same
@@ -38,6 +41,8 @@ class Group:
 
     def __init__(self, place: Place, connection: socket.socket, end: Callable[[CnnError], NoReturn]) -> None:
         self.index, self.count = place.index, place.count
+        self.address: str = connection.getsockname()[0]
+        """This machine's, as the others reach it."""
         self.places: tuple[str, ...] = ()
         self.resume: str | None = None
         """The command that goes on from the last checkpoint, once there is one."""
@@ -46,7 +51,7 @@ class Group:
         self._changed = threading.Condition()
         self._sending = threading.Lock()
         self._said: dict[int, list[Any]] = {}
-        self._port: int | None = None
+        self._running = False
         self._lost: CnnError | None = None
         self._rounds = 0
         self._left = False
@@ -109,15 +114,13 @@ class Group:
         for thread in self._threads:
             thread.start()
 
-    def started(self, seconds: float) -> int:
-        """The port of jax's service, when all are there. Raises CnnError when that takes longer, or cannot be."""
+    def wait_for_start(self, seconds: float) -> None:
+        """Returns when all are there. Raises CnnError when that takes longer, or cannot be."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._lost is not None or self._port is not None, timeout=seconds + SILENT_SECONDS
-            )
-            if self._port is None:
+            # The hub says who is missing, and has a moment for it.
+            self._changed.wait_for(lambda: self._lost is not None or self._running, timeout=seconds + _GRACE_SECONDS)
+            if not self._running:
                 raise self._lost or late(range(self.count), seconds)
-            return self._port
 
     def _listen(self) -> None:
         """Read the hub's messages until it or this process is gone."""
@@ -138,7 +141,7 @@ class Group:
     def _heard(self, message: Mapping[str, Any]) -> None:
         if "start" in message:
             with self._changed:
-                self.places, self._port = tuple(message["places"]), int(message["start"])
+                self.places, self._running = tuple(message["places"]), True
                 self._changed.notify_all()
         elif "said" in message:
             with self._changed:
@@ -155,7 +158,7 @@ class Group:
                 return
             self._lost = error
             self._changed.notify_all()
-            running = self._port is not None
+            running = self._running
         if running:
             # What waits for a device does not look here, and cannot be interrupted.
             time.sleep(_GRACE_SECONDS)
@@ -193,13 +196,14 @@ def group_of(place: Place, end: Callable[[CnnError], NoReturn], seconds: float =
     Raises:
         CnnError: of code `process` when the processes cannot meet, or one of them is gone.
     """
-    group = _met(place, end, seconds)
+    shared = secret()
+    group = _met(place, shared, end, seconds)
     try:
-        port = group.started(seconds)
+        group.wait_for_start(seconds)
     except CnnError:
         group.close()
         raise
-    _start_jax(place, port)
+    _start_jax(place, shared, group.address)
     try:
         yield group
     except CnnError as error:
@@ -224,12 +228,12 @@ def group_of(place: Place, end: Callable[[CnnError], NoReturn], seconds: float =
     group.close()
 
 
-def _met(place: Place, end: Callable[[CnnError], NoReturn], seconds: float) -> Group:
+def _met(place: Place, shared: bytes, end: Callable[[CnnError], NoReturn], seconds: float) -> Group:
     host, port = address(place.coordinator)
     require_index(place.index, place.count)
     if place.index == 0:
-        _start_hub(port, place.count, seconds)
-    connection = _connected("localhost" if place.index == 0 else host, host, port, seconds)
+        _start_hub(host, port, place.count, seconds, shared)
+    connection = _connected(host, port, shared, seconds)
     connection.settimeout(SILENT_SECONDS)
     group = Group(place, connection, end)
     group._send({"join": place.index, "of": place.count, "place": f"{platform.node()}, process {os.getpid()}"})
@@ -237,16 +241,20 @@ def _met(place: Place, end: Callable[[CnnError], NoReturn], seconds: float) -> G
     return group
 
 
-def _start_hub(port: int, count: int, seconds: float) -> None:
-    arguments = [sys.executable, "-m", "cnnc.backends.jax.hub", str(port), str(count), str(seconds)]
+def _start_hub(host: str, port: int, count: int, seconds: float, shared: bytes) -> None:
+    arguments = [sys.executable, "-m", "cnnc.backends.jax.hub", host, str(port), str(count), str(seconds)]
     # A session of its own: Ctrl-C in the terminal is for the training.
     hub = subprocess.Popen(
         arguments,
         stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         start_new_session=True,
     )
     assert hub.stdout is not None
+    assert hub.stdin is not None
+    # Not on the command line, which every user of the machine can read.
+    with suppress(BrokenPipeError), hub.stdin as stdin:
+        stdin.write(shared)
     with hub.stdout as stdout:
         said = stdout.readline().decode(errors="replace").strip()
     # It ends by itself, after this process; nobody waits for it, which Python would warn of.
@@ -254,40 +262,71 @@ def _start_hub(port: int, count: int, seconds: float) -> None:
     if said != "ready":
         raise CnnError.of(
             "process",
-            f"port {port} cannot be had on this machine: {said.lower() or 'the hub did not start'}",
-            help="another training may run already; end it, or give all processes another port",
+            f"`{host}:{port}` cannot be had on this machine: {said.lower() or 'the hub did not start'}",
+            help="name an address of this machine that the others reach; where another training has the port, end it,"
+            " or give all processes another",
         )
 
 
-def _connected(host: str, named: str, port: int, seconds: float) -> socket.socket:
-    """A connection to the hub, which may not be there yet."""
+def _connected(host: str, port: int, shared: bytes, seconds: float) -> socket.socket:
+    """A connection to the hub, which may not be there yet, and which has the same secret."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            return socket.create_connection((host, port), timeout=min(10.0, seconds))
+            return _opened(host, port, shared, deadline)
         except socket.gaierror as error:
             raise CnnError.of(
-                "process", f"there is no machine `{named}`: {(error.strerror or str(error)).lower()}"
+                "process", f"there is no machine `{host}`: {(error.strerror or str(error)).lower()}"
+            ) from error
+        except Mistrusted as error:
+            raise CnnError.of(
+                "process",
+                f"`{host}:{port}` is not trusted: {error}",
+                help=f"give all processes the same secret: export {SWITCH}=..., or the same file `{user_file()}`",
             ) from error
         except OSError as error:
             if time.monotonic() > deadline:
-                reason = (error.strerror or str(error)).lower()
+                reason = (
+                    "it says nothing" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
+                )
                 raise CnnError.of(
                     "process",
-                    f"process 0 was not there within {seconds:.0f} seconds: `{named}:{port}`: {reason}",
+                    f"process 0 was not there within {seconds:.0f} seconds: `{host}:{port}`: {reason}",
                     help="start process 0 on that machine, and let its firewall take connections of the others",
                 ) from error
         time.sleep(0.2)
 
 
-def _start_jax(place: Place, port: int) -> None:
-    host, _ = address(place.coordinator)
-    host = "localhost" if place.index == 0 else host
+def _opened(host: str, port: int, shared: bytes, deadline: float) -> socket.socket:
+    """A connection to the hub. Raises OSError where that is not to be had, Mistrusted where it is another's."""
+    connection = socket.create_connection((host, port), timeout=max(0.1, min(10.0, deadline - time.monotonic())))
+    try:
+        greet(connection, shared, deadline)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _start_jax(place: Place, shared: bytes, own: str) -> None:
+    """Start jax, whose service is reached by way of the hub, and whose processes meet at their `own` addresses."""
+    host, port = address(place.coordinator)
+
+    def service() -> socket.socket:
+        try:
+            connection = _opened(host, port, shared, time.monotonic() + SILENT_SECONDS)
+        except Mistrusted as error:
+            raise ConnectionError(str(error)) from error
+        connection.sendall(b'{"service": true}\n')
+        return connection
+
     # jax would take SIGTERM for itself, and end every process where one does.
     for name, value in (("jax_enable_preemption_service", False), ("jax_cpu_collectives_implementation", "gloo")):
         jax.config.update(name, value)  # type: ignore[no-untyped-call]
+    # jax would listen wherever the machine's name leads, and has no setting for it.
+    _jax.make_gloo_tcp_collectives = partial(_jax.make_gloo_tcp_collectives, hostname=own)
     jax.distributed.initialize(
-        f"127.0.0.1:{relay(host, port)}",
+        f"127.0.0.1:{relay(service)}",
         place.count,
         place.index,
         None if place.local is None else list(place.local),
