@@ -1,16 +1,26 @@
-"""One Keras layer for every operator, or two where Keras has the padding or the crop in a layer of its own."""
+"""Keras's layers for every operator: one, or several where Keras has no layer that does all of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any
 
 import keras
 import numpy as np
 
 from cnnc import ops
-from cnnc.backends.keras import convolution, layers
+from cnnc.backends.keras import convolution
+from cnnc.backends.keras.composed import (
+    average_pool,
+    channel_shuffle,
+    composed,
+    local_response_norm,
+    pad,
+    resize,
+    shifted,
+    space_to_depth,
+)
 from cnnc.backends.keras.weighted import UNDRAWN, Arrays, cropped, padded, ranked, sides, weighted
 from cnnc.ops.window import windows
 
@@ -90,7 +100,8 @@ def _(op: ops.GroupNorm, weights: Arrays, name: str, x: Any) -> Any:
 
 @lower.register
 def _(op: ops.LocalResponseNorm, weights: Arrays, name: str, x: Any) -> Any:
-    return layers.LocalResponseNorm(op.radius, op.alpha, op.beta, op.bias, name=name)(x)
+    norm = partial(local_response_norm, radius=op.radius, alpha=op.alpha, beta=op.beta, bias=op.bias)
+    return composed(name, norm, x)
 
 
 @lower.register
@@ -120,7 +131,9 @@ def _(op: ops.Elu, weights: Arrays, name: str, x: Any) -> Any:
 
 @lower.register
 def _(op: ops.Gelu, weights: Arrays, name: str, x: Any) -> Any:
-    return layers.TanhGelu(name=name)(x) if op.approximate else keras.layers.Activation("gelu", name=name)(x)
+    if op.approximate:
+        return composed(name, partial(keras.ops.gelu, approximate=True), x)
+    return keras.layers.Activation("gelu", name=name)(x)
 
 
 @lower.register
@@ -135,7 +148,7 @@ def _(op: ops.Softmax, weights: Arrays, name: str, x: Any) -> Any:
 def _(op: ops.MaxPool, weights: Arrays, name: str, x: Any) -> Any:
     padding = op.padding
     if not isinstance(padding, str):
-        x, padding = layers.Pad(padding, _LOWEST, name=f"{name}.pad")(x), "valid"
+        x, padding = composed(f"{name}.pad", partial(pad, amount=padding, value=_LOWEST), x), "valid"
     return ranked("MaxPooling{}D", x, op.kernel, op.stride, padding, name=name)(x)
 
 
@@ -147,7 +160,7 @@ def _(op: ops.AvgPool, weights: Arrays, name: str, x: Any) -> Any:
         found = windows(x.shape[1:], op.kernel, op.stride, (1,) * len(op.kernel), padding)
         x, padding = padded(x, [(axis.before, max(axis.after, 0)) for axis in found], name)
     if not isinstance(padding, str):
-        return layers.AveragePooling(op.kernel, op.stride, padding, name=name)(x)
+        return composed(name, partial(average_pool, kernel=op.kernel, stride=op.stride, amount=padding), x)
     return ranked("AveragePooling{}D", x, op.kernel, op.stride, padding, name=name)(x)
 
 
@@ -180,7 +193,7 @@ def _(op: ops.Transpose, weights: Arrays, name: str, x: Any) -> Any:
 
 @lower.register
 def _(op: ops.Positions, weights: Arrays, name: str, x: Any) -> Any:
-    return layers.Positions(op.base, name=name)(x)
+    return shifted(x, op.table(x.shape[1:]), name)
 
 
 @lower.register
@@ -205,7 +218,7 @@ def _(op: ops.Sub, weights: Arrays, name: str, first: Any, second: Any) -> Any:
 
 @lower.register
 def _(op: ops.Matmul, weights: Arrays, name: str, first: Any, second: Any) -> Any:
-    return layers.Matmul(name=name)([first, second])
+    return composed(name, keras.ops.matmul, first, second)
 
 
 @lower.register
@@ -224,7 +237,7 @@ def _(op: ops.Concat, weights: Arrays, name: str, *inputs: Any) -> Any:
 def _(op: ops.Pad, weights: Arrays, name: str, x: Any) -> Any:
     assert not isinstance(op.amount, str), op
     if op.value:
-        return layers.Pad(op.amount, op.value, name=name)(x)
+        return composed(name, partial(pad, amount=op.amount, value=op.value), x)
     return ranked("ZeroPadding{}D", x, sides(op.amount), name=name)(x)
 
 
@@ -241,28 +254,32 @@ def _(op: ops.Resize, weights: Arrays, name: str, x: Any) -> Any:
     if op.method == "nearest" and not any(rest for _, rest in scales):
         scale = tuple(whole for whole, _ in scales)
         return ranked("UpSampling{}D", x, scale if len(scale) > 1 else scale[0], name=name)(x)
-    return layers.Resize(sizes, op.method, name=name)(x)
+    if op.method == "bilinear" and len(sizes) == 2:
+        return keras.layers.Resizing(*sizes, interpolation="bilinear", name=name)(x)
+    return composed(name, partial(resize, sizes=sizes, method=op.method), x)
 
 
 @lower.register
 def _(op: ops.SpaceToDepth, weights: Arrays, name: str, x: Any) -> Any:
-    return layers.SpaceToDepth(op.block, name=name)(x)
+    return space_to_depth(x, op.block, name)
 
 
 @lower.register
 def _(op: ops.Slice, weights: Arrays, name: str, x: Any) -> Any:
     assert op.stop is not None, op
-    return layers.Slice(op.start, op.stop, name=name)(x)
+    return composed(name, lambda own: own[..., op.start : op.stop], x)
 
 
 @lower.register
 def _(op: ops.ChannelShuffle, weights: Arrays, name: str, x: Any) -> Any:
-    return layers.ChannelShuffle(op.groups, name=name)(x)
+    return channel_shuffle(x, op.groups, name)
 
 
 @lower.register
 def _(op: ops.LayerScale, weights: Arrays, name: str, x: Any) -> Any:
-    return weighted(layers.LayerScale(op.value, name=name), weights, x)
+    axes = "abcdef"[: len(x.shape)]
+    layer = keras.layers.EinsumDense(f"{axes},{axes[-1]}->{axes}", x.shape[1:], name=name, **UNDRAWN)
+    return weighted(layer, weights, x)
 
 
 @lower.register
@@ -275,7 +292,7 @@ def _(op: ops.Normalize, weights: Arrays, name: str, x: Any) -> Any:
 
 @lower.register
 def _(op: ops.Bgr, weights: Arrays, name: str, x: Any) -> Any:
-    return layers.ReverseChannels(name=name)(x)
+    return composed(name, partial(keras.ops.flip, axis=-1), x)
 
 
 def _single(values: list[float]) -> float | list[float]:

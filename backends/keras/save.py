@@ -22,9 +22,9 @@ Form = Literal["keras", "savedmodel"]
 def save(graph: Graph, weights: Weights, path: Path, form: Form) -> None:
     """Write the network, whole or not at all. A file, or a SavedModel, that is there already is replaced.
 
-    A `.keras` file that has layers of `cnnc.backends.keras.layers` is read after that module is imported. A SavedModel
-    has the signature `serve`, of any batch, and needs TensorFlow only. Keras is imported here if it is not yet, and
-    takes TensorFlow for a SavedModel, else jax where that is installed.
+    A `.keras` file needs nothing but Keras to be read; a SavedModel has the signature `serve`, of any batch, and needs
+    TensorFlow only. Keras is imported here if it is not yet, and takes TensorFlow for a SavedModel, else jax where
+    that is installed.
 
     Raises:
         CnnError: a package is missing, Keras runs on another backend already, or the path cannot be written.

@@ -84,6 +84,8 @@ def make_layers(kind: str, name: str, arrays: Arrays, config: Mapping[str, Any] 
     known = CLASSES.get(kind)
     if kind == "EinsumDense" and arrays[0].ndim == 2 and _is_dense(config):
         known = CLASSES["Dense"]
+    if kind == "EinsumDense" and arrays[0].ndim == 1:  # a number a channel, which we write so
+        known = CLASSES["LayerScale"]
     if not kind:
         words = _WORDS.get(tuple(min(array.ndim, 2) for array in arrays))
         if words is not None:
