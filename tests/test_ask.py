@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,32 @@ def error_of(action: Callable[[], object]) -> str:
     with pytest.raises(CnnError) as caught:
         action()
     return str(caught.value)
+
+
+@pytest.mark.fault("S11")
+def test_as_many_names_are_wanted_as_there_are_classes(made: Path, tmp_path: Path) -> None:
+    picture = made / "data/val/light/000.png"
+    (tmp_path / "three.txt").write_text("dark\nlight\ngrey\n")
+    file = tmp_path / "tiny.tflite"
+    assert call("compile", made / "run", "--target", "tflite", "-o", file).exit_code == 0
+    labels = ("--labels", tmp_path / "three.txt")
+    for result in (
+        spec(made, "predict", *labels, picture),
+        spec(made, "eval", *labels, "--data", made / "data"),
+        spec(made, "activations", picture, *labels, "-o", tmp_path / "maps"),
+        call("predict", file, picture, *labels),
+        call("eval", file, "--data", made / "data", *labels),
+        call("activations", file, picture, *labels, "-o", tmp_path / "maps"),
+    ):
+        assert result.exit_code == 1, result.output
+        assert "error[labels]: there are 3 labels, and" in result.stderr
+    shutil.copytree(made / "run", tmp_path / "run")
+    args = tmp_path / "run/args.yaml"
+    args.write_text(args.read_text().replace("- light\n", "- light\n  - grey\n"))
+    for command in (("predict", tmp_path / "run", picture), ("eval", tmp_path / "run"), ("embed", tmp_path / "run")):
+        result = call(*command, *((picture, "-o", tmp_path / "f.npz") if command[0] == "embed" else ()))
+        assert result.exit_code == 1, result.output
+        assert "args.yaml` names 3 classes, and `tiny` has 2" in result.stderr
 
 
 def test_a_spec_with_a_runs_weights_says_what_the_run_says(made: Path) -> None:

@@ -132,12 +132,16 @@ def test_a_training_killed_twenty_times_ends_in_the_same_bits(
     require_same(case, undisturbed)
 
 
-def test_a_schedulers_sigterm_saves_and_exits_with_success(tmp_path: Path, data: Path, undisturbed: Case) -> None:
+@pytest.mark.fault("S11")
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+def test_a_sigterm_or_a_hangup_saves_and_exits_with_success(
+    number: signal.Signals, tmp_path: Path, data: Path, undisturbed: Case
+) -> None:
     case = Case(tmp_path / "case", data)
     process = case.start()
     while process.poll() is None and (not case.log.exists() or len(case.log.read_text().splitlines()) < 25):
         time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert re.search(r"stopped; saved up to epoch \d+(, step \d+)?\n", out), out

@@ -291,6 +291,25 @@ def test_one_interrupt_is_deferred_and_two_are_not() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.fault("S11")
+def test_a_hangup_is_deferred_as_sigterm_is_and_ignored_where_it_was() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            with deferred_interrupt() as stopped:
+                signal.raise_signal(number)
+                signal.raise_signal(number)
+                assert stopped.by == number
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+        with deferred_interrupt() as stopped:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stopped()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_an_interrupted_training_saves_what_it_has_learnt(tmp_path: Path) -> None:
     def press(event: Event) -> None:
         if isinstance(event, EpochEnded) and event.row.epoch == 2:

@@ -231,7 +231,7 @@ def _require_alone(context: click.Context, patterns: list[str]) -> None:
 
 
 class Stopped(click.ClickException):
-    """A training that was ended from outside: status 130 after a Ctrl-C, 0 after the SIGTERM of a scheduler."""
+    """A training that was ended from outside: status 130 after a Ctrl-C, 0 after a SIGTERM or SIGHUP."""
 
     def __init__(self, message: str, by: signal.Signals, folder: Path) -> None:
         super().__init__(message)
@@ -239,7 +239,7 @@ class Stopped(click.ClickException):
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]  # click only reads it
-        return 0 if self.by == signal.SIGTERM else 130
+        return 130 if self.by == signal.SIGINT else 0
 
     def show(self, file: Any = None) -> None:
         echo("", self.message, f"go on with: cnnc train --resume {self.folder}", err=self.exit_code != 0)

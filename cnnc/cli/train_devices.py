@@ -111,6 +111,6 @@ def together(where: Where, context: click.Context) -> Iterator[Any]:
             stopped = stop
     if stopped is not None and place.index:
         # The first process says it.
-        context.exit(0 if stopped.by == signal.SIGTERM else 130)
+        context.exit(130 if stopped.by == signal.SIGINT else 0)
     if stopped is not None:
         raise stopped

@@ -1,7 +1,9 @@
-"""Ctrl-C and SIGTERM that wait for a good moment: a step is never cut in two, so there is always a state to save."""
+"""Ctrl-C, SIGTERM and SIGHUP that wait for a good moment: no step is cut in two, so there is always a state to save."""
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ class StopRequested(Exception):
 class Interrupted(KeyboardInterrupt):
     """A training was stopped from outside; `folder` holds all that it needs to go on, done up to `where`.
 
-    `by` is the signal: SIGINT for a Ctrl-C, SIGTERM as schedulers send it.
+    `by` is the signal: SIGINT for a Ctrl-C, SIGTERM as schedulers send it, SIGHUP as of a terminal that is closed.
     """
 
     def __init__(self, folder: Path, where: str, by: signal.Signals = signal.SIGINT) -> None:
@@ -37,21 +39,41 @@ class Stop:
         return self.by is not None
 
 
+_HANGUP = getattr(signal, "SIGHUP", None)
+_SIGNALS = tuple(each for each in (signal.SIGINT, signal.SIGTERM, _HANGUP) if each is not None)
+
+
+def _leave_terminal() -> None:
+    """Have what is printed on a terminal that is gone lead nowhere, so that it does not end the training."""
+    import termios
+
+    for stream in (1, 2):
+        try:
+            termios.tcgetattr(stream)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
 @contextmanager
 def deferred_interrupt() -> Iterator[Stop]:
-    """Within it the first Ctrl-C or SIGTERM only makes the yielded predicate true; a second Ctrl-C interrupts as ever.
+    """Within it the first signal only makes the yielded predicate true; a second Ctrl-C interrupts as ever.
 
-    Further SIGTERMs change nothing: schedulers repeat them before they kill. Elsewhere than in the main thread Python
-    delivers no signals, and the predicate stays false.
+    Further SIGTERMs change nothing: schedulers repeat them before they kill. A SIGHUP that is ignored, as under nohup,
+    stays so. Elsewhere than in the main thread Python delivers no signals, and the predicate stays false.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    if previous.get(_HANGUP) == signal.SIG_IGN:
+        del previous[_HANGUP]
 
     def note(number: int, frame: FrameType | None) -> None:
         stop.by = stop.by or signal.Signals(number)
+        if number == _HANGUP:
+            _leave_terminal()
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, previous[signal.SIGINT])
 

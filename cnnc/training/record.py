@@ -74,11 +74,21 @@ def open_weights(net: Net, weights: Path, classes: tuple[str, ...] = ()) -> Aske
     """The network of a spec with the weights of a file and the names of its classes; its data is that of its recipe.
 
     Raises:
-        CnnError: the weights are another network's, cannot be read, or are no finite numbers.
+        CnnError: the weights are another network's, cannot be read, or are no finite numbers; there are more or fewer
+            classes than the network has outputs.
     """
+    _require_names(net, classes, "there are", "a list has a label a line, in the order of the network's outputs")
     arrays, _ = load_weights(weights, net.graph)
     note = DataNote(net.recipe.data or "arrays", None, 0.2, net.recipe.seed, classes, 0, 0)
     return Asked(net, net.recipe, note, arrays)
+
+
+def _require_names(net: Net, names: tuple[str, ...], said: str, help: str) -> None:
+    """Raises CnnError for names of classes that are not as many as any output has; one number tells two apart."""
+    counts = {max(net.graph[node].shape[-1], 2) for _, node in net.graph.outputs}
+    if names and len(names) not in counts:
+        has = " or ".join(map(str, sorted(counts)))
+        raise CnnError.of("labels", f"{said} {len(names)} classes, and `{net.name}` has {has}", help=help)
 
 
 def graph_hash(graph: Graph) -> str:
@@ -166,6 +176,7 @@ def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
             if instead
             else None,
         )
+    _require_names(net, record.data.classes, f"`{folder.args}` names", "put back the args.yaml that the run wrote")
     weights, metadata = load_weights(file, net.graph)
     if metadata.get("graph_sha256") not in graph_hashes(net.graph):
         raise CnnError.of(
