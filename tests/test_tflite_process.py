@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -16,7 +17,8 @@ from cnnc.backends.tflite import process
 from cnnc.backends.tflite.interpreter import Array, Options, Refusal, receive, send
 from cnnc.backends.tflite.process import Remote
 from cnnc.backends.tflite.runtime import open_model
-from cnnc.tflite.program import File
+from cnnc.diagnostics import CnnError
+from cnnc.tflite.program import ABSENT, File, Operator, Program
 from cnnc.tflite.write import write_file
 from tests.tflite_pictures import brightness, write
 from tests.tflite_programs import constant, one_operator, tensor
@@ -38,6 +40,17 @@ def test_a_crash_of_litert_is_a_message_and_other_files_run_on(tmp_path: Path) -
     assert caught.value.code == "tflite"
     assert caught.value.help is not None
     assert runner({"picture": np.zeros((2, 8, 8, 3), np.float32)})["class"].shape == (2, 2)
+
+
+@pytest.mark.fault("S3")
+def test_the_operator_that_crashes_litert_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnc.tflite.read.faults", lambda program: ())  # it would be found before
+    names = [tensor(name, (1, 4)) for name in "abcdef"]
+    chain = [Operator("RELU", (x.name,), (y.name,)) for x, y in itertools.pairwise(names)]
+    chain[2] = replace(chain[2], kind="FULLY_CONNECTED", inputs=("c", ABSENT, ABSENT))
+    program = Program("main", {each.name: each for each in names}, tuple(chain), ("a",), ("f",))
+    with pytest.raises(CnnError, match=r"crashed while loading .* \(SIGSEGV\) at operator 2, FULLY_CONNECTED"):
+        open_model(write(tmp_path / "m.tflite", program))
 
 
 def test_a_file_says_the_same_in_its_own_process_as_in_this_one(tmp_path: Path) -> None:
@@ -70,6 +83,24 @@ ENDS = {
     "import resource; bytearray(resource.getrlimit(resource.RLIMIT_AS)[0])": "it needs more memory than there is",
     "import os; os.write(2, b'x' * (1 << 21)); raise ValueError('full')": "refused by LiteRT: full",
 }
+
+
+def test_the_operator_that_crashes_a_run_is_named(fake: Path, tmp_path: Path) -> None:
+    fake.write_text(
+        "import os\n"
+        "from cnnc.tflite.flatbuffer import read\n"
+        "def list_edge_tpus(): return [1]\n"
+        "class make_interpreter:\n"
+        "    def __init__(self, data):\n"
+        "        self.count = len(read(data, 'Model', 'TFL3', '')['subgraphs'][0]['operators'])\n"
+        "    def allocate_tensors(self): pass\n"
+        "    def set_tensor(self, index, value): assert value.shape == (1, 8, 8, 3)\n"
+        "    def invoke(self): self.count > 1 and os.abort()\n"
+    )
+    program = brightness()
+    runner = open_model(write(tmp_path / "m.tflite", program), delegate="edgetpu")
+    with pytest.raises(CnnError, match=rf"while running .* \(SIGABRT\) at operator 1, {program.operators[1].kind}"):
+        runner({"picture": np.zeros((1, 8, 8, 3), np.float32)})
 
 
 @pytest.mark.fault("S3")

@@ -26,6 +26,7 @@ import numpy as np
 
 from cnnc.backends.tflite import interpreter
 from cnnc.backends.tflite.interpreter import Array, Options, Refusal, Session, receive, send
+from cnnc.tflite.flatbuffer import shortened
 
 SECONDS: Final = 300
 """That loading a file, or one run of it, may take."""
@@ -36,17 +37,22 @@ _GARBLED: Final = (EOFError, ConnectionError, ValueError, TypeError, KeyError, R
 _CHATTER: Final = ("INFO:", "WARNING:", "W0000", "I0000")
 
 
+class Crash(Refusal):
+    """That LiteRT ended its process, of itself and not for its time or memory."""
+
+
 def open_session(data: bytes, options: Options) -> Session | Remote:
     """A file in a process of its own; in this one where the system cannot fork.
 
     Raises:
-        Refusal: as `Session`, and where loading ends the process.
+        Refusal: as `Session`.
+        Crash: loading ended the process.
     """
     return Remote(data, options) if hasattr(os, "fork") else Session(data, options)
 
 
 class Remote:
-    """As `Session`, of which it is the far end; a run that ends the process is a Refusal."""
+    """As `Session`, of which it is the far end; a run that ends the process is a Crash."""
 
     def __init__(self, data: bytes, options: Options) -> None:
         self.what = options.what
@@ -96,28 +102,48 @@ class Remote:
         self._log.seek(0)
         lines = [" ".join(line.split()) for line in self._log.read().decode("utf-8", "replace").splitlines()]
         said = [line for line in lines if line and not line.startswith(_CHATTER)]
-        message, help = _ending(status, self.what, doing)
-        raise Refusal("tflite", message, said[-_NOTES:], help)
+        raise _ending(status, self.what, doing, said[-_NOTES:])
 
 
-def _ending(status: int, what: str, doing: str) -> tuple[str, str]:
+def first_crash(data: bytes, options: Options, operators: int, inputs: Mapping[int, Array] | None) -> int | None:
+    """The first of a file's operators with which it crashes LiteRT, or None where it does not crash again.
+
+    Found by halving, each time in a new process. `inputs` are those of a run, None where the file is loaded alone.
+    """
+
+    def crashes(count: int) -> bool:
+        part = shortened(data, "Model", ("subgraphs", 0, "operators"), count, options.what)
+        try:
+            session = Remote(part, options)
+            if inputs is not None:
+                session.run(inputs, ())
+        except Crash:
+            return True
+        except Refusal:
+            return False
+        return False
+
+    if not crashes(operators):
+        return None
+    below, above = 0, operators
+    while above - below > 1:
+        middle = (below + above) // 2
+        below, above = (below, middle) if crashes(middle) else (middle, above)
+    return above - 1
+
+
+def _ending(status: int, what: str, doing: str, notes: Sequence[str]) -> Refusal:
     """How a process ended, and what to do."""
     number = os.waitstatus_to_exitcode(status)
     if number == -signal.SIGALRM:
-        return (
-            f"LiteRT was stopped: {doing} `{what}` took more than {SECONDS} s",
-            "the file is damaged, or far too large for this machine",
-        )
+        message = f"LiteRT was stopped: {doing} `{what}` took more than {SECONDS} s"
+        return Refusal("tflite", message, notes, "the file is damaged, or far too large for this machine")
     if number == -signal.SIGKILL:
-        return (
-            f"LiteRT was killed while {doing} `{what}`, most likely for lack of memory",
-            "use a machine with more memory",
-        )
+        message = f"LiteRT was killed while {doing} `{what}`, most likely for lack of memory"
+        return Refusal("tflite", message, notes, "use a machine with more memory")
     how = signal.Signals(-number).name if number < 0 else f"exit status {number}"
-    return (
-        f"LiteRT crashed while {doing} `{what}` ({how})",
-        "the file is damaged, or LiteRT has a fault: make the file again, or with another version of its converter",
-    )
+    help = "the file is damaged, or LiteRT has a fault: make the file again, or with another version of its converter"
+    return Crash("tflite", f"LiteRT crashed while {doing} `{what}` ({how})", notes, help)
 
 
 def _close(connection: socket.socket, log: Any) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.backends.tflite.interpreter import Delegate, Options, Refusal, Session, load, quiet
-from cnnc.backends.tflite.process import Remote, open_session
+from cnnc.backends.tflite.process import Crash, Remote, first_crash, open_session
 from cnnc.diagnostics import CnnError
 from cnnc.tflite.program import DTYPES, File, Program, Tensor
 from cnnc.tflite.read import read_bytes, read_file
@@ -44,13 +44,13 @@ class Port:
 class Runner:
     """A file made ready to run. Inputs are arrays `(batch, ...)` by name, of which it runs one example at a time."""
 
-    def __init__(self, session: Session | Remote, file: File, what: str) -> None:
-        self.what = what
+    def __init__(self, data: bytes, options: Options, file: File, session: Session | Remote) -> None:
+        self.what = options.what
         self.file = file
         self.program = program = file.main
         self.inputs = _ports(program, program.inputs, program.input_names)
         self.outputs = _ports(program, program.outputs, program.output_names)
-        self._session = session
+        self._data, self._options, self._session = data, options, session
         self._indices = {name: i for i, name in enumerate(program.tensors)}
 
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[np.float32]]:
@@ -102,7 +102,7 @@ class Runner:
 
     def _run(self, example: Arrays, names: Sequence[str]) -> list[NDArray[Any]]:
         given = {self._indices[port.tensor.name]: example[port.name].reshape(port.tensor.shape) for port in self.inputs}
-        with _errors():
+        with _errors(), _placed(self._data, self._options, self.program, given):
             return self._session.run(given, [self._indices[name] for name in names])
 
     def _require_size(self, name: str, value: NDArray[Any], before: Sequence[NDArray[Any]]) -> None:
@@ -160,11 +160,11 @@ def open_model(
             help="pass `--delegate edgetpu` where there is one, or give the int8 file that it was compiled from",
         )
     options = Options(what, threads, delegate, all_tensors)
-    with _errors(file.main):
+    with _errors(file.main), _placed(data, options, file.main, None):
         if isinstance(model, bytes):
             with quiet():
-                return Runner(Session(data, options), file, what)
-        return Runner(open_session(data, options), file, what)
+                return Runner(data, options, file, Session(data, options))
+        return Runner(data, options, file, open_session(data, options))
 
 
 def load_interpreter(data: bytes, what: str, *, threads: int | None = None) -> Any:
@@ -184,6 +184,21 @@ def _errors(program: Program | None = None) -> Iterator[None]:
         if program is not None and found is not None and int(found[1]) < len(program.tensors):
             message = f"{message[: found.start()]}{_place(program, int(found[1]))}{message[found.end() :]}"
         raise CnnError.of(error.code, message, notes=error.notes, help=error.help) from error
+
+
+@contextmanager
+def _placed(
+    data: bytes, options: Options, program: Program, inputs: Mapping[int, NDArray[Any]] | None
+) -> Iterator[None]:
+    """Crashes with the operator that they come of; `inputs` are those of a run, None while a file is loaded."""
+    try:
+        yield
+    except Crash as crash:
+        place = first_crash(data, options, len(program.operators), inputs)
+        if place is None:
+            raise
+        message = f"{crash.message} at operator {place}, {program.operators[place].name}"
+        raise Refusal(crash.code, message, crash.notes, crash.help) from crash
 
 
 _TENSOR: Final = re.compile(r"(?<=: )tensor (\d+)(?= )")

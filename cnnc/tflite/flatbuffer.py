@@ -9,7 +9,7 @@ Source: https://flatbuffers.dev/internals.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +41,24 @@ def read(data: bytes, root: str, identifier: str, what: str) -> Table:
     return reader.table(reader.offset(0), root)
 
 
+def shortened(data: bytes, root: str, path: Sequence[str | int], count: int, what: str) -> bytes:
+    """The bytes of a flatbuffer with the list at a path, such as `("subgraphs", 0, "operators")`, cut to `count`.
+
+    Nothing else changes, what the schema here does not know included. Raises CnnError as `read` does.
+    """
+    reader = _Reader(data, what)
+    place, kind = reader.offset(0), root
+    for step in path:
+        if isinstance(step, int):
+            place = reader.offset(place + 4 + 4 * step)
+        else:
+            (slot,) = (i for i, field in enumerate(TABLES[kind]) if field.name == step)
+            place, kind = reader.offset(place + reader.distance(place, slot)), TABLES[kind][slot].kind
+    changed = bytearray(data)
+    struct.pack_into("<I", changed, place, count)
+    return bytes(changed)
+
+
 class _Reader:
     """Reads tables at offsets, and counts them, so that bytes which refer to one place many times end."""
 
@@ -69,14 +87,11 @@ class _Reader:
 
     def table(self, at: int, name: str) -> Table:
         self.spend(4)
-        start = at - int(self.unpack("<i", at))
-        size = int(self.unpack("<H", start))
         found: Table = {}
         for slot, field in enumerate(TABLES[name]):
-            place = 4 + 2 * slot
-            distance = int(self.unpack("<H", start + place)) if place + 2 <= size else 0
             if field.name == "_":
                 continue
+            distance = self.distance(at, slot)
             if distance:
                 value = self.value(at + distance, field, found)
                 if value is not None:
@@ -84,6 +99,12 @@ class _Reader:
             elif not field.vector and field.kind in SCALARS:
                 found[field.name] = DEFAULTS.get((name, field.name), 0)
         return found
+
+    def distance(self, at: int, slot: int) -> int:
+        """How far behind a table's place a field is, 0 for one that is absent."""
+        start = at - int(self.unpack("<i", at))
+        place = 4 + 2 * slot
+        return int(self.unpack("<H", start + place)) if place + 2 <= int(self.unpack("<H", start)) else 0
 
     def value(self, at: int, field: Field, before: Table) -> Any:
         if field.vector:
