@@ -47,6 +47,8 @@ _GAIN: Final = 6.0
 """dB: a layer that comes nearer by more than this when each channel may have a factor has been equalised."""
 _CUT: Final = 0.01
 """Unless so many of its values are cut off, which makes channels smaller too."""
+_EXACT: Final = 1e-12
+"""Of the signal's power: less is the last bits of float32, and no error."""
 _PASSES: Final = HOMOGENEOUS | BatchNorm | Dropout | Flatten
 """What a factor of a channel passes through, on its way to the weights that take it back."""
 
@@ -271,7 +273,7 @@ class Gathered:
 
 
 def _decibels(signal: float, noise: float) -> float | None:
-    return None if signal <= 0 or noise <= 0 else 10 * log10(signal / noise)
+    return None if signal <= 0 or noise <= _EXACT * signal else 10 * log10(signal / noise)
 
 
 def _cosine(rr: float, qq: float, rq: float) -> float | None:

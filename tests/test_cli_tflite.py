@@ -247,7 +247,7 @@ def test_diff_starts_at_the_input_and_shows_what_is_lost_there(made: Path, tmp_p
     program = int8(open_run(made / "run"), made)
     (clean,) = json.loads(call("diff", made / "run", made / "int8.tflite", "--format", "json").stdout)["inputs"]
     assert (clean["name"], clean["shape"]) == ("input", [8, 8, 3])
-    assert clean["sqnr_db"] is None or clean["sqnr_db"] > 100  # normalize(mean=128, std=64) is exact in bytes
+    assert clean["sqnr_db"] is None  # normalize(mean=128, std=64) is exact in bytes
     coarse = Quantization((1.0,), (-128,))
     tensors = {
         **program.tensors,

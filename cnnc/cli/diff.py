@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _LISTED = 20
 """A table lists so many layers."""
-_EXACT = 120.0
-"""dB from which on a difference is of the last bits of float32."""
 
 
 @click.command("diff")
@@ -136,14 +134,8 @@ def _row(layer: Layer) -> tuple[str, str, str, str, str, str]:
     return (
         f"{layer.name} *" if layer.equalized else layer.name,
         layer.kind,
-        _decibels(layer),
+        f"{layer.sqnr:z.1f}" if layer.sqnr is not None else "-" if layer.cosine is None else "exact",
         "-" if layer.cosine is None else f"{layer.cosine:.4f}",
         "-" if layer.used is None else f"{100 * layer.used:.0f} %",
         "-" if layer.clipped is None else f"{100 * layer.clipped:.2f} %",
     )
-
-
-def _decibels(layer: Layer) -> str:
-    if layer.sqnr is not None and layer.sqnr < _EXACT:
-        return f"{layer.sqnr:z.1f}"
-    return "-" if layer.cosine is None else "exact"

@@ -38,6 +38,9 @@ class Layer(Protocol):
     def sqnr(self) -> float | None: ...
 
     @property
+    def cosine(self) -> float | None: ...
+
+    @property
     def used(self) -> float | None: ...
 
     @property
@@ -180,8 +183,10 @@ def draw_difference(path: Path, model: str, layers: Sequence[Layer]) -> None:
     named = count <= _LAYERS_NAMED
     height = 1.4 + 0.19 * min(count, _LAYERS_NAMED)
     figure = Figure(figsize=(9 + 0.07 * longest, height), layout="constrained", facecolor="white")
+    most = max((layer.sqnr for layer in layers if layer.sqnr is not None), default=0.0)
+    exact = [most if layer.sqnr is None and layer.cosine is not None else layer.sqnr for layer in layers]
     figures = {
-        "signal to quantisation noise, dB": [layer.sqnr for layer in layers],
+        "signal to quantisation noise, dB": exact,
         "codes in use, %": [layer.used and 100 * layer.used for layer in layers],
         "values clipped, %": [layer.clipped and 100 * layer.clipped for layer in layers],
     }
