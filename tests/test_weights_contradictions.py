@@ -18,6 +18,7 @@ from cnnc.passes.model import Model
 from cnnc.tflite.program import File
 from cnnc.tflite.write import write_file
 from cnnc.weights.importing.combine import Options, combine
+from cnnc.weights.importing.mapping import Mapped
 from cnnc.weights.importing.read import read_source
 from cnnc.weights.importing.source import Source
 from tests import weight_sources as made
@@ -73,6 +74,19 @@ def test_a_tflite_file_that_computes_otherwise_is_refused(name: str, tmp_path: P
     source = tflite(net_of(theirs), tmp_path / "a.tflite")
     with pytest.raises(CnnError, match=re.escape(message)):
         combine(net_of(ours).graph, source, Options())
+
+
+@pytest.mark.fault("T")
+def test_a_match_that_the_files_connections_contradict_is_refused(tmp_path: Path) -> None:
+    """Two layers of one shape, one behind the other: the user has them change places."""
+    net = cnnc.load_text("input 8x8x4\nconv(3x3, 4) | relu | conv(3x3, 4) | relu | conv(3x3, 4)\n")
+    source = tflite(net, tmp_path / "a.tflite")
+    first, second, third = (layer.name for layer in source.layers)
+    right = [(first, "conv1"), (second, "conv2"), (third, "conv3")]
+    wrong = [(second, "conv1"), (first, "conv2"), (third, "conv3")]
+    combine(net.graph, source, Options(tuple(Mapped(*pair, "a test") for pair in right)))
+    with pytest.raises(CnnError, match=f"`{second}` of the file sees relu of `{first}`, and `conv1` sees the input"):
+        combine(net.graph, source, Options(tuple(Mapped(*pair, "a test") for pair in wrong)))
 
 
 ALIKE = {

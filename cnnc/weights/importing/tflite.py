@@ -205,7 +205,13 @@ class _Walk:
         for each in run:
             (name,) = self.constants(each)[:1]
             value = self.vector(each, name, numbers(self.path, self.program, name)).astype(np.float64)
-            if each.kind in ("MUL", "DIV"):
+            is_first = each.inputs[0] == name
+            if each.kind == "DIV" and is_first:
+                raise self.unsupported(each, name)
+            if each.kind == "SUB" and is_first:  # the constant less what is computed
+                scale = np.asarray(-np.ones_like(value) if scale is None else -scale)
+                shift = value if shift is None else value - shift
+            elif each.kind in ("MUL", "DIV"):
                 factor = value if each.kind == "MUL" else 1 / value
                 scale = factor if scale is None else scale * factor
                 shift = None if shift is None else shift * factor
