@@ -98,6 +98,40 @@ def test_every_output_has_the_figure_that_litert_and_numpy_give(io: Io) -> None:
 
 
 @pytest.mark.fault("Q8")
+def test_inputs_of_bytes_and_of_real_numbers_are_fed_as_their_user_feeds_them() -> None:
+    scaled = "x: a | normalize(unit)\ny: b | normalize(mean=1, std=2)\nconcat(x, y) | conv(3, 4)"
+    model, rng = model_of(f"input a 8x8x3\ninput b 8x8x3\n{scaled}"), np.random.default_rng(0)
+    samples: list[dict[str, NDArray[Any]]] = [
+        {
+            "a": rng.integers(0, 256, (1, 8, 8, 3)).astype(np.uint8),
+            "b": rng.normal(1, 2, (1, 8, 8, 3)).astype(np.float32),
+        }
+        for _ in range(4)
+    ]
+    found = compile_int8(model, samples, Settings(method="minmax"))
+    values = []
+    for program in (compile_float(model), found.program):
+        reader = interpreter.Interpreter(model_content=write_file(File((program,))))
+        reader.allocate_tensors()
+        (end,), rows = reader.get_output_details(), []
+        for sample in samples:
+            for each in reader.get_input_details():
+                scale, zero = each["quantization"]
+                array = sample[each["name"]].astype(np.float64)
+                if scale:
+                    array = array - 128 if each["name"] == "a" else np.clip(np.rint(array / scale) + zero, -128, 127)
+                reader.set_tensor(each["index"], array.astype(each["dtype"]))
+            reader.invoke()
+            scale, zero = end["quantization"]
+            codes = reader.get_tensor(end["index"]).astype(np.float64)
+            rows.append(scale * (codes - zero) if scale else codes)
+        values.append(np.stack(rows))
+    expected = 10 * np.log10(values[0].var() / ((values[1] - values[0]) ** 2).mean())
+    assert found.measurement.outputs["output"].sqnr == pytest.approx(expected, abs=0.05)
+    assert found.measurement.tensors["b"].sqnr > 35
+
+
+@pytest.mark.fault("Q8")
 def test_no_output_hides_behind_another() -> None:
     """Values of 1e-22 are taken for zero, which a mean over outputs of the size of 1 would not show."""
     model = model_of(DETECTOR + "output boxes, scores", times("boxes.conv1", 1e-22))

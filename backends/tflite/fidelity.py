@@ -27,6 +27,8 @@ CODES: Final = 16
 """A tensor, or a channel, that would vary by so many codes of its own says something."""
 _HEADS: Final = ("SOFTMAX", "LOGISTIC", "RESHAPE", "QUANTIZE", "DEQUANTIZE")
 """Operators at the end of a program whose input tells more of an error than their output."""
+_LAST_BITS: Final = 1e-12
+"""Of the signal's power: float32 itself computes no nearer."""
 CONVERSIONS: Final = ("QUANTIZE", "DEQUANTIZE")
 """Operators that keep the real values and change what stands for them."""
 _PREPARES: Final = ops.Normalize | ops.Bgr
@@ -151,10 +153,10 @@ def fed(tensor: Tensor, array: Array) -> Array:
 
 
 def decibels(signal: float, noise: float) -> float:
-    """The ratio of two powers in dB: inf without noise, -inf where either is no number."""
+    """The ratio of two powers in dB: inf without noise but the last bits of float32, -inf where either is no number."""
     if not (isfinite(signal) and isfinite(noise)):
         return -inf
-    if noise <= 0:
+    if noise <= _LAST_BITS * signal:
         return inf
     return 10 * log10(signal / noise) if signal > 0 else -inf
 

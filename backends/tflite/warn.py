@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf, isfinite
 from typing import Final
 
 import numpy as np
@@ -85,8 +86,8 @@ def _apart(kind: str) -> str:
 
 def _constant(graph: Graph, found: Measurement) -> Iterator[Diagnostic]:
     for output in found.outputs.values():
-        # What a softmax or sigmoid makes nothing of may well have one code.
-        if output.constant and not found.heads[output.name]:
+        # What a softmax or sigmoid makes nothing of may well have one code; and an output that is lost is told as such.
+        if output.constant and output.sqnr >= LEAST and not found.heads[output.name]:
             count = f"{output.constant} of {output.channels} channel{'' if output.channels == 1 else 's'}"
             message = f"the int8 output `{output.name}` is constant in {count} that vary in the float one"
             yield _diagnostic(graph, output.origin, message, "", _APART)
@@ -165,7 +166,13 @@ def _diagnostic(graph: Graph, origin: str, message: str, label: str, remedy: str
 
 
 def _decibels(value: float) -> str:
-    return "no numbers" if value == -np.inf else f"{value:z.1f} dB"
+    return f"{value:z.1f} dB" if isfinite(value) else "no number"
+
+
+def _after(before: float | None) -> str:
+    if before is None:
+        return ""
+    return ", without an error before it" if before == inf else f", after {_decibels(before)} before it"
 
 
 def _plain(name: str) -> str:
