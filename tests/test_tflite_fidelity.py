@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import cnnc
+import cnnc.backends.tflite.compile as compiling
 from cnnc.backends.tflite.compile import Quantized, Settings, compile_float, compile_int8
 from cnnc.backends.tflite.condition import random_weights
 from cnnc.backends.tflite.fidelity import decibels, measure
@@ -215,6 +216,17 @@ def test_a_tensor_that_is_cut_off_is_named_with_its_range() -> None:
     assert cut.message.startswith("`relu2` is cut off in int8: ")
     assert cut.help is not None
     assert "--ranges minmax" in cut.help
+
+
+@pytest.mark.fault("Q1")
+def test_the_fault_of_q1_would_be_named_where_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges of pixels, 0 to 255, for a program that holds normalised values: two codes are left of each pixel."""
+    monkeypatch.setattr(compiling, "_as_real", lambda array, given: array.astype(np.float32))
+    told = said(quantized(model_of("input 16x16x3\nnormalize(unit) | flatten | dense(10)")))
+    assert "`input:for flatten1` is the first below 10 dB: " in told
+    assert ", without an error before it" in told
+    assert "--> net.cnn:2:19" in told
+    assert "--io float32 keeps the input's values" in told
 
 
 @pytest.mark.fault("Q1")

@@ -48,15 +48,12 @@ def _faint(rounded: Program, graph: Graph, found: Measurement) -> Iterator[Diagn
     for output, tensor in zip(found.outputs.values(), rounded.outputs, strict=True):
         if output.sqnr >= LEAST:
             continue
-        message = (
-            f"the int8 output `{output.name}` is not the float network's: {_decibels(output.sqnr)} of signal to noise"
-        )
-        first = _first_below(rounded, found, tensor) or output
-        was = f", after {_decibels(first.before)} before it" if first.before is not None else ""
-        label = f"`{first.name}` is the first below {LEAST:g} dB: {_decibels(first.sqnr)}{was}"
-        yield _diagnostic(
-            graph, first.origin, message, "" if first is output else label, _remedy(rounded, graph, first)
-        )
+        first, label = _first_below(rounded, found, tensor) or output, ""
+        if first is not output:
+            label = f"`{first.name}` is the first below {LEAST:g} dB: {_decibels(first.sqnr)}{_after(first.before)}"
+        signal = f"{_decibels(output.sqnr)} of signal to noise"
+        message = f"the int8 output `{output.name}` is not the float network's: {signal}"
+        yield _diagnostic(graph, first.origin, message, label, _remedy(rounded, graph, first))
 
 
 def _remedy(rounded: Program, graph: Graph, first: Fidelity) -> str:
