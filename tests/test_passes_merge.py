@@ -152,6 +152,7 @@ KEPT = {
         "globalpool(keepdims=true) | conv(1x1, 4)\nconv(1x1, 4)",
         ["globalpool", "conv", "conv", "add"],
     ),
+    "a window of all places": ("conv(6x8, 4, padding=valid)\nconv(1x1, 4)", ["conv", "conv", "add"]),
 }
 
 
@@ -164,6 +165,14 @@ def test_branches_that_are_no_single_convolution_stay(branches: str) -> None:
 def test_what_something_else_reads_stays() -> None:
     text = (
         "input 6x8x4\nx: relu\na: x | conv(1x1, 4)\nsum: add(a, x | conv(3x3, 4))\nother: a | relu\noutput sum, other"
+    )
+    assert sorted(names(merged(text))) == ["add", "conv", "conv", "input", "relu", "relu"]
+
+
+def test_a_sum_that_something_else_reads_stays() -> None:
+    text = (
+        "input 6x8x4\nx: relu\nfirst: add(x | conv(3, 4), x | conv(1, 4))\n"
+        "second: add(first, x | conv(1, 4))\nother: first | relu\noutput second, other"
     )
     assert sorted(names(merged(text))) == ["add", "conv", "conv", "input", "relu", "relu"]
 
@@ -196,6 +205,10 @@ ROWS = {
     "three": ("conv(1x1, 8) | conv(1x1, 8) | conv(1x1, 4)", ["conv"]),
     "a scale a channel": ("depthwise(1x1, bias=false) | depthwise(3x3)", ["depthwise"]),
     "groups": ("conv(3x3, 8, groups=2) | conv(1x1, 8, groups=2)", ["conv"]),
+    "a column before a row": ("conv(3x1, 8, bias=false) | conv(1x3, 4)", ["conv"]),
+    "a window before padding": ("conv(3x3, 8, bias=false) | conv(3x3, 4)", ["conv", "conv"]),
+    "fewer products of more weights": ("conv(1x1, 1) | conv(1x1, 4, stride=2)", ["conv", "conv"]),
+    "more products of fewer weights": ("conv(1x1, 2, bias=false) | conv(1x1, 4, padding=1)", ["conv", "conv"]),
     "a bias that a padding would meet": ("conv(1x1, 8) | conv(3x3, 4)", ["conv", "conv"]),
     "a norm's shift that a padding would meet": ("conv(1x1, 8) | bn | conv(3x3, 4)", ["conv", "conv"]),
     "a stride before padding": ("conv(1x1, 8, stride=2, bias=false) | conv(3x3, 4)", ["conv", "conv"]),

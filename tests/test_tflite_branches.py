@@ -149,5 +149,7 @@ def test_networks_of_papers_deploy_as_plain_chains(name: str, convolutions: dict
     found = Counter(operator.kind for operator in program if operator.origin != normalize)
     assert {kind: count for kind, count in found.items() if kind.endswith("CONV_2D")} == convolutions
     assert not found.keys() & {"ADD", "SPLIT", "CONCATENATION"}
-    # PyTorch's padding is no SAME where a stride leaves an even size: a PAD for each of five.
+    # PyTorch's padding is no SAME under a stride of 2 and an even size: a PAD for each of five, and none with Keras's.
     assert found["PAD"] == 5
+    same = cnnc.load_text(spec.read_text(encoding="utf-8").replace("padding=half", "padding=same"))
+    assert len(outline(same.graph).operators) == len(program.operators) - 5 <= sum(convolutions.values()) + 7

@@ -70,15 +70,10 @@ def convolution_of(node: Node, shape: Shape, weights: Arrays) -> Convolution | N
     return Convolution(kernel, weights.get("bias"), groups, op.stride, offsets, kernel.size)
 
 
-def written_as(convolution: Convolution, node: Node, shape: Shape, dtype: DTypeLike) -> tuple[Node, Arrays] | None:
-    """A node of the same output, of `convolution` of an input of `shape`, with its weights.
-
-    None where no padding makes that output, as when the first of the input would not be read.
-    """
+def written_as(convolution: Convolution, node: Node, shape: Shape, dtype: DTypeLike) -> tuple[Node, Arrays]:
+    """The node with another operator, that of `convolution` of an input of `shape`, and its weights."""
     axes = zip(shape, node.shape, convolution.stride, convolution.offsets, strict=False)
     padding = tuple((-taps[0], max((size - 1) * stride + taps[-1] - n + 1, 0)) for n, size, stride, taps in axes)
-    if any(before < 0 for before, _ in padding):
-        return None
     sizes, dilation = tuple(map(len, convolution.offsets)), tuple(taps.step for taps in convolution.offsets)
     op = ops.Conv(
         sizes,
@@ -89,8 +84,7 @@ def written_as(convolution: Convolution, node: Node, shape: Shape, dtype: DTypeL
         convolution.groups,
         bias=convolution.bias is not None,
     ).resolve(shape)
-    if op.infer(shape) != node.shape:
-        return None
+    assert op.infer(shape) == node.shape, (op, shape, node)
     declared = op.weights(shape)
     weights = {"kernel": convolution.kernel.reshape(declared["kernel"].shape).astype(dtype)}
     if convolution.bias is not None:

@@ -45,10 +45,8 @@ def _merge(draft: Draft, add: Node) -> None:
     kept = list(add.inputs)
     for merged in _together(sorted(terms, key=lambda term: -term.convolution.macs)):
         main, *others = merged.nodes
-        written = written_as(merged.convolution, main, merged.source.shape, _precision(draft, main)) if others else None
-        if written is None:
-            continue
-        draft.put(*written)
+        if others:
+            draft.put(*written_as(merged.convolution, main, merged.source.shape, _precision(draft, main)))
         for other in others:
             kept.remove(other.name)
             if other.name != merged.source.name:

@@ -42,10 +42,9 @@ def _merge(draft: Draft, second: Node) -> bool:
     places, wanted = prod(first.shape[:-1]), prod(second.shape[:-1])
     work = (inner.macs * places + outer.macs * wanted) // wanted
     merged = sequence(inner, outer, min(work, inner.kernel.size + outer.kernel.size))
-    written = written_as(merged, second, source.shape, draft.weights(second)["kernel"].dtype) if merged else None
-    if written is None:
+    if merged is None:
         return False
-    node, weights = written
+    node, weights = written_as(merged, second, source.shape, draft.weights(second)["kernel"].dtype)
     draft.put(replace(node, inputs=(source.name,)), weights)
     draft.bypass(first, source)
     return True
