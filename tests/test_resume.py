@@ -354,6 +354,50 @@ def test_one_that_was_stopped_goes_on_without_the_bad_step(tmp_path: Path) -> No
     assert same(trained.weights, whole.weights)
 
 
+@pytest.mark.fault("T")
+def test_one_that_was_stopped_in_a_later_epoch_goes_on_at_the_right_step(tmp_path: Path) -> None:
+    net = load_text(floating().text.replace("flatten\n", "flatten | dropout(0.5)\n"))  # drawn anew at every step
+    data = poisoned()
+    assert isinstance(data.train, Examples)
+    assert isinstance(data.val, Examples)
+    arrays, held = (data.train.inputs[0], data.train.targets[0]), (data.val.inputs[0], data.val.targets[0])
+    whole = train(net, arrays, held, on_nan="skip", out=tmp_path / "whole")
+    train(net, arrays, held, on_nan="skip", epochs=1, out=tmp_path / "run")
+    message = error_of(lambda: resume(tmp_path / "run", arrays, held, epochs=3, on_nan="stop"))
+    assert "the loss became nan in epoch 2, step" in message
+    trained = resume(tmp_path / "run", arrays, held, on_nan="skip")
+    assert without_time(trained) == without_time(whole)
+    assert same(trained.weights, whole.weights)
+
+
+@pytest.mark.fault("T")
+def test_a_validation_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    data = poisoned()
+    assert isinstance(data.train, Examples)
+    (x,), (y,) = data.train.inputs, data.train.targets
+    good, bad = (x[12:], y[12:]), (x[8:12], y[8:12])
+    for settings in ({}, {"on_nan": "skip"}):
+        out = tmp_path / f"run{len(settings)}"
+        message = error_of(lambda out=out, settings=settings: train(floating(), good, bad, out=out, **settings))  # type: ignore[misc]
+        assert "error[diverged]: the validation loss became nan after epoch 1" in message
+        assert "the run is saved up to" in message
+        assert not (out / "results.csv").exists()
+
+
+@pytest.mark.fault("T")
+def test_a_run_that_died_before_its_first_checkpoint_starts_from_the_weights_that_it_was_given(
+    tmp_path: Path, data: Path, whole: Trained
+) -> None:
+    given = whole.folder / "weights" / "last.safetensors"
+    longer = train(tiny(), data, weights=given, epochs=1, out=tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    events: list[Event] = []
+    assert same(resume(tmp_path / "run", report=events.append).weights, longer.weights)
+    assert "has no checkpoint, and starts anew" in said(events)
+    # Neither is what random weights would have come to.
+    assert not same(longer.weights, train(tiny(), data, epochs=1, out=tmp_path / "random").weights)
+
+
 def test_a_rate_that_blows_up_names_a_layer(tmp_path: Path, data: Path) -> None:
     message = error_of(lambda: train(tiny(), data, lr=1e25, out=tmp_path / "run"))
     found = re.search(r"(first layer whose values are no finite numbers|that of) (is )?`(.+?)`", message)
