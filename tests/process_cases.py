@@ -1,10 +1,11 @@
-"""Trainings in several processes on this machine, for tests: `python -m tests.process_cases PORT COUNT INDEX CASE ...`.
+"""Trainings in several processes, for tests: `python -m tests.process_cases [HOST:]PORT COUNT INDEX CASE ...`.
 
 Every process has as many devices as XLA_FLAGS says, and prints a JSON value of what its case found.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
+
+import numpy as np
 
 from cnnc.diagnostics import CnnError
 from tests.device_cases import LARGE, ROOT, SMALL, Training
@@ -79,6 +82,17 @@ def curve(mesh: str, which: str, epochs: str) -> Any:
     return {"losses": training.losses_of(int(epochs)), "scores": training.scores(), "part": training.devices.part}
 
 
+def weights(epochs: str, seconds: str = "0") -> Any:
+    """The losses of a training and a digest of all that it ends with; it then stays for some seconds."""
+    import jax
+
+    training = Training(SMALL, "model=1")
+    losses = training.losses_of(int(epochs))
+    leaves = [np.asarray(leaf.addressable_data(0)) for leaf in jax.tree.leaves(training.state)]
+    time.sleep(float(seconds))
+    return {"losses": losses, "weights": hashlib.sha256(b"".join(map(np.ndarray.tobytes, leaves))).hexdigest()}
+
+
 def agree(facts: str) -> Any:
     """What is said when processes state facts."""
     GROUP[0].agree(json.loads(facts))
@@ -114,7 +128,7 @@ def vote(stop: str) -> Any:
 
 
 GROUP: list[Any] = []
-CASES: Mapping[str, Callable[..., Any]] = {case.__name__: case for case in (curve, agree, fail, die, vote)}
+CASES: Mapping[str, Callable[..., Any]] = {case.__name__: case for case in (curve, weights, agree, fail, die, vote)}
 
 
 def end(error: CnnError) -> NoReturn:
@@ -130,7 +144,8 @@ def main(port: str, count: str, index: str, case: str, *arguments: str) -> None:
     from cnnc.backends.jax.processes import group_of
 
     try:
-        with group_of(Place(f"localhost:{port}", int(count), int(index)), end, 20.0) as group:
+        coordinator, seconds = (port, 120.0) if ":" in port else (f"localhost:{port}", 20.0)
+        with group_of(Place(coordinator, int(count), int(index)), end, seconds) as group:
             GROUP.append(group)
             found = CASES[case](*arguments)
     except CnnError as error:
