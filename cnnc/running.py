@@ -27,7 +27,7 @@ from cnnc.training.events import Report, ignore
 from cnnc.training.labels import labels_of as labels_of
 from cnnc.training.labels import places_in_order, places_of, without_background
 from cnnc.training.metrics import Outcome, gather, score
-from cnnc.training.tested import Measured, part_to_test, relabelled
+from cnnc.training.tested import Measured, of_present, part_to_test, relabelled
 
 End = Literal["softmax", "sigmoid", "logits"]
 """What the values of an output of classes are."""
@@ -182,8 +182,10 @@ def measure(
     if tested.is_listed:
         order, names = places_in_order(model.labels, tested.classes, count, f"`{model.path}`")
         part = relabelled(part, order)
-    elif tested.classes:
+    elif tested.classes and not model.labels:
         part = relabelled(part, places(model, tested.classes, count))
+    elif tested.classes:
+        part = of_present(part, tested.classes, lambda names: places(model, names, count))
     feed = prepare(part, [_input(model).shape], skip_corrupt=skip_corrupt, crop=crop)
     outcome = _outcome(model, feed, end, batch, count)
     return Measured(score(outcome, count), names, tested.what, tuple(sorted(feed.broken)))

@@ -24,10 +24,12 @@ from cnnc.data.records import listed
 from cnnc.data.sources import Files, Records, name_of
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import RandomResizedCrop
+from cnnc.running import measure, open_tflite
 from cnnc.training.events import ignore
 from cnnc.training.tested import by_name, part_to_test
 from tests.calling import call
 from tests.pictures import make_tree, noise
+from tests.tflite_pictures import brightness, described, write
 
 crc32c = pytest.importorskip("google_crc32c", reason="needs the package google-crc32c")
 
@@ -373,6 +375,16 @@ def test_a_label_that_training_lacked_is_named(tmp_path: Path) -> None:
     other = load_records(labelled(tmp_path / "other", (0, 1, 2), (0, 1, 2), texts=False))
     message = error_of(lambda: by_name(other.test, other.classes, own.classes))
     assert "the data has a class `0` that the network was not trained on" in message
+
+
+@pytest.mark.fault("D1")
+def test_a_file_finds_the_labels_of_records_by_name(tmp_path: Path) -> None:
+    """The records count three classes, and there are none of the one between the others."""
+    root = labelled(tmp_path / "set", (0, 2, 2), (0, 2, 2), texts=True)
+    model = open_tflite(write(tmp_path / "m.tflite", brightness(), described(("class 2", "class 0"))))
+    scores = measure(model, str(root)).scores
+    assert scores.confusion is not None
+    assert scores.confusion.sum(axis=1).tolist() == [2, 1]
 
 
 @pytest.mark.fault("D1")

@@ -23,7 +23,7 @@ from cnnc.training.labels import places_in_order, places_of
 from cnnc.training.objective import classified, output_losses, require_classes, require_targets
 from cnnc.training.record import Asked, Run
 from cnnc.training.team import make_ready
-from cnnc.training.tested import Measured, Tested, by_name, part_to_test, relabelled
+from cnnc.training.tested import Measured, Tested, by_name, of_present, part_to_test, relabelled
 
 
 def measure(
@@ -99,7 +99,8 @@ def _labelled(run: Asked, tested: Tested) -> tuple[Part, tuple[str, ...]]:
         order, names = places_in_order(known, given, max(count, 2), f"`{run.net.name}`")
         return relabelled(tested.part, order), names
     if known and given and not isinstance(run, Run):
-        return relabelled(tested.part, places_of(known, given, len(known), f"`{run.net.name}`")), known
+        what = f"`{run.net.name}`"
+        return of_present(tested.part, given, lambda names: places_of(known, names, len(known), what)), known
     return by_name(tested.part, given, known or given), known or given
 
 

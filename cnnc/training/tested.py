@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,16 +75,27 @@ def relabelled(part: Part, places: Sequence[int]) -> Part:
     return Examples(part.inputs, (labels,)) if isinstance(part, Examples) else replace(part, labels=labels)
 
 
+def of_present(part: Part, classes: tuple[str, ...], find: Callable[[tuple[str, ...]], Sequence[int]]) -> Part:
+    """The part with its labels in the places that `find` gives classes; those that no example has need none."""
+    present = np.unique(part.labels)
+    places = np.full(len(classes), -1)
+    places[present] = find(tuple(classes[label] for label in present))
+    return relabelled(part, places.tolist())
+
+
 def by_name(part: Part, classes: tuple[str, ...], wanted: tuple[str, ...]) -> Part:
     """The part with its labels counted as the network counts them: by the classes' names."""
     if classes == wanted or not classes:
         return part
-    for name in (classes[label] for label in np.unique(part.labels)):
-        if name not in wanted:
-            raise CnnError.of(
-                "labels",
-                f"the data has a class `{name}` that the network was not trained on",
-                help=did_you_mean(name, wanted) or f"its classes are {', '.join(wanted[:20])}",
-            )
-    places = {name: place for place, name in enumerate(wanted)}
-    return relabelled(part, [places.get(name, -1) for name in classes])
+
+    def find(names: tuple[str, ...]) -> list[int]:
+        for name in names:
+            if name not in wanted:
+                raise CnnError.of(
+                    "labels",
+                    f"the data has a class `{name}` that the network was not trained on",
+                    help=did_you_mean(name, wanted) or f"its classes are {', '.join(wanted[:20])}",
+                )
+        return [wanted.index(name) for name in names]
+
+    return of_present(part, classes, find)
