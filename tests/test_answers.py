@@ -79,6 +79,15 @@ def test_all_labels_that_are_likelier_than_not_are_named(ending: str, tmp_path: 
         assert call("predict", *named, "--top", 1).stdout.splitlines()[1:] == ["  cat   88.08 %", "  owl   52.50 %"]
 
 
+@pytest.mark.parametrize("ending", ["", " | sigmoid"])
+def test_a_single_probability_is_of_two_classes(ending: str, tmp_path: Path) -> None:
+    spec = made(tmp_path, "two", f"flatten | dense(1){ending}", "binary_cross_entropy", np.zeros((24, 1)), [1.0])
+    for model in (spec, (compiled(tmp_path, "two", spec),)):
+        (found,) = good("predict", *model, tmp_path / "picture.png")
+        assert [each["label"] for each in found["top"]] == ["1", "0"]
+        assert found["top"][0]["probability"] == pytest.approx(1 / (1 + np.exp(-1.0)), rel=1e-4)
+
+
 def test_no_label_may_hold(tmp_path: Path) -> None:
     spec = made(tmp_path, "none", "flatten | dense(3)", "binary_cross_entropy", np.zeros((24, 3)), [-1, -2, -3])
     result = call("predict", *spec, tmp_path / "picture.png")
@@ -146,6 +155,7 @@ def test_the_loss_decides_how_an_output_is_read() -> None:
         (BinaryCrossEntropy(), Dense(1), 1, False, ("classes", "sigmoid")),
         (MeanSquaredError(), Dense(5), 5, True, ("values", "none")),
         (MeanSquaredError(), Softmax(), 5, True, ("classes", "softmax")),
+        (MeanSquaredError(), Sigmoid(), 1, True, ("values", "sigmoid")),
         (MeanSquaredError(), Sigmoid(), 5, False, ("values", "sigmoid")),
     ):
         assert answers.reading_of(loss, end, width, one_each=one_each) == wanted

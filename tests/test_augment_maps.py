@@ -14,7 +14,7 @@ from PIL import Image
 
 from cnnc.data import augment as augmentation
 from cnnc.data.arrays import arrays_data_set
-from cnnc.data.augment import Draw, augment, augment_with_maps
+from cnnc.data.augment import Draw, augment, augment_with_maps, entry_moves_all
 from cnnc.data.batches import training_batches
 from cnnc.data.feed import prepare
 from cnnc.data.operations import MOVES, OPERATIONS, RANDOM, mirrored
@@ -218,6 +218,8 @@ def test_masks_of_pictures_that_are_cut_before_are_cut_alike() -> None:
     assert feed.size == (24, 32)
     for item in training_batches(feed, 20, 1):
         assert ((item.inputs[0].mean(axis=-1) > 128) != item.targets[0]).mean() < 0.03
+    with pytest.raises(CnnError, match="pictures of 48x64 would be cut to the network's 24x32, and their masks not"):
+        prepare(Examples((stored,), (masks,)), [(24, 32, 3)], widths=[2], crop=0.8)
     with pytest.raises(CnnError, match="pictures of 48x64 would be cut to the network's 24x24, and their masks not"):
         prepare(Examples((stored,), (masks,)), [(24, 24, 3)], widths=[2])
 
@@ -245,6 +247,7 @@ def test_values_that_may_be_places_refuse_what_moves_them(entry: Augment) -> Non
     message = refused(load_text(POSITION), MeanSquaredError(), np.linspace(0, 1, 8), entry)
     assert f"`{entry.names[0]}` moves what is in a picture, and the values that `mse` holds `output` to may" in message
     assert f"remove `{entry.names[0]}` from the `augment` line" in message
+    assert refused(load_text(POSITION), MeanSquaredError(), np.arange(8) // 2, entry) == message
     maps = load_text("input 12x12x3\nconv(1x1, 2)\n")
     wanted = "mixes labels" if isinstance(entry, Cutmix) else "moves what is in"
     assert wanted in refused(maps, MeanSquaredError(), np.zeros((8, 12, 12, 2)), entry)
@@ -282,6 +285,10 @@ def test_masks_of_another_size_than_the_picture_are_mirrored_and_no_more(entry: 
     message = refused(half, CrossEntropy(), masks, Flip(), entry)
     assert f"`{entry.names[0]}` cannot move masks of 6x6 as it moves pictures of 12x12" in message
     # A word of five letters, whose order a mirror turns round.
+    for size in ((6, 10), (3, 5), (8, 16)):
+        assert entry_moves_all(Flip(), (12, 20), size)
+        assert not entry_moves_all(entry, (12, 20), size)
+    assert not entry_moves_all(Flip(), (12, 20), (12, 10))
     word = load_text("input 12x20x3\nglobalpool | dense(15) | reshape(1x5x3)\n")
     found = refused(word, CrossEntropy(), np.zeros((8, 1, 5), int), Flip(), size=(12, 20))
     assert "`flip` cannot move masks of 1x5 as it moves pictures of 12x20" in found

@@ -201,6 +201,8 @@ def test_accuracy_is_measured_on_arrays_too(run: Path, empty: Path) -> None:
     assert "and none of the classes of `output`" in refused("labels", *command, "none.npz")
     save(Path("many.npz"), {**given, "labels": labels + 1})
     assert "goes from 1 to 3, and the outputs of `signal` stand for 0 to 2" in refused("labels", *command, "many.npz")
+    save(Path("less.npz"), {**given, "labels": labels - 1})
+    assert "goes from -1 to 1" in refused("labels", *command, "less.npz")
     save(Path("real.npz"), {**given, "labels": labels / 2})
     assert "is float64 of 60, and a whole number is wanted for each of 60" in refused("labels", *command, "real.npz")
 
@@ -275,8 +277,8 @@ def header(shape: tuple[int, ...], descr: str = "<f4") -> bytes:
     return out.getvalue()
 
 
-def test_sizes_that_are_not_there_are_not_believed(subject: Subject, tmp_path: Path) -> None:
-    path = tmp_path / "a.npy"
+def test_sizes_that_are_not_there_are_not_believed(tmp_path: Path) -> None:
+    path, subject = tmp_path / "a.npy", single("input 128x8\nflatten | dense(2)\n")
     for content in (
         header((1 << 50, 128, 8)),
         header((1 << 62, 1 << 62)) + bytes(64),
@@ -288,6 +290,10 @@ def test_sizes_that_are_not_there_are_not_believed(subject: Subject, tmp_path: P
     ):
         path.write_bytes(content)
         assert str(path) in error_of(lambda: samples_of(subject, path))
+    path.write_bytes(header((1 << 50, 128, 8)) + bytes(4096))
+    assert "is said to be float32 of (1125899906842624, 128, 8), and has 4,096 bytes" in error_of(
+        lambda: samples_of(subject, path)
+    )
 
 
 def test_a_zip_that_unpacks_to_more_than_it_can_hold_is_not_read(subject: Subject, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def crop_maps(maps: Maps, entry: RandomResizedCrop, numbers: NDArray[np.float64]
 def _nearest(start: NDArray[np.float64], end: NDArray[np.float64], size: int) -> NDArray[np.intp]:
     """The places along an axis in which the middles of `size` parts from `start` to `end` lie: `(batch, size)`."""
     middles = start[:, None] + (np.arange(size) + 0.5) * ((end - start) / size)[:, None]
-    return np.minimum(middles.astype(np.intp), size - 1)
+    return middles.astype(np.intp)
 
 
 def _taken(arrays: NDArray[Any], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[Any]:
