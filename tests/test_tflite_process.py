@@ -99,8 +99,9 @@ def test_the_operator_that_crashes_a_run_is_named(fake: Path, tmp_path: Path) ->
     )
     program = brightness()
     runner = open_model(write(tmp_path / "m.tflite", program), delegate="edgetpu")
-    with pytest.raises(CnnError, match=rf"while running .* \(SIGABRT\) at operator 1, {program.operators[1].kind}"):
-        runner({"picture": np.zeros((1, 8, 8, 3), np.float32)})
+    for _ in range(2):  # it stays so
+        with pytest.raises(CnnError, match=rf"while running .* \(SIGABRT\) at operator 1, {program.operators[1].kind}"):
+            runner({"picture": np.zeros((1, 8, 8, 3), np.float32)})
 
 
 @pytest.mark.fault("S3")

@@ -56,6 +56,7 @@ class Remote:
 
     def __init__(self, data: bytes, options: Options) -> None:
         self.what = options.what
+        self._ended: Refusal | None = None
         self._connection, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # open for as long as the process is
         weakref.finalize(self, _close, self._connection, self._log)
@@ -83,6 +84,8 @@ class Remote:
     def _ask(
         self, doing: str, request: Mapping[str, Any], arrays: Sequence[Array]
     ) -> tuple[dict[str, Any], list[Array]]:
+        if self._ended is not None:
+            raise self._ended
         try:
             send(self._connection, request, arrays)
             header, found = receive(self._connection)
@@ -102,7 +105,8 @@ class Remote:
         self._log.seek(0)
         lines = [" ".join(line.split()) for line in self._log.read().decode("utf-8", "replace").splitlines()]
         said = [line for line in lines if line and not line.startswith(_CHATTER)]
-        raise _ending(status, self.what, doing, said[-_NOTES:])
+        self._ended = _ending(status, self.what, doing, said[-_NOTES:])
+        raise self._ended
 
 
 def first_crash(data: bytes, options: Options, operators: int, inputs: Mapping[int, Array] | None) -> int | None:
