@@ -85,7 +85,7 @@ WRONG = {
     "says that it has 3 splits, and has 2": one_operator(
         "SPLIT", [constant("axis", np.array(3, np.int32)), X], [tensor(name, (1, 4, 4, 1)) for name in "ab"], splits=3
     ),
-    "its tensors are larger together than any machine": one_operator(
+    "its tensors take more than 1 TiB together": one_operator(
         "ADD", [tensor("x", (2**19, 2**19)), tensor("y", (2**19, 2**19))], tensor("z", (2**19, 2**19))
     ),
 }

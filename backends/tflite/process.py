@@ -127,7 +127,7 @@ def first_crash(data: bytes, options: Options, operators: int, inputs: Mapping[i
             return False
         return False
 
-    if not crashes(operators):
+    if operators == 0 or not crashes(operators):
         return None
     below, above = 0, operators
     while above - below > 1:

@@ -53,7 +53,7 @@ def shortened(data: bytes, root: str, path: Sequence[str | int], count: int, wha
             place = reader.offset(place + 4 + 4 * step)
         else:
             (slot,) = (i for i, field in enumerate(TABLES[kind]) if field.name == step)
-            place, kind = reader.offset(place + reader.distance(place, slot)), TABLES[kind][slot].kind
+            place, kind = reader.offset(place + reader.distances(place)[slot]), TABLES[kind][slot].kind
     changed = bytearray(data)
     struct.pack_into("<I", changed, place, count)
     return bytes(changed)
@@ -87,11 +87,12 @@ class _Reader:
 
     def table(self, at: int, name: str) -> Table:
         self.spend(4)
+        distances = self.distances(at)
         found: Table = {}
         for slot, field in enumerate(TABLES[name]):
             if field.name == "_":
                 continue
-            distance = self.distance(at, slot)
+            distance = distances[slot] if slot < len(distances) else 0
             if distance:
                 value = self.value(at + distance, field, found)
                 if value is not None:
@@ -100,11 +101,13 @@ class _Reader:
                 found[field.name] = DEFAULTS.get((name, field.name), 0)
         return found
 
-    def distance(self, at: int, slot: int) -> int:
-        """How far behind a table's place a field is, 0 for one that is absent."""
+    def distances(self, at: int) -> Sequence[int]:
+        """How far behind a table's place each of its fields is, by slot, 0 for one that is absent."""
         start = at - int(self.unpack("<i", at))
-        place = 4 + 2 * slot
-        return int(self.unpack("<H", start + place)) if place + 2 <= int(self.unpack("<H", start)) else 0
+        count = max(0, int(self.unpack("<H", start)) // 2 - 2)
+        if start + 4 + 2 * count > len(self.data):
+            raise self.fail(f"it refers to byte {start + 4 + 2 * count}, and has {len(self.data)}")
+        return struct.unpack_from(f"<{count}H", self.data, start + 4)
 
     def value(self, at: int, field: Field, before: Table) -> Any:
         if field.vector:

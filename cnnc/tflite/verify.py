@@ -158,7 +158,7 @@ _POSITIVE: Final = (
 def faults(program: Program) -> Iterator[str]:
     """What is wrong with a graph, a clause each."""
     if sum(tensor.nbytes for tensor in program.tensors.values()) > _LARGEST:
-        yield "its tensors are larger together than any machine"
+        yield "its tensors take more than 1 TiB together"
     for tensor in program.tensors.values():
         yield from _quantization_faults(tensor)
     yield from _order_faults(program)
