@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import cnnc
 from cnnc.backends.tflite.condition import random_weights
+from cnnc.diagnostics import CnnError
 from cnnc.weights.checkpoint import save_weights
+from cnnc.weights.importing.combine import Options, combine
 from cnnc.weights.importing.read import read_source
 from tests.pictures import SHARED
 from tests.weight_files import kinds, layouts, named, said, save_archive
@@ -124,3 +127,25 @@ def test_a_folder_of_raw_numbers(tmp_path: Path) -> None:
     assert "`conv2.biases` has 7 bytes, and a float32 value takes 4" in said(tmp_path)
     (tmp_path / "conv2.biases").write_bytes(b"")
     assert "`conv2.biases` is empty" in said(tmp_path)
+
+
+@pytest.mark.fault("S9")
+@pytest.mark.parametrize(
+    "name",
+    ["²", "a\nb", "9" * 5000, "0" * 5000, "٣", "\0", "..", "model." * 2000],
+    ids=["power", "line", "nines", "zeros", "arabic", "null", "points", "wrappers"],
+)
+def test_names_of_any_letters_are_read(tmp_path: Path, name: str) -> None:
+    graph = cnnc.load_text("input 4\ndense(3) | relu | dense(3) | relu | dense(3)\n").graph
+    kernel = np.ones((3, 3), np.float32)
+    arrays = {f"{name}.{place}.weight": kernel for place in ("1", "2")} | {f"{name}.0.weight": kernel[:, [0, 0, 0, 0]]}
+    save_file({each: np.ascontiguousarray(array) for each, array in arrays.items()}, tmp_path / "a.safetensors")
+    found = combine(graph, read_source(tmp_path / "a.safetensors"), Options(partial=True))
+    assert [line.source[-1] for line in found.lines] == ["0", "1", "2"]
+
+
+def test_a_layer_of_the_right_name_whose_kernel_is_none_is_said(tmp_path: Path) -> None:
+    graph = cnnc.load_text("input 4x4x3\nconv(3x3, 4)\n").graph
+    save_file({"conv1.weight": np.ones((1,) * 6, np.float32)}, tmp_path / "a.safetensors")
+    with pytest.raises(CnnError, match=r"`conv1.weight` is 1x1x1x1x1x1, which no kernel of `conv1` can be"):
+        combine(graph, read_source(tmp_path / "a.safetensors"), Options())

@@ -81,7 +81,12 @@ def fill(
             continue
         array, moved = tensor.array, ""
         if short == "kernel":
-            assert chosen is not None, unit.name
+            if chosen is None:
+                raise CnnError.of(
+                    "weights",
+                    f"`{tensor.name}` is {format_shape(array.shape)}, which no kernel of `{unit.name}` can be:"
+                    f" that is {format_shape(weight.shape)}",
+                )
             if drop is not None:
                 axis = chosen.layout.index("O")
                 _require_class(layer, drop, array.shape[axis])

@@ -5,7 +5,6 @@ What takes prepared values gets them from the network that is compared with it: 
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import sys
@@ -23,9 +22,11 @@ from numpy.typing import NDArray
 
 from cnnc import backends
 from cnnc.diagnostics import CnnError
+from cnnc.documents import parse_json
 from cnnc.tflite.metadata import read_description
 from cnnc.tflite.read import read_bytes
 from cnnc.weights.importing.faults import BROKEN_ARCHIVE, fault, told
+from cnnc.weights.importing.keras import read_keras
 from cnnc.weights.importing.keras_graph import is_network, layer_configs
 from cnnc.weights.importing.tflite import PREPARATION, read_tflite
 
@@ -112,8 +113,9 @@ def _tflite(path: Path) -> Program:
 
 
 def _keras(path: Path) -> Program:
+    read_keras(path)  # refuses what leads to other files, or is larger than it seems
     with told(path, *BROKEN_ARCHIVE, KeyError), zipfile.ZipFile(path) as archive:
-        config = json.loads(archive.read("config.json"))
+        config = parse_json(archive.read("config.json"))
     classes = {each["class_name"] for each in layer_configs(config)} if is_network(config) else set()
     if "keras" not in sys.modules:
         os.environ.setdefault("KERAS_BACKEND", "jax")
