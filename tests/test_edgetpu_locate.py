@@ -79,12 +79,10 @@ def test_a_place_is_one_fault_however_many_layers_it_makes() -> None:
     places = [each.primary.span.text for each in found if each.primary is not None]
     assert places == ["layer_norm(epsilon=1e-6)", "attention(3)", "layer_norm", "elu"]
     norm, attention, _, elu = found
-    assert "layer `body.0.layer_norm1`" in norm.message
-    assert norm.message.endswith(": TFLite has no int8 form of it")
-    assert norm.notes[0] == "so it is in 12 layers, the last of them `body.11.layer_norm1`"
+    assert "layer `body.0.layer_norm1`, one of 12 written here: TFLite has no int8 form of it" in norm.message
     assert norm.help == "use bn, which the convolution or dense layer before it takes in"
     assert attention.help == "mix positions with convolutions"
-    assert elu.notes == ()
+    assert "written here" not in elu.message
     assert elu.help == "use relu, relu6 or swish"
     assert "quantise the whole model" not in "".join(map(render, found))
 
@@ -144,3 +142,13 @@ def test_a_fault_of_a_layer_and_its_activation_is_the_layers() -> None:
     assert found.primary is not None
     assert found.primary.span.text == "conv(64x64, 4, padding=valid)"
     assert "layer `conv1`" in found.message
+
+
+def test_a_conversion_at_an_end_is_no_fault_of_the_layer_there() -> None:
+    graph = load_text("model m {\n  input 8x8x3\n  conv(3, 4) | layer_norm\n}\n").graph
+    ends = outline(load_text("model m {\n  input 8x8x3\n  conv(3, 4)\n}\n").graph, io="float32")
+    (entry, end) = locate(check(File((ends,))), graph)
+    assert "QUANTIZE" in entry.message
+    assert "DEQUANTIZE" in end.message
+    assert "int8 form" not in entry.message + end.message
+    assert str(end.help).startswith("end the graph in int8 or uint8")

@@ -21,7 +21,7 @@ def locate(report: Report, graph: Graph) -> list[Diagnostic]:
     faults: dict[object, list[_Fault]] = {}
     conversions: dict[object, list[_Fault]] = {}
     for fault in _faults(report, graph):
-        into = conversions if fault.verdict.op in ("QUANTIZE", "DEQUANTIZE") else faults
+        into = conversions if fault.verdict.op in _CONVERSIONS else faults
         into.setdefault(fault.place, []).append(fault)
     whole = [
         Diagnostic("target", f"the Edge TPU cannot run `{graph.name}`: {_lower(each.message)}", help=each.remedy)
@@ -29,6 +29,9 @@ def locate(report: Report, graph: Graph) -> list[Diagnostic]:
         if each.index < 0
     ]
     return [*whole, *map(_diagnostic, (faults or conversions).values())]
+
+
+_CONVERSIONS: Final = ("QUANTIZE", "DEQUANTIZE")
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,10 @@ def _faults(report: Report, graph: Graph) -> Iterator[_Fault]:
         if refusal is not None:
             yield _Fault(verdict, node, _lower(refusal.message), _instead(node) or refusal.remedy)
         elif not verdict.mapped and verdict.reason not in (None, facts.SUBGRAPH):
-            is_float = node is not None and verdict.reason == facts.DATA_TYPE
-            reason = "TFLite has no int8 form of it" if is_float else _lower(str(verdict.reason))
-            yield _Fault(verdict, node, reason, _instead(node) or verdict.remedy)
+            converts = verdict.op in _CONVERSIONS
+            is_float = node is not None and verdict.reason == facts.DATA_TYPE and not converts
+            reason = _NO_INT8 if is_float else _lower(str(verdict.reason))
+            yield _Fault(verdict, node, reason, (None if converts else _instead(node)) or verdict.remedy)
 
 
 def _computed(graph: Graph, verdict: Verdict) -> Node | None:
@@ -79,6 +83,7 @@ def _computed(graph: Graph, verdict: Verdict) -> Node | None:
 
 
 _TAKE_NORMS: Final = (ops.Conv, ops.Depthwise, ops.Dense, ops.ConvTranspose)
+_NO_INT8: Final = "TFLite has no int8 form of it"
 _BATCH_NORM: Final = "use bn, which the convolution or dense layer before it takes in"
 _INSTEAD: Final[Mapping[type[ops.Op], str]] = {
     ops.LayerNorm: _BATCH_NORM,
@@ -102,15 +107,15 @@ def _instead(node: Node | None) -> str | None:
 
 
 def _diagnostic(faults: list[_Fault]) -> Diagnostic:
-    first = faults[0]
+    first, count = faults[0], len({fault.layer for fault in faults})
     named = f"layer `{first.layer}`" if first.node is not None else f"`{first.layer}`"
-    message = f"the Edge TPU cannot run {named}, which becomes {first.verdict.op}: {first.reason}"
+    among = f", one of {count} written here" if count > 1 else ""
+    becomes = "" if first.reason == _NO_INT8 else f", which becomes {first.verdict.op}"
+    message = f"the Edge TPU cannot run {named}{among}{becomes}: {first.reason}"
     origin = first.node.origin if first.node is not None else None
     if origin is None:
         return Diagnostic("target", message, help=first.remedy)
-    layers = list(dict.fromkeys(fault.layer for fault in faults))
-    others = (f"so it is in {len(layers)} layers, the last of them `{layers[-1]}`",) if len(layers) > 1 else ()
-    return Diagnostic("target", message, Label(origin.span), notes=(*others, *origin.notes), help=first.remedy)
+    return Diagnostic("target", message, Label(origin.span), notes=origin.notes, help=first.remedy)
 
 
 def _lower(reason: str) -> str:

@@ -75,7 +75,7 @@ def _table(report: Report, widest: int | None) -> str:
 
 
 def _faults(faults: Sequence[Diagnostic]) -> list[str]:
-    return [line for each in faults for line in (each.message, *each.notes[:1], f"  {each.help}")]
+    return [line for each in faults for line in (each.message, f"  {each.help}")]
 
 
 def _left(report: Report) -> list[str]:

@@ -41,8 +41,7 @@ def _whole(program: Program, held: Parameters, activations: int, latency: Latenc
         )
     if latency.is_cpu_faster:
         yield Caution(
-            f"a CPU would likely be faster: about {show_ms(latency.cpu_ms)} ms on one core of a desktop, "
-            f"{show_ms(latency.with_edge_tpu_ms)} ms with the Edge TPU",
+            f"a CPU would likely be faster: about {show_ms(latency.cpu_ms)} ms on one core of a desktop of today",
             "sending those parameters costs more than this network's work"
             if held.streamed / STREAMED_PER_MS > latency.with_edge_tpu_ms / 2
             else "the way to the Edge TPU and back costs more than this network's work",
