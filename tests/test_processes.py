@@ -332,6 +332,28 @@ def test_only_the_named_address_is_listened_on() -> None:
     assert "an address of this machine" in (caught.value.diagnostics[0].help or "")
 
 
+def test_a_name_that_leads_to_the_loopback_is_said_where_nobody_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **named: real("127.0.0.1", *more, **named))
+    monkeypatch.setattr("cnnc.backends.jax.processes._start_hub", lambda *_: None)
+    with listening("127.0.0.1", 0) as server:
+
+        def refuse() -> None:
+            with server.accept()[0] as connection:
+                said = hello()
+                connection.sendall(said)
+                connection.sendall(reply(secret(), said, connection.recv(64, socket.MSG_WAITALL)))
+                connection.sendall(b'{"refused": "missing", "missing": [1], "seconds": 1}\n')
+                connection.recv(1 << 16)
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(CnnError, match="process 1 did not come") as caught:
+            enter(Place(f"node1:{server.getsockname()[1]}", 2, 0), 1.0)
+        thread.join()
+    assert (caught.value.diagnostics[0].help or "").startswith("`node1` is 127.0.0.1 on this machine")
+
+
 @pytest.mark.fault("S11")
 @pytest.mark.parametrize(("says", "message"), [(b"", "it says nothing"), (b"SSH-2.0-OpenSSH_9.6 " * 3, "no training")])
 def test_a_server_that_is_no_hub_is_left_in_time(says: bytes, message: str) -> None:

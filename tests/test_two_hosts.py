@@ -24,7 +24,8 @@ SECRET = "of the two hosts, and long enough"
 THIRD = """
 import itertools, socket, sys, time
 from cnnc.backends.jax.greeting import Mistrusted, greet
-addresses, port, ends = sys.argv[1].split(","), int(sys.argv[2]), time.monotonic() + float(sys.argv[3])
+targets = [target.split(":") for target in sys.argv[1].split(",")]
+ends = time.monotonic() + float(sys.argv[2])
 nonsense = [b"[" * 200_000, b'{"join": Infinity, "of": 2, "place": "x"}\\n' * 4, b"GET / HTTP/1.1\\r\\n\\r\\n" * 9,
     b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" * 4, bytes(1 << 20)]
 held, tried = [], 0
@@ -32,7 +33,8 @@ for turn in itertools.count():
     if time.monotonic() > ends:
         break
     try:
-        connection = socket.create_connection((addresses[0], port), timeout=1)
+        host, port = targets[turn // 15 % len(targets)]
+        connection = socket.create_connection((host, int(port)), timeout=1)
     except OSError:
         time.sleep(0.05)
         continue
@@ -110,7 +112,7 @@ def case(hosts: dict[str, str], index: int, name: str, *arguments: str, secret: 
 @pytest.mark.slow
 @pytest.mark.fault("S4")
 def test_two_hosts_end_with_equal_weights_whatever_a_third_sends(hosts: dict[str, str]) -> None:
-    third = start(hosts["three"], "-c", THIRD, HOSTS["one"], str(PORT), "40")
+    third = start(hosts["three"], "-c", THIRD, f"{HOSTS['one']}:{PORT}", "40")
     ended: list[Ended] = wait_for([*(case(hosts, index, "weights", "1") for index in range(2)), third])
     first, second, other = ended
     assert first.value["weights"] == second.value["weights"]
@@ -124,16 +126,21 @@ def test_two_hosts_end_with_equal_weights_whatever_a_third_sends(hosts: dict[str
 def test_each_host_listens_on_the_address_by_which_they_meet_alone(hosts: dict[str, str]) -> None:
     if shutil.which("ss") is None:
         pytest.skip("there is no `ss`")
-    running = [case(hosts, index, "weights", "1", "10") for index in range(2)]
-    seen = ""
-    while any(process.poll() is None for process in running) and HOSTS["two"] not in seen:
+    running = [case(hosts, index, "weights", "40") for index in range(2)]
+    seen: list[str] = []
+    while any(process.poll() is None for process in running) and not any(HOSTS["two"] in place for place in seen):
         commands = [["ip", "netns", "exec", hosts[host], "ss", "-ltnH"] for host in ("one", "two")]
-        seen = "".join(subprocess.run(each, capture_output=True, text=True, check=True).stdout for each in commands)
+        tables = [subprocess.run(each, capture_output=True, text=True, check=True).stdout for each in commands]
+        seen = [line.split()[3] for table in tables for line in table.splitlines() if line.strip()]
         time.sleep(0.2)
-    for process in wait_for(running):
-        assert process.code == 0, process.err
-    addresses = {line.split()[3].rsplit(":", 1)[0] for line in seen.splitlines() if line.strip()}
-    assert addresses <= {HOSTS["one"], HOSTS["two"], "127.0.0.1", "[::ffff:127.0.0.1]"}, seen
+    open_places = [place for place in seen if "127.0.0.1" not in place]
+    third = start(hosts["three"], "-c", THIRD, ",".join(open_places), "15")
+    first, second, other = wait_for([*running, third])
+    assert {place.rsplit(":", 1)[0] for place in open_places} == {HOSTS["one"], HOSTS["two"]}, seen
+    assert f"{HOSTS['one']}:{PORT}" in open_places
+    # What comes to the ports of the collectives, which know no secret, ends no training either.
+    assert first.value["weights"] == second.value["weights"]
+    assert int(other.out) > 20, other.err
 
 
 @pytest.mark.slow

@@ -17,7 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, Final, NoReturn
 
 import jax
@@ -200,9 +202,10 @@ def group_of(place: Place, end: Callable[[CnnError], NoReturn], seconds: float =
     group = _met(place, shared, end, seconds)
     try:
         group.wait_for_start(seconds)
-    except CnnError:
+    except CnnError as error:
         group.close()
-        raise
+        hint = _hidden(place, group.address)
+        raise CnnError([replace(each, help=each.help or hint) for each in error.diagnostics]) from error
     _start_jax(place, shared, group.address)
     try:
         yield group
@@ -239,6 +242,14 @@ def _met(place: Place, shared: bytes, end: Callable[[CnnError], NoReturn], secon
     group._send({"join": place.index, "of": place.count, "place": f"{platform.node()}, process {os.getpid()}"})
     group.listen()
     return group
+
+
+def _hidden(place: Place, own: str) -> str | None:
+    """What to do where the machine's own name leads to its loopback, as Debian has it: nobody else comes there."""
+    host, _ = address(place.coordinator)
+    if place.index or host in ("localhost", own) or not ip_address(own.partition("%")[0]).is_loopback:
+        return None
+    return f"`{host}` is {own} on this machine, where no other machine comes: name the address that the others reach"
 
 
 def _start_hub(host: str, port: int, count: int, seconds: float, shared: bytes) -> None:
