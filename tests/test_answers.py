@@ -24,7 +24,7 @@ PICTURE = noise(4, 6, 1)
 SUMS = PICTURE.astype(float).reshape(-1)
 
 
-def made(folder: Path, name: str, layers: str, loss: str, kernel: Any, bias: Any) -> tuple[object, ...]:
+def write_model(folder: Path, name: str, layers: str, loss: str, kernel: Any, bias: Any) -> tuple[object, ...]:
     """A spec with one layer of weights, written into a folder with these, as the arguments that name both."""
     (folder / f"{name}.cnn").write_text(f"input 4x6x1\n{layers}\ntrain {{ loss {loss} }}\n")
     net = load_text((folder / f"{name}.cnn").read_text())
@@ -43,7 +43,7 @@ def compiled(folder: Path, name: str, spec: tuple[object, ...]) -> Path:
 
 def test_values_are_what_a_regression_gives(tmp_path: Path) -> None:
     kernel = np.stack([np.ones(24), np.linspace(-1, 1, 24)], axis=1)
-    spec = made(tmp_path, "sums", "flatten | dense(2)", "mse", kernel, [0.5, 3.0])
+    spec = write_model(tmp_path, "sums", "flatten | dense(2)", "mse", kernel, [0.5, 3.0])
     wanted = SUMS @ kernel + [0.5, 3.0]
     for model in (spec, (compiled(tmp_path, "sums", spec),)):
         (found,) = good("predict", *model, tmp_path / "picture.png")
@@ -57,7 +57,7 @@ def test_values_are_what_a_regression_gives(tmp_path: Path) -> None:
 
 
 def test_a_single_value_stands_alone(tmp_path: Path) -> None:
-    spec = made(tmp_path, "sum", "flatten | dense(1)", "mse", np.ones((24, 1)), [0.0])
+    spec = write_model(tmp_path, "sum", "flatten | dense(1)", "mse", np.ones((24, 1)), [0.0])
     line = call("predict", *spec, tmp_path / "picture.png").stdout.splitlines()[1]
     assert line.strip() == f"{SUMS.sum():.6g}"
 
@@ -66,7 +66,7 @@ def test_a_single_value_stands_alone(tmp_path: Path) -> None:
 def test_all_labels_that_are_likelier_than_not_are_named(ending: str, tmp_path: Path) -> None:
     logits = np.array([2.0, -1.0, 0.1, -3.0])
     layers = f"flatten | dense(4){ending}"
-    spec = made(tmp_path, "labels", layers, "binary_cross_entropy", np.zeros((24, 4)), logits)
+    spec = write_model(tmp_path, "labels", layers, "binary_cross_entropy", np.zeros((24, 4)), logits)
     (tmp_path / "names.txt").write_text("cat\ndog\nowl\nyak\n")
     wanted = 1 / (1 + np.exp(-logits))
     for model in (spec, (compiled(tmp_path, "labels", spec),)):
@@ -81,7 +81,7 @@ def test_all_labels_that_are_likelier_than_not_are_named(ending: str, tmp_path: 
 
 @pytest.mark.parametrize("ending", ["", " | sigmoid"])
 def test_a_single_probability_is_of_two_classes(ending: str, tmp_path: Path) -> None:
-    spec = made(tmp_path, "two", f"flatten | dense(1){ending}", "binary_cross_entropy", np.zeros((24, 1)), [1.0])
+    spec = write_model(tmp_path, "two", f"flatten | dense(1){ending}", "binary_cross_entropy", np.zeros((24, 1)), [1.0])
     for model in (spec, (compiled(tmp_path, "two", spec),)):
         (found,) = good("predict", *model, tmp_path / "picture.png")
         assert [each["label"] for each in found["top"]] == ["1", "0"]
@@ -89,7 +89,7 @@ def test_a_single_probability_is_of_two_classes(ending: str, tmp_path: Path) -> 
 
 
 def test_no_label_may_hold(tmp_path: Path) -> None:
-    spec = made(tmp_path, "none", "flatten | dense(3)", "binary_cross_entropy", np.zeros((24, 3)), [-1, -2, -3])
+    spec = write_model(tmp_path, "none", "flatten | dense(3)", "binary_cross_entropy", np.zeros((24, 3)), [-1, -2, -3])
     result = call("predict", *spec, tmp_path / "picture.png")
     assert result.stdout.splitlines()[1:] == ["  no label is likelier than not"]
     (found,) = good("predict", *spec, tmp_path / "picture.png")
@@ -99,7 +99,7 @@ def test_no_label_may_hold(tmp_path: Path) -> None:
 def test_of_a_map_the_share_of_every_class_is_told(tmp_path: Path) -> None:
     """A 1x1 convolution that parts bright from dark: class 2 is never the likeliest."""
     kernel, bias = np.array([[[[-1.0, 1.0, 0.0]]]]), [128.0, -128.0, -1e4]
-    spec = made(tmp_path, "mask", "conv(1x1, 3) | softmax", "cross_entropy", kernel, bias)
+    spec = write_model(tmp_path, "mask", "conv(1x1, 3) | softmax", "cross_entropy", kernel, bias)
     share = float((PICTURE > 128).mean())
     for model in (spec, (compiled(tmp_path, "mask", spec),)):
         (found,) = good("predict", *model, tmp_path / "picture.png")
@@ -111,11 +111,11 @@ def test_of_a_map_the_share_of_every_class_is_told(tmp_path: Path) -> None:
 
 def test_of_a_map_of_one_sigmoid_and_of_values(tmp_path: Path) -> None:
     kernel = np.ones((1, 1, 1, 1))
-    spec = made(tmp_path, "two", "conv(1x1, 1) | sigmoid", "binary_cross_entropy", kernel, [-128.0])
+    spec = write_model(tmp_path, "two", "conv(1x1, 1) | sigmoid", "binary_cross_entropy", kernel, [-128.0])
     (found,) = good("predict", *spec, tmp_path / "picture.png")
     share = float((PICTURE > 128).mean())
     assert {each["label"]: each["share"] for each in found["shares"]} == pytest.approx({"0": 1 - share, "1": share})
-    spec = made(tmp_path, "depth", "conv(1x1, 1)", "mse", kernel, [0.0])
+    spec = write_model(tmp_path, "depth", "conv(1x1, 1)", "mse", kernel, [0.0])
     (found,) = good("predict", *spec, tmp_path / "picture.png")
     assert np.array_equal(np.array(found["values"])[..., 0], PICTURE)
     (line,) = call("predict", *spec, tmp_path / "picture.png").stdout.splitlines()[1:]

@@ -102,15 +102,15 @@ def test_a_mask_is_still_what_is_bright_in_its_picture(entries: Sequence[Augment
     changed, (classes, soft) = augment_with_maps(pictures, (mask, mask[..., None]), entries, Draw(3, 1, np.arange(120)))
     assert classes.dtype == dtype
     assert np.array_equal(soft[..., 0], classes)
-    told = bright(changed)
+    seen = bright(changed)
     # A picture of one colour tells nothing, nor one that sharpening left with two values an edge apart.
     clear = changed.reshape(120, -1).max(axis=1).astype(int) - changed.reshape(120, -1).min(axis=1) > 8
     assert clear.mean() > 0.8
-    wrong = (told != classes.astype(bool))[clear].mean()
+    wrong = (seen != classes.astype(bool))[clear].mean()
     interpolates = any(isinstance(entry, RandomResizedCrop) for entry in entries)
     assert wrong <= (0.02 if interpolates else 0.003)
     # Left where they were, masks would be wrong in far more places.
-    assert (told != mask.astype(bool))[clear].mean() > 0.025
+    assert (seen != mask.astype(bool))[clear].mean() > 0.025
     assert set(np.unique(classes)) == {0, 1}
 
 

@@ -333,7 +333,7 @@ def test_a_label_that_the_training_records_lack_is_named(tmp_path: Path) -> None
     assert "has the label 4, and the training records' go up to 3" in message
 
 
-def labelled(root: Path, train: Sequence[int], val: Sequence[int], *, texts: bool) -> Path:
+def write_records(root: Path, train: Sequence[int], val: Sequence[int], *, texts: bool) -> Path:
     """Records with these labels, as they are written, with words for them or without."""
     root.mkdir()
     for part, labels in (("train", train), ("val", val)):
@@ -358,8 +358,8 @@ def test_labels_mean_what_they_meant_in_training(
     trained: tuple[int, ...], tested: tuple[int, ...], texts: bool, tmp_path: Path
 ) -> None:
     """Whichever of them other records hold, and from what these would seem to count."""
-    own = load_records(labelled(tmp_path / "own", trained, trained, texts=texts))
-    other = load_records(labelled(tmp_path / "other", tested, tested, texts=texts))
+    own = load_records(write_records(tmp_path / "own", trained, trained, texts=texts))
+    other = load_records(write_records(tmp_path / "other", tested, tested, texts=texts))
     assert isinstance(own.train, Records)
     place = dict(zip(trained, own.train.labels.tolist(), strict=True))
     wanted = [place[label] for label in tested]
@@ -371,8 +371,8 @@ def test_labels_mean_what_they_meant_in_training(
 
 @pytest.mark.fault("D1")
 def test_a_label_that_training_lacked_is_named(tmp_path: Path) -> None:
-    own = load_records(labelled(tmp_path / "own", (1, 2, 3), (1, 2, 3), texts=False))
-    other = load_records(labelled(tmp_path / "other", (0, 1, 2), (0, 1, 2), texts=False))
+    own = load_records(write_records(tmp_path / "own", (1, 2, 3), (1, 2, 3), texts=False))
+    other = load_records(write_records(tmp_path / "other", (0, 1, 2), (0, 1, 2), texts=False))
     message = error_of(lambda: by_name(other.test, other.classes, own.classes))
     assert "the data has a class `0` that the network was not trained on" in message
 
@@ -380,7 +380,7 @@ def test_a_label_that_training_lacked_is_named(tmp_path: Path) -> None:
 @pytest.mark.fault("D1")
 def test_a_file_finds_the_labels_of_records_by_name(tmp_path: Path) -> None:
     """The records count three classes, and there are none of the one between the others."""
-    root = labelled(tmp_path / "set", (0, 2, 2), (0, 2, 2), texts=True)
+    root = write_records(tmp_path / "set", (0, 2, 2), (0, 2, 2), texts=True)
     model = open_tflite(write(tmp_path / "m.tflite", brightness(), described(("class 2", "class 0"))))
     scores = measure(model, str(root)).scores
     assert scores.confusion is not None

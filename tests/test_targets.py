@@ -22,7 +22,7 @@ THREE, ONE, MAP = "input 5\ndense(3)\n", "input 5\ndense(1)\n", "input 4x4x1\nco
 SOFT = np.random.default_rng(0).dirichlet(np.ones(3), 8)
 
 
-def told(spec: str, loss: Loss, y: NDArray[np.generic], *, val: bool = False) -> str:
+def message_of(spec: str, loss: Loss, y: NDArray[np.generic], *, val: bool = False) -> str:
     """What is said of these targets, to train on or to validate with; nothing where they fit."""
     net = load_text(spec)
     net = replace(net, recipe=replace(net.recipe, losses=((None, loss),)))
@@ -41,33 +41,37 @@ def told(spec: str, loss: Loss, y: NDArray[np.generic], *, val: bool = False) ->
 @pytest.mark.parametrize("val", [False, True])
 def test_labels_of_255_are_no_probabilities(kind: type, val: bool) -> None:
     several: NDArray[Any] = np.tile(np.array([[0, 255, 0]], kind), (8, 1))
-    message = told(THREE, BINARY, several, val=val)
+    message = message_of(THREE, BINARY, several, val=val)
     assert "the targets of `output` go from 0 to 255, and `binary_cross_entropy` wants them from 0 to 1" in message
     assert "help: divide them by 255" in message
     masks: NDArray[Any] = np.tile(np.array([0, 255], kind), 64).reshape(8, 4, 4, 1)
-    assert "go from 0 to 255" in told(MAP, BINARY, masks, val=val)
-    assert "go from 0 to 255" in told(
+    assert "go from 0 to 255" in message_of(MAP, BINARY, masks, val=val)
+    assert "go from 0 to 255" in message_of(
         ONE, BINARY, several[:, 1:2] * np.arange(8, dtype=kind)[:, None].clip(max=1), val=val
     )
 
 
 def test_values_outside_the_unit_interval_are_named() -> None:
-    assert "go from -1 to 1, and `binary_cross_entropy`" in told(THREE, BINARY, np.tile([[-1.0, 0.0, 1.0]], (8, 1)))
-    assert "go from 7 to 7, and `cross_entropy` wants them from 0 to 1" in told(THREE, CLASSES, np.full((8, 3), 7.0))
-    assert "`mse`" not in told(THREE, VALUES, np.full((8, 3), 7.0)) == ""
+    assert "go from -1 to 1, and `binary_cross_entropy`" in message_of(
+        THREE, BINARY, np.tile([[-1.0, 0.0, 1.0]], (8, 1))
+    )
+    assert "go from 7 to 7, and `cross_entropy` wants them from 0 to 1" in message_of(
+        THREE, CLASSES, np.full((8, 3), 7.0)
+    )
+    assert "`mse`" not in message_of(THREE, VALUES, np.full((8, 3), 7.0)) == ""
 
 
 def test_shares_of_classes_sum_to_one() -> None:
     wrong = SOFT.copy()
     wrong[5] = [1, 1, 0]
-    message = told(THREE, CLASSES, wrong, val=True)
+    message = message_of(THREE, CLASSES, wrong, val=True)
     assert "the targets of `output` are shares of classes, and those of example 5 sum to 2, not 1" in message
     assert "where several classes may hold at once: loss binary_cross_entropy" in message
-    assert "example 0 sum to 0, not 1" in told(THREE, CLASSES, np.zeros((8, 3)), val=True)
+    assert "example 0 sum to 0, not 1" in message_of(THREE, CLASSES, np.zeros((8, 3)), val=True)
     places = np.tile(np.array([0.5, 0.5]), (8, 4, 4, 1))
     places[2, 3, 1] = 0.25
-    assert "those of example 2 sum to 0.5" in told("input 4x4x1\nconv(1x1, 2)\n", CLASSES, places, val=True)
-    assert told(THREE, BINARY, wrong, val=True) == ""
+    assert "those of example 2 sum to 0.5" in message_of("input 4x4x1\nconv(1x1, 2)\n", CLASSES, places, val=True)
+    assert message_of(THREE, BINARY, wrong, val=True) == ""
 
 
 @pytest.mark.parametrize(
@@ -89,10 +93,10 @@ def test_shares_of_classes_sum_to_one() -> None:
     ],
 )
 def test_what_a_loss_can_hold_an_output_to_is_taken(spec: str, loss: Loss, y: NDArray[np.generic]) -> None:
-    assert told(spec, loss, y) == ""
+    assert message_of(spec, loss, y) == ""
 
 
 def test_two_classes_are_0_and_1() -> None:
-    message = told(ONE, BINARY, np.arange(8) % 2 * 255)
+    message = message_of(ONE, BINARY, np.arange(8) % 2 * 255)
     assert "the labels of `output` go from 0 to 255, and its outputs stand for 0 to 1" in message
     assert "help: 0 is for what does not hold and 1 for what does" in message
