@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from cnnc.seeing.colours import GAP, HEAT, PAPER, SIGNED, placed
+from cnnc.seeing.filters import Filters
 from cnnc.seeing.grid import WIDTH, grid
 from cnnc.seeing.panels import Panel, number, palette_png
 from cnnc.seeing.sheet import font, shortened
@@ -114,6 +115,17 @@ def test_a_panel_s_png_is_a_palette_whose_gaps_are_transparent() -> None:
     assert image.info["transparency"] == GAP
     np.testing.assert_array_equal(np.asarray(image), places)
     np.testing.assert_array_equal(np.asarray(image.convert("RGB"))[places != GAP], HEAT[places[places != GAP]])
+
+
+@pytest.mark.parametrize("in_colour", [False, True])
+def test_weights_that_are_no_numbers_are_gaps_among_filters(in_colour: bool) -> None:
+    kernel = np.full((3, 3, 3, 2), 0.5, np.float32)
+    whole = Filters("stem", kernel, in_colour).picture()
+    kernel[0, 0, :, 0] = np.inf, -np.inf, np.nan
+    found = Filters("stem", kernel, in_colour)
+    assert found.largest == 0.5
+    assert (found.picture()[..., 3] == 0).sum() > (whole[..., 3] == 0).sum()
+    assert Filters("stem", np.full((3, 3, 3, 2), np.nan, np.float32), in_colour).largest == 0
 
 
 def test_figures_count_zeros_dead_filters_and_what_is_no_number() -> None:

@@ -44,8 +44,8 @@ class Filters:
 
     @property
     def largest(self) -> float:
-        """The largest weight without its sign."""
-        return float(np.abs(self.kernel).max())
+        """The largest weight without its sign, of those that are finite."""
+        return float(_largest(self.kernel))
 
     def picture(self, width: int = 1000) -> NDArray[np.uint8]:
         """A square per filter as `(height, width, 4)` of red, green, blue and opacity.
@@ -53,7 +53,7 @@ class Filters:
         In colour, every filter by itself from minus its largest weight to that, so that grey is zero. Else a square per
         filter and input, blue below zero and red above, on one scale for all.
         """
-        largest = np.abs(self.kernel).max(axis=tuple(range(self.kernel.ndim - 1)), keepdims=True)
+        largest = _largest(self.kernel, axis=tuple(range(self.kernel.ndim - 1)), keepdims=True)
         if self.in_colour:
             scaled = self.kernel / np.where(largest > 0, largest, 1)
             planes = [grid(scaled[..., channel, :], -1, 1, width, _GAP) for channel in range(3)]
@@ -74,6 +74,10 @@ class Filters:
     def shown_inputs(self) -> int:
         """How many of a filter's inputs have a square."""
         return min(_MOST_INPUTS, int(self.kernel.shape[-2]))
+
+
+def _largest(kernel: Array, **axes: Any) -> Any:
+    return np.max(np.abs(kernel), where=np.isfinite(kernel), initial=0, **axes)
 
 
 def first_filters(watched: Watched) -> Filters | None:
