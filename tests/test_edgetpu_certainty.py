@@ -5,11 +5,12 @@ Sizes are those of decoded models and of logs of Google's compiler.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import pytest
 
-from cnnc.backends.edgetpu.certainty import Certainty
+from cnnc.backends.edgetpu.certainty import LARGEST, Certainty
 from cnnc.backends.edgetpu.check import Report, check, to_json
 from cnnc.backends.edgetpu.render import render
 from cnnc.tflite.program import File, Operator, Program, Tensor
@@ -74,6 +75,36 @@ def test_an_operator_has_a_grade_of_certainty(name: str) -> None:
     assert verdict.mapped
     assert verdict.certainty == grade
     assert (verdict.doubt is None) == (grade == "known")
+
+
+SEEN: dict[str, tuple[tuple[int, ...], ...]] = {
+    "ADD": ((129, 129, 24), (129, 129, 24), (129, 129, 24)),
+    "AVERAGE_POOL_2D": ((33, 33, 1280), (1, 1, 1280)),
+    "CONCATENATION": ((33, 33, 128), (33, 33, 128), (33, 33, 256)),
+    "CONV_2D": ((361, 641, 24), (361, 641, 48)),
+    "DEPTHWISE_CONV_2D": ((361, 641, 48), (181, 321, 48)),
+    "FULLY_CONNECTED": ((16384,), (1,)),
+    "LOGISTIC": ((112, 112, 32), (112, 112, 32)),
+    "MEAN": ((3, 2, 1024), (1024,)),
+    "MUL": ((112, 112, 32), (112, 112, 32), (112, 112, 32)),
+    "PAD": ((721, 1281, 3), (722, 1282, 3)),
+    "QUANTIZE": ((721, 1281, 3), (721, 1281, 3)),
+    "RESHAPE": ((128, 128), (16384,)),
+    "RESIZE_BILINEAR": ((24, 24, 24), (48, 48, 24)),
+    "SOFTMAX": ((16384,), (16384,)),
+    "SPLIT": ((96, 64, 1), (96, 64, 1)),
+    "SUB": ((192, 192, 3), (192, 192, 3)),
+    "TILE": ((1, 1, 128), (33, 33, 128)),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": ((28, 28), (20,), (20,), (28, 20)),
+}
+"""What the largest mapped operator of each kind reads and writes: PoseNet, DeepLab slim, MoveNet, YAMNet, the trackers
+of LibrEdgeTPU and an LSTM as Google and others compiled them, and YOLOv5s of a log."""
+
+
+@pytest.mark.parametrize("kind", SEEN)
+def test_what_is_known_goes_as_far_as_compiled_models_do(kind: str) -> None:
+    assert LARGEST[kind] == sum(prod(shape) for shape in SEEN[kind])
+    assert LARGEST.keys() == SEEN.keys()
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,6 @@ def test_activations_beyond_the_chip_are_told() -> None:
     report = check(File((program,)))
     assert report.cost is not None
     assert report.cost.activation_bytes == 4 * MEBIBYTE
-    assert "activations take 4.0 MiB at once, and the chip has 3" in messages(report)
+    assert "activations take 4.0 MiB at once, and the chip has 3: the compiler" in messages(report)
     small = one_operator("TANH", [act("x", 1, 1536, 1024, 1)], act("y", 1, 1536, 1024, 1))
     assert "activations" not in messages(check(File((small,))))

@@ -117,6 +117,46 @@ def test_an_open_batch_that_sizes_are_worked_out_of_is_the_one_fault() -> None:
     assert "Coral's table" not in text
 
 
+SIZES = {
+    "RESHAPE": "vs",
+    "RESIZE_BILINEAR": "vs",
+    "RESIZE_NEAREST_NEIGHBOR": "vs",
+    "PAD": "vs",
+    "PADV2": "vsv",
+    "MIRROR_PAD": "vs",
+    "TILE": "vs",
+    "FILL": "sv",
+    "BROADCAST_TO": "vs",
+    "SLICE": "vss",
+    "STRIDED_SLICE": "vsss",
+    "EXPAND_DIMS": "vs",
+    "TRANSPOSE": "vs",
+    "TRANSPOSE_CONV": "svvv",
+    "MEAN": "vs",
+    "SUM": "vs",
+    "REDUCE_MAX": "vs",
+    "REDUCE_MIN": "vs",
+    "SPLIT": "sv",
+    "SPACE_TO_BATCH_ND": "vss",
+    "BATCH_TO_SPACE_ND": "vss",
+    "RELU": "v",
+    "ADD": "vv",
+    "GATHER": "vv",
+}
+"""Operands of TFLite's operators in order: values, and what gives the size of the result."""
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_a_size_that_is_computed_is_refused_and_a_value_is_not(kind: str) -> None:
+    for place, role in enumerate(SIZES[kind]):
+        names = [f"k{i}" for i in range(len(SIZES[kind]))]
+        tensors = {name: constant(name, np.zeros(4, np.int8), 0.5) for name in names} | {"y": Y}
+        tensors[names[place]] = tensor(names[place], (4,), "INT8", 0.5)
+        program = Program("main", tensors, (Operator(kind, tuple(names), ("y",)),), (names[place],), ("y",))
+        refused = any("dynamic-sized" in each.message for each in check(File((program,))).refused)
+        assert refused is (role == "s"), (kind, place)
+
+
 def test_many_dynamic_operators_are_one_refusal() -> None:
     sizes, t = tensor("s", (2,), "INT32"), tensor("t", (1, 8), "INT8", 0.5)
     operators = (Operator("RESHAPE", ("x", "s"), ("t",)), Operator("RESHAPE", ("t", "s"), ("y",)))

@@ -252,6 +252,7 @@ LIMITS = {
     "mean of the batch too": (reduced(4, 0, 1), NO),
     "mean of the batch, from behind": (reduced(4, -4), NO),
     "mean of computed axes": (one_operator("MEAN", [act(1, 4, 4, 4), act(1, name="a", type="INT32")], out(1, 4)), NO),
+    "mean of a vector": (one_operator("MEAN", [act(4), ints(0)], out(1)), YES),
     "sum of 6 channels": (one_operator("SUM", [act(1, 4, 4, 6), ints(3)], out(1, 4, 4)), NO),
     "dilation of 2 by 2": (dilated(2, 2), YES),
     "dilation of 1 by 2": (dilated(1, 2), NO),
