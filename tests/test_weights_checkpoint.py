@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import cnnc
 from cnnc.diagnostics import CnnError
-from cnnc.weights.checkpoint import read_arrays, save_weights
+from cnnc.weights.checkpoint import load_weights, read_arrays, save_weights
 from cnnc.weights.importing.read import read_source
 
 WEIGHTS: dict[str, Any] = {
@@ -65,3 +66,12 @@ def test_one_bit_flipped_is_said_by_what_imports(file: Path) -> None:
 def test_files_of_others_have_no_digest_and_are_read(tmp_path: Path) -> None:
     save_file({"conv1.kernel": np.ones((1, 1, 3, 4), np.float32)}, tmp_path / "w.safetensors")
     assert set(read_arrays(tmp_path / "w.safetensors")[0]) == {"conv1.kernel"}
+
+
+@pytest.mark.fault("S6")
+def test_a_file_larger_than_the_networks_weights_is_not_read(tmp_path: Path) -> None:
+    graph = cnnc.load_text("input 4\ndense(3)\n").graph
+    with (tmp_path / "w.safetensors").open("wb") as file:
+        file.truncate(1 << 40)  # with nothing in it
+    with pytest.raises(CnnError, match=r"it has 1,099,511,627,776 bytes, and these fewer"):
+        load_weights(tmp_path / "w.safetensors", graph)

@@ -38,22 +38,24 @@ OTHERS: dict[str, tuple[str, str, str]] = {
     "no activation": ("conv(3x3, 4)", "conv(3x3, 4) | relu", "sees relu of"),
     "slope": ("conv(3x3, 4) | leaky_relu(0.1)", "conv(3x3, 4) | leaky_relu(0.2)", "leaky relu 0.1"),
     "swish": ("conv(3x3, 4) | swish", "conv(3x3, 4) | hard_swish", "sees swish of"),
-    "gate": ("b: mul { a | conv(3x3, 4) | sigmoid, a }", "b: mul { a | conv(3x3, 4) | tanh, a }", "sigmoid"),
+    "gate": ("mul { conv(3x3, 4) | sigmoid \n identity }", "mul { conv(3x3, 4) | tanh \n identity }", "sigmoid"),
     "kind of pool": ("maxpool(2)", "avgpool(2)", "max pool 2x2"),
     "size of a pool": ("maxpool(3, stride=2)", "maxpool(2, stride=2)", "max pool 3x3"),
     "padding of a pool": ("maxpool(3, stride=2)", "maxpool(3, stride=2, padding=half)", "padding same"),
     "no pool": ("identity", "maxpool(2)", "sees relu of `a.relu1`"),
     "method of a resize": ("resize(scale=2)", "resize(scale=2, method=bilinear)", "resize nearest"),
     "factor of a resize": ("resize(scale=2)", "resize(scale=3)", "resize nearest (2, 2)"),
-    "sum or product": ("add { a | conv(3x3, 4), a }", "mul { a | conv(3x3, 4), a }", "sees sum of"),
-    "other sum": ("b: conv(3x3, 4)\nadd(b, a)", "b: conv(3x3, 4)\nadd(b, b)", "of the file sees"),
+    "sum or product": (
+        "add { conv(3x3, 4) | relu \n identity }",
+        "mul { conv(3x3, 4) | relu \n identity }",
+        "sees sum of",
+    ),
+    "other sum": ("b: conv(3x3, 4) | relu\nadd(b, a)", "b: conv(3x3, 4) | relu\nadd(b, b)", "of the file sees"),
 }
 
 
 def net_of(body: str) -> cnnc.Net:
-    lines = body.replace("{ a | conv(3x3, 4), a }", "{ conv(3x3, 4) \n identity }")
-    lines = re.sub(r"b: mul \{ a \| conv\(3x3, 4\) \| (\w+), a \}", r"mul { conv(3x3, 4) | \1 \n identity }", lines)
-    return cnnc.load_text(BODY.format(lines))
+    return cnnc.load_text(BODY.format(body))
 
 
 def tflite(net: cnnc.Net, path: Path) -> Source:
@@ -98,10 +100,10 @@ ALIKE = {
     "a pool over all": ("avgpool(16) | conv(1x1, 4)", "globalpool(keepdims=true) | conv(1x1, 4)"),
     "stride of one place": ("avgpool(16) | conv(1x1, 4, stride=2)", "avgpool(16) | conv(1x1, 4)"),
     "half of an odd window": ("conv(3x3, 4, padding=half)", "conv(3x3, 4)"),
-    "sums in other orders": ("add { conv(3x3, 4) \n identity }", "add { identity \n conv(3x3, 4) }"),
+    "sums in other orders": ("add { conv(3x3, 4) | relu \n identity }", "add { identity \n conv(3x3, 4) | relu }"),
     "sums of sums": (
-        "add { add { conv(3x3, 4) \n identity } \n identity }",
-        "add { conv(3x3, 4) \n identity \n identity }",
+        "add { add { conv(3x3, 4) | relu \n identity } \n identity }",
+        "add { conv(3x3, 4) | relu \n identity \n identity }",
     ),
     "a rectified pool": ("conv(3x3, 4) | maxpool(2) | relu", "conv(3x3, 4) | relu | maxpool(2)"),
 }

@@ -27,6 +27,8 @@ KEY = "cnnc"
 """The one metadata entry, a JSON object: safetensors writes several in random order, and bytes must not differ."""
 _DIGEST = "sha256"
 """The entry in it that tells whether the file is as it was written."""
+_TIMES, _LEAST_BYTES = 8, 256 << 20
+"""A file larger than so many bytes a parameter, and this, is not read to find that it is another network's."""
 _SHOWN = 5
 """So many names of a kind are listed in an error."""
 
@@ -49,6 +51,11 @@ def load_weights(path: Path, graph: Graph) -> tuple[dict[str, dict[str, NDArray[
         CnnError: when the file cannot be read, does not hold exactly the graph's weights in their shapes, or an array
             of it cannot be that of its layer.
     """
+    most = _TIMES * graph.parameter_count + _LEAST_BYTES
+    if path.is_file() and (size := path.stat().st_size) > most:
+        raise CnnError.of(
+            "weights", f"`{path}` does not hold the weights of `{graph.name}`: it has {size:,} bytes, and these fewer"
+        )
     arrays, metadata = read_arrays(path)
     arrays = as_depthwise(arrays, graph)
     declared = {f"{node.name}.{short}": (node.name, short) for node in graph for short in graph.weights(node)}
