@@ -245,7 +245,9 @@ def test_a_comment_in_a_runs_spec_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.fault("Q3")
 def test_a_run_from_before_grouped_convolutions_were_depthwise_is_read(tmp_path: Path) -> None:
-    net = load_text("model old {\n input 5x5x4\n depthwise(3x3) | conv(3x3, 8, groups=in.channels) | relu\n}")
+    net = load_text(
+        "model old {\n input 5x5x4\n depthwise(3x3) | conv(3x3, 8, groups=in.channels) | globalpool | dense(2)\n}"
+    )
     conv = net.graph["conv1"]
     grouped = ops.Conv((3, 3), 8, (1, 1), dilation=(1, 1), groups=4, bias=True)
     old = replace(
