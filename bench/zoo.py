@@ -101,10 +101,11 @@ def on_the_device(net: Net) -> list[str]:
     if not report.compiles:
         return [f"refused: {report.refused[0].message}", "-", "-", "-", "-"]
     mapped = [verdict.mapped for verdict in report.operators]
+    unknown = report.mapped["unknown"]
     sizes = [sum(layer_bytes(program, operator)) for operator in program]
     inside = sum(size for size, is_mapped in zip(sizes, mapped, strict=True) if is_mapped)
     return [
-        f"{sum(mapped)} of {len(mapped)}",
+        f"{sum(mapped) - unknown} of {len(mapped)}{f', {unknown} unknown' if unknown else ''}",
         f"{inside / sum(sizes):.0%}" if any(sizes) else "-",
         *costs(report.cost),
     ]
