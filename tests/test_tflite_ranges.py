@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import cnnc
-from cnnc.backends.tflite.compile import spread
+from cnnc.backends.tflite.compile import decisive, spread
 from cnnc.backends.tflite.condition import random_weights
 from cnnc.backends.tflite.lower import lower
 from cnnc.backends.tflite.ranges import entropy, mse
@@ -125,3 +125,19 @@ def test_judges_are_from_all_over_the_samples(count: int, wanted: int) -> None:
     assert len(set(judges)) == min(count, wanted)
     assert judges[0] == 0
     assert count - judges[-1] <= -(-count // wanted)
+
+
+@pytest.mark.fault("T")
+@pytest.mark.parametrize(
+    ("ending", "judged"),
+    [
+        ("dense(3) | softmax", "dense1"),
+        ("dense(4) | sigmoid", "dense1"),
+        ("dense(4) | reshape(2x2) | sigmoid", "dense1"),
+        ("dense(3) | tanh", "tanh1"),
+        ("dense(3)", "dense1"),
+    ],
+)
+def test_an_output_is_judged_before_what_hides_its_errors(ending: str, judged: str) -> None:
+    """A softmax of large scores is 0 and 1 whatever their last bits are."""
+    assert decisive(lowered(f"flatten | {ending}")) == (judged,)

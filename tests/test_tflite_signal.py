@@ -159,6 +159,37 @@ def test_a_normalisation_of_real_numbers_is_not_taken_for_one_of_bytes() -> None
     assert min(found.values()) >= 30, found
 
 
+@pytest.mark.fault("T")
+@pytest.mark.parametrize(
+    ("layers", "value"),
+    [
+        ("prelu", [-0.7, -1.5, 0.4]),
+        ("layer_scale", [-0.7, -1.5, -0.4]),
+        ("reshape(64x3) | positions", np.linspace(-2, -0.5, 192)),
+        ("concat {\nidentity\npad(1, value=-0.5) | crop(1)\n}", 0),
+        ("pad(1, value=-0.5) | maxpool(2)", 0),
+    ],
+)
+def test_constants_below_zero_stay_below_it(layers: str, value: Any) -> None:
+    graph = cnnc.load_text(f"input 8x8x3\nnormalize(symmetric) | {layers}").graph
+    weights = {
+        node.name: {short: np.asarray(value, np.float32).reshape(each.shape) for short, each in own.items()}
+        for node in graph
+        if (own := graph.weights(node))
+    }
+    samples: Samples = [pictures(graph, seed) for seed in range(4)]
+    found = figures(Model(graph, weights), samples)
+    assert min(found.values()) >= 30, found
+
+
+@pytest.mark.fault("T")
+@pytest.mark.parametrize("activation", ["relu", "relu6", "tanh"])
+@pytest.mark.parametrize("flavour", ["int8", "edgetpu"])
+def test_a_padded_mean_goes_on_to_its_activation(activation: str, flavour: Flavour) -> None:
+    text = f"input 8x8x3\nnormalize(symmetric) | avgpool(3, stride=2, padding=1) | {activation} | conv(3, 4)"
+    assert_bytes_lose_nothing(text, flavour)
+
+
 # Random networks
 
 
