@@ -103,7 +103,7 @@ def random_specs(draw: Draw, *, of_pixels: bool = False) -> Random:
     flow = Flow(sizes, draw(st.sampled_from([1, 3, 4])))
     lines = [f"input {'x'.join(map(str, flow.shape))}"]
     if of_pixels:
-        lines, flow = _prepared(draw, flow)
+        lines, flow = _preparation(draw, flow)
     results: dict[str, Flow] = {}
     unread: list[str] = []
     for index in range(draw(st.integers(1, 3))):
@@ -129,7 +129,7 @@ def random_specs(draw: Draw, *, of_pixels: bool = False) -> Random:
     return Random(f"model random {{\n{body}\n}}\n{BLOCKS}", outputs)
 
 
-def _prepared(draw: Draw, flow: Flow) -> tuple[list[str], Flow]:
+def _preparation(draw: Draw, flow: Flow) -> tuple[list[str], Flow]:
     """One input or two of pixels, made ready for the network: normalised or not, in either order of colours."""
     size = "x".join(map(str, flow.shape))
     if draw(st.booleans()):

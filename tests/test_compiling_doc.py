@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from bench.tables import rows
+from cnnc import specs
 from tests.calling import call
 from tests.small_runs import ELU
 
@@ -35,3 +37,14 @@ def test_links_of_the_manual_lead_somewhere() -> None:
     manual = (ROOT / "docs" / "compiling.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^#)]+)", manual):
         assert (ROOT / "docs" / target).exists(), target
+
+
+def test_the_table_of_int8_has_every_spec_and_says_why_a_figure_is_low() -> None:
+    manual = (ROOT / "docs" / "compiling.md").read_text(encoding="utf-8")
+    figures = {name.strip("`"): [float(cell) for cell in cells] for name, _, *cells in rows(manual, "int8")}
+    after = manual.partition("<!-- /int8 -->")[2].partition("\n## ")[0]
+    for name in specs.names():
+        assert any(each.startswith(name) for each in figures) or f"`{name}`" in after, name
+    for name, (from_bytes, from_floats) in figures.items():
+        assert from_bytes >= from_floats - 1, name
+        assert from_bytes >= 12 or f"`{name}`" in after, name
