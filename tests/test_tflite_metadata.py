@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from contextlib import suppress
 from dataclasses import replace
@@ -211,3 +212,12 @@ def test_a_damaged_archive_is_read_or_refused(changes: list[tuple[int, int]], cu
     pack(damaged, {"a": b"b"})
     with suppress(CnnError):
         unpack(damaged)
+
+
+def test_a_file_without_a_name_behind_a_model_is_read() -> None:
+    """As damage makes it of the name's length: `zipfile` of Python 3.11 asks for its last letter."""
+    data = bytearray(pack(bytes(16), {"labels.txt": b"a"}))
+    place = data.index(b"PK\x01\x02")
+    struct.pack_into("<HHH", data, place + 28, 0, 0, len("labels.txt"))  # its name is its comment
+    with pytest.raises(CnnError, match="cannot be unpacked: file name in directory '' and header"):
+        unpack(bytes(data), "m.tflite")

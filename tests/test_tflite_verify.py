@@ -19,10 +19,10 @@ from cnnc.tflite.schema import OPERATORS, OPTIONS_OF, UNIONS
 from cnnc.tflite.verify import SIGNATURES, faults
 from cnnc.tflite.write import write_file
 from tests.calling import call
-from tests.pictures import noise
+from tests.pictures import SHARED, noise
 from tests.tflite_programs import constant, one_operator, tensor
 
-FIELD = Path(__file__).parents[2] / "shared" / "field"
+FIELD = SHARED / "field"
 
 X = tensor("x", (1, 4, 4, 2))
 Y = tensor("y", (1, 4, 4, 3))

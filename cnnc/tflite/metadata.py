@@ -180,7 +180,7 @@ _BROKEN: Final = (
 
 
 def _contents(archive: zipfile.ZipFile) -> dict[str, bytes]:
-    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
     if len(entries) > MOST_FILES:
         raise zipfile.BadZipFile(f"there are {len(entries)}, and {MOST_FILES} are read")
     found: dict[str, bytes] = {}
