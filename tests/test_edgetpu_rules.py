@@ -245,6 +245,7 @@ LIMITS = {
     "resize of a volume": (one_operator("RESIZE_BILINEAR", [act(1, 8, 4)], out(1, 8, 4)), NO),
     "softmax of 16385": (one_operator("SOFTMAX", [act(1, 16385)], out(1, 16385)), NO),
     "mean of 16384": (one_operator("MEAN", [act(1, 128, 128, 3), ints(1, 2)], out(1, 3)), YES),
+    "mean of 16385": (one_operator("MEAN", [act(1, 145, 113, 3), ints(1, 2)], out(1, 3)), NO),
     "mean of 16512": (one_operator("MEAN", [act(1, 129, 128, 3), ints(1, 2)], out(1, 3)), NO),
     "mean of 4 channels": (reduced(4, 3), YES),
     "mean of 6 channels": (reduced(6, -1), NO),
@@ -273,6 +274,18 @@ LIMITS = {
     "dense with a computed bias": (dense(weights(4, 8), act(4, name="b", type="INT32")), NO),
     "dense without weights": (dense(None), NO),
     "computed slopes": (one_operator("PRELU", [act(1, 8, 8, 4), act(1, 1, 4, name="a")], out(1, 8, 8, 4)), NO),
+    "slopes of each channel": (
+        one_operator("PRELU", [act(1, 8, 8, 4), constant("a", np.ones((1, 1, 4), np.int8), 0.5)], out(1, 8, 8, 4)),
+        YES,
+    ),
+    "slopes of each row": (
+        one_operator("PRELU", [act(1, 8, 8, 4), constant("a", np.ones((8, 1, 4), np.int8), 0.5)], out(1, 8, 8, 4)),
+        NO,
+    ),
+    "vectors joined end to end": (
+        one_operator("CONCATENATION", [act(4), act(4, name="z")], out(8), axis=0),
+        YES,
+    ),
     "three sizes above 1": (one_operator("RELU", [act(1, 1, 8, 8, 4)], out(1, 1, 8, 8, 4)), YES),
     "four sizes above 1": (one_operator("RELU", [act(1, 2, 8, 8, 4)], out(1, 2, 8, 8, 4)), NO),
     "four sizes above 1 come out": (one_operator("RESHAPE", [act(1, 8, 8, 4), ints(2)], out(2, 4, 8, 4)), NO),
