@@ -7,7 +7,7 @@ would leave them. int8 ranges are the least and largest values of the same pictu
 measured is of 10 others. A network that takes no pictures gets random samples instead.
 
 `--update` puts each row between the marks `int8` of a page as soon as it is measured, and leaves the others as they
-are. `--largest` takes the networks of more than 0.6 G multiply-accumulates, too, which need hours.
+are. `--largest` takes the networks of more than 2.9 G multiply-accumulates, too, which need hours.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from cnnc.passes.drop_identities import drop_identities
 from cnnc.passes.model import Model
 from cnnc.passes.unshare import unshare
 
-_MOST_MACS: Final = 6e8
+_MOST_MACS: Final = 2.9e9
 """Multiply-accumulates of the largest network that is measured without being asked for."""
 _CALIBRATING: Final = 20
 _JUDGING: Final = 10
