@@ -241,6 +241,14 @@ def test_an_input_that_is_spoilt_is_the_first_to_be_named() -> None:
     assert "--io float32" in (first.help or "")
 
 
+@pytest.mark.fault("Q1")
+@pytest.mark.parametrize("before", ["bgr", "dropout", "bgr | pad(0)"])
+def test_an_input_is_held_to_a_normalisation_behind_what_the_passes_leave_out(before: str) -> None:
+    found = quantized(model_of(f"input 16x16x3\n{before} | normalize(symmetric) | conv(3, 4, stride=2)"))
+    assert found.measurement.tensors["input"].sqnr > 35
+    assert not found.warnings
+
+
 # Joins
 
 

@@ -19,6 +19,7 @@ from cnnc import ops
 from cnnc.backends.tflite.execute import execute
 from cnnc.backends.tflite.runtime import quantized
 from cnnc.ir import Graph
+from cnnc.passes.drop_identities import is_identity
 from cnnc.tflite.program import Program, Tensor
 
 Array = NDArray[Any]
@@ -307,10 +308,17 @@ def _origins(program: Program) -> dict[str, str]:
 
 
 def input_forms(graph: Graph, name: str, values: Array) -> list[Array]:
-    """What an input of an int8 program may hold: the values as they are, or normalised where that is done first."""
-    forms = [values]
-    for reader in graph.consumers[name]:
-        if isinstance(reader.op, ops.Normalize):
-            mean, std = np.asarray(reader.op.mean, np.float64), np.asarray(reader.op.std, np.float64)
-            forms.append((values.astype(np.float64) - mean) / std)
+    """What an input of an int8 program may hold: the values as they are, or normalised where that is done first.
+
+    Reversed channels are folded into what reads them, and what changes nothing is left out: a normalisation behind
+    these is as near to the input.
+    """
+    forms, waiting = [values], [name]
+    while waiting:
+        for reader in graph.consumers[waiting.pop()]:
+            if isinstance(reader.op, ops.Bgr) or is_identity(graph, reader):
+                waiting.append(reader.name)
+            elif isinstance(reader.op, ops.Normalize):
+                mean, std = np.asarray(reader.op.mean, np.float64), np.asarray(reader.op.std, np.float64)
+                forms.append((values.astype(np.float64) - mean) / std)
     return forms
