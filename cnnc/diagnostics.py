@@ -195,6 +195,11 @@ def did_you_mean(word: str, candidates: Iterable[str], likeness: float = 0.6) ->
 _MOST_COMPARED = 500
 
 
+def clause(sentence: str) -> str:
+    """What another program says, within a sentence of ours: its first letter is small, that of `EOF` is not."""
+    return sentence if sentence[1:2].isupper() else sentence[:1].lower() + sentence[1:]
+
+
 def render(diagnostic: Diagnostic, severity: Literal["error", "warning"] = "error") -> str:
     """The diagnostic as text for a terminal, without colours and without a line end."""
     head = f"{severity}[{diagnostic.code}]: {printable(diagnostic.message)}"

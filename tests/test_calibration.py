@@ -220,7 +220,7 @@ def test_accuracy_is_measured_on_arrays_too(run: Path, empty: Path) -> None:
         ),
         (lambda a: a.update(signal=a["signal"][:7]), "hold 7 examples for `signal`, 20 examples for `where`"),
         (lambda a: a.update(where=np.full((20, 4), np.nan)), "`where` in `{path}` holds values that are no finite"),
-        (lambda a: a.update(where=np.array(["a"] * 20)), "`where` in `{path}` holds str"),
+        (lambda a: a.update(where=np.array(["a"] * 20)), "`where` in `{path}` holds text"),
         (lambda a: a.update(where=a["where"].astype(complex)), "`where` in `{path}` holds complex128, and numbers"),
         (lambda a: a.update(where=np.float32(3)), "`where` in `{path}` has the shape (), and the first axis counts"),
         (lambda a: a.update(where=a["where"][:0]), "`where` in `{path}` has the shape (0, 4)"),
@@ -247,10 +247,26 @@ def test_data_that_is_none_is_named(subject: Subject, tmp_path: Path) -> None:
     assert "holds one array, and none for the input `signal`" in error_of(
         lambda: samples_of(subject, tmp_path / "one.npy")
     )
+    (tmp_path / "words.npy").write_text("hello")
+    assert "cannot read" in (said := error_of(lambda: samples_of(subject, tmp_path / "words.npy")))
+    assert ": EOF" in said  # and not `eOF`
     assert "the calibration data gives no examples" in error_of(lambda: samples_of(subject, []))
     assert "and no int" in error_of(lambda: samples_of(subject, 7))
+    assert "`signal` holds Python objects, and numbers are wanted" in error_of(
+        lambda: samples_of(subject, [(np.full((128, 8), None), np.zeros(4))])
+    )
+    assert "`where` holds text, and numbers are wanted" in error_of(
+        lambda: samples_of(subject, [(np.zeros((128, 8)), np.full(4, "7"))])
+    )
     message = error_of(lambda: samples_of(subject, [{"signal": np.zeros((128, 7)), "where": np.zeros(4)}]))
     assert "example 0 of the calibration data has 128x7 for the input `signal`, which takes 128x8" in message
+
+
+def test_an_input_that_never_varies_is_told(subject: Subject) -> None:
+    given = examples(20)
+    found = samples_of(subject, {**given, "where": np.zeros_like(given["where"])})
+    assert "all values of `where` are the same in these samples, and others will be cut off" in found.notes
+    assert not any("are the same" in note for note in samples_of(subject, given).notes)
 
 
 # Files that lie

@@ -8,7 +8,7 @@ from typing import Final
 from cnnc import ops
 from cnnc.backends.edgetpu import facts
 from cnnc.backends.edgetpu.check import Report, Verdict
-from cnnc.diagnostics import Diagnostic, Label
+from cnnc.diagnostics import Diagnostic, Label, clause
 from cnnc.ir import Graph, Node
 from cnnc.record import dataclass
 
@@ -24,7 +24,7 @@ def locate(report: Report, graph: Graph) -> list[Diagnostic]:
         into = conversions if fault.verdict.op in _CONVERSIONS else faults
         into.setdefault(fault.place, []).append(fault)
     whole = [
-        Diagnostic("target", f"the Edge TPU cannot run `{graph.name}`: {_lower(each.message)}", help=each.remedy)
+        Diagnostic("target", f"the Edge TPU cannot run `{graph.name}`: {clause(each.message)}", help=each.remedy)
         for each in report.refused
         if each.index < 0
     ]
@@ -64,11 +64,11 @@ def _faults(report: Report, graph: Graph) -> Iterator[_Fault]:
         node = _computed(graph, verdict)
         refusal = refused.get(verdict.index)
         if refusal is not None:
-            yield _Fault(verdict, node, _lower(refusal.message), _instead(node) or refusal.remedy)
+            yield _Fault(verdict, node, clause(refusal.message), _instead(node) or refusal.remedy)
         elif not verdict.mapped and verdict.reason not in (None, facts.SUBGRAPH):
             converts = verdict.op in _CONVERSIONS
             is_float = node is not None and verdict.reason == facts.DATA_TYPE and not converts
-            reason = _NO_INT8 if is_float else _lower(str(verdict.reason))
+            reason = _NO_INT8 if is_float else clause(str(verdict.reason))
             yield _Fault(verdict, node, reason, (None if converts else _instead(node)) or verdict.remedy)
 
 
@@ -116,8 +116,3 @@ def _diagnostic(faults: list[_Fault]) -> Diagnostic:
     if origin is None:
         return Diagnostic("target", message, help=first.remedy)
     return Diagnostic("target", message, Label(origin.span), notes=origin.notes, help=first.remedy)
-
-
-def _lower(reason: str) -> str:
-    """A reason of the compiler's inside a sentence of ours."""
-    return reason[:1].lower() + reason[1:]

@@ -71,10 +71,14 @@ def require_fitting(graph: Graph, arrays: Mapping[str, Any]) -> int:
     Raises:
         CnnError: of code `data`: an array is of another size or type than its input, or they hold unequal numbers.
     """
+    from cnnc.data.array_files import kind_of
+
     for node in graph.inputs:
         array = arrays[node.name]
         found, kind = array.shape[1:], array.dtype.kind
-        if not _fits(graph, node, found, array.dtype) or kind not in "biuf":
+        if kind not in "biuf":
+            raise CnnError.of("data", f"{_called(array, node)} holds {kind_of(array.dtype)}, and numbers are wanted")
+        if not _fits(graph, node, found, array.dtype):
             raise CnnError.of(
                 "data",
                 f"{_called(array, node)} holds examples of {format_shape(found)} in {array.dtype}, and the input"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import backends
-from cnnc.compiling.array_data import inputs_in, require_fitting, rows_of
+from cnnc.compiling.array_data import inputs_in, is_index, require_fitting, rows_of
 from cnnc.compiling.subject import Subject
 from cnnc.data.arrays import ordered
 from cnnc.diagnostics import CnnError
@@ -125,7 +125,12 @@ def _array_samples(subject: Subject, sources: Mapping[str, Any], kind: str, coun
         )
     arrays = _fetched(graph, part, crop=crop)
     what = f"{len(arrays)} {kind}"
-    return Samples(arrays, what, _notes(what, len(arrays), total, count))
+    flat = [
+        f"all values of `{node.name}` are the same in these samples, and others will be cut off"
+        for node, array in zip(graph.inputs, part.inputs, strict=True)
+        if not is_index(node) and array.min() == array.max()
+    ]
+    return Samples(arrays, what, (*_notes(what, len(arrays), total, count), *flat))
 
 
 def _drawn(subject: Subject, total: int, count: int) -> NDArray[np.int64]:

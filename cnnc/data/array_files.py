@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from cnnc.diagnostics import CnnError
+from cnnc.diagnostics import CnnError, clause
 
 ENDINGS: Final = (".npz", ".npy")
 _RATIO: Final = 1100
@@ -104,6 +104,11 @@ def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return content.getvalue()
 
 
+def kind_of(dtype: np.dtype[Any]) -> str:
+    """What an array that holds no numbers holds."""
+    return "Python objects" if dtype.hasobject else "text" if dtype.kind in "SU" else dtype.name
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
@@ -112,7 +117,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise CnnError.of("data", f"there is no file `{path}`") from None
     except _BROKEN as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
-        raise CnnError.of("data", f"cannot read `{path}`: {reason[:1].lower()}{reason[1:]}") from error
+        raise CnnError.of("data", f"cannot read `{path}`: {clause(reason)}") from error
 
 
 @contextmanager
@@ -134,8 +139,7 @@ def _header(file: IO[bytes], path: Path, member: str, size: int) -> StoredArray:
     shape, is_columns, dtype = read(file)
     stored = StoredArray(path, member, shape, dtype, file.tell())
     if dtype.kind not in "biuf" or dtype.itemsize == 0:
-        kind = "Python objects" if dtype.hasobject else dtype.name
-        raise CnnError.of("data", f"{stored} holds {kind}, and numbers are wanted")
+        raise CnnError.of("data", f"{stored} holds {kind_of(dtype)}, and numbers are wanted")
     if not shape or min(shape) < 1:
         raise CnnError.of("data", f"{stored} has the shape {shape}, and the first axis counts examples")
     if is_columns and len(shape) > 1:

@@ -64,9 +64,10 @@ def ordered(arrays: Arrays, names: list[str], kind: str) -> list[NDArray[Any]]:
         return [np.asarray(arrays[name]) for name in names]
     given = list(arrays) if isinstance(arrays, tuple) else [arrays]
     if len(given) != len(names):
+        found = "1 array is" if len(given) == 1 else f"{len(given)} arrays are"
         raise CnnError.of(
             "data",
-            f"the network has {len(names)} {kind}s ({_listed(names)}), and {len(given)} arrays are given",
+            f"the network has {len(names)} {kind}s ({_listed(names)}), and {found} given",
             help="give a tuple with an array for each, or a dict by name",
         )
     return [np.asarray(array) for array in given]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cnnc.data.jpeg import decode_jpeg, size_of
-from cnnc.diagnostics import CnnError
+from cnnc.diagnostics import CnnError, clause
 
 Picture = NDArray[np.uint8]
 """`(height, width, channels)`."""
@@ -183,4 +183,4 @@ def _unknown(error: OSError) -> bool:
 
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return text[:1].lower() + text[1:] if text else type(error).__name__
+    return clause(text) if text else type(error).__name__

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.data.decode import MODES, decode
-from cnnc.diagnostics import CnnError
+from cnnc.diagnostics import CnnError, clause
 from cnnc.ops import Bgr, format_shape
 from cnnc.seeing.layers import Watched, picture_layers
 
@@ -92,7 +92,7 @@ def _array(path: Path, watched: Watched) -> NDArray[Any]:
         raise CnnError.of("data", f"there is no array `{path}`") from None
     except (OSError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())
-        raise CnnError.of("data", f"cannot read `{path}`: {reason[:1].lower()}{reason[1:]}") from error
+        raise CnnError.of("data", f"cannot read `{path}`: {clause(reason)}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise CnnError.of("data", f"`{path}` holds no array of numbers")
     if array.shape == (1, *watched.input):

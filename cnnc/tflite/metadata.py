@@ -16,7 +16,7 @@ from io import BytesIO
 from math import isfinite
 from typing import Any, Final, Literal
 
-from cnnc.diagnostics import CnnError
+from cnnc.diagnostics import CnnError, clause
 from cnnc.tflite import flatbuffer
 from cnnc.tflite.program import File
 from cnnc.tflite.runtimes import oldest_runtime
@@ -162,9 +162,7 @@ def unpack(data: bytes, what: str = "<bytes>") -> dict[str, bytes]:
             return _contents(archive)
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CnnError.of(
-            "tflite", f"the files behind `{what}` cannot be unpacked: {reason[:1].lower()}{reason[1:]}"
-        ) from error
+        raise CnnError.of("tflite", f"the files behind `{what}` cannot be unpacked: {clause(reason)}") from error
 
 
 _BROKEN: Final = (

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cnnc.diagnostics import CnnError
+from cnnc.diagnostics import CnnError, clause
 from cnnc.documents import parse_json
 from cnnc.files import write_atomically
 from cnnc.ir import Graph
@@ -131,7 +131,7 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.float32]], dict[str, s
         reason = " ".join(str(error).split())
         raise CnnError.of(
             "weights",
-            f"cannot read `{path}`: {reason[:1].lower()}{reason[1:]}",
+            f"cannot read `{path}`: {clause(reason)}",
             help="the file is cut short or is no safetensors file; only safetensors are read",
         ) from error
 

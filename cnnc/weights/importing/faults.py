@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cnnc.diagnostics import CnnError
+from cnnc.diagnostics import CnnError, clause
 
 BROKEN_ARCHIVE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What zipfile raises for damaged archives; of RuntimeErrors for what seems encrypted or of a later version."""
@@ -25,7 +25,7 @@ def fault(path: Path, reason: str, *, notes: Iterable[str] = (), help: str | Non
 def damaged(path: Path, error: BaseException) -> CnnError:
     """The error that a library gave up on a file."""
     reason = " ".join(str(error).split())
-    return fault(path, f"{reason[:1].lower()}{reason[1:]}" if reason else type(error).__name__, help=CUT_SHORT)
+    return fault(path, clause(reason) if reason else type(error).__name__, help=CUT_SHORT)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import backends
-from cnnc.diagnostics import CnnError
+from cnnc.diagnostics import CnnError, clause
 from cnnc.documents import parse_json
 from cnnc.tflite.metadata import read_description
 from cnnc.tflite.read import read_bytes
@@ -198,6 +198,4 @@ def _told(path: Path) -> Iterator[None]:
     ) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = lines[0] if lines else type(error).__name__
-        raise CnnError.of(
-            "weights", f"`{path}` cannot be run: {reason[:1].lower()}{reason[1:]}", notes=lines[1:6]
-        ) from error
+        raise CnnError.of("weights", f"`{path}` cannot be run: {clause(reason)}", notes=lines[1:6]) from error
