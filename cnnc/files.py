@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +76,17 @@ def require_file(path: Path) -> Path:
     if not os.access(place, os.W_OK):
         raise _cannot(path, "the file is there already, without permission to write it")
     return place
+
+
+def require_apart(path: Path, sources: Iterable[str | Path | None]) -> None:
+    """Assure that a file to be written is none of those that are read, which stay as they are.
+
+    Raises:
+        CnnError: of code `run`, with the file.
+    """
+    for source in sources:
+        if source is not None and path.is_file() and os.path.isfile(source) and path.samefile(source):
+            raise CnnError.of("run", f"cannot write `{path}`: it is read, and stays as it is", help="-o another name")
 
 
 def require_folder(path: Path) -> None:

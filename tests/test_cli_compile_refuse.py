@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,27 @@ def test_places_that_cannot_be_written_are_told_before_the_work(made: Path, empt
         "run", "compile", made / "run", "-o", "a.safetensors", "--target", "jax"
     )
     assert sorted(os.listdir()) == ["file", "folder"]
+
+
+def test_what_is_read_is_not_written_over(made: Path, empty: Path) -> None:
+    run = Path(shutil.copytree(made / "run", empty / "run"))
+    weights = Path(shutil.copy(run / "weights/best.safetensors", "w.safetensors"))
+    spec, samples = Path(shutil.copy(run / "spec.cnn", "own.cnn")), Path("samples.npy")
+    np.save(samples, np.zeros((20, 12, 12, 3), np.uint8))
+    of_spec = ("compile", spec, "--weights", weights, "--target")
+    for place, command in (
+        (spec, (*of_spec, "tflite")),
+        (weights, (*of_spec, "tflite")),
+        (samples, (*of_spec, "tflite-int8", "--calibrate", samples)),
+        (run / "spec.cnn", ("compile", run, "--target", "jax")),
+        (run / "args.yaml", ("compile", run, "--target", "tflite")),
+        (run / "weights/best.safetensors", ("compile", run, "--target", "stablehlo")),
+        (samples, ("diff", run, samples)),
+    ):
+        before = place.read_bytes()
+        assert f"cannot write `{place}`: it is read, and stays as it is" in refused("run", *command, "-o", place)
+        assert place.read_bytes() == before
+    assert f"cannot write `{spec}`: it is read" in call("tune", spec, "-o", spec).stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="may write everywhere")

@@ -154,7 +154,7 @@ def test_places_that_cannot_be_written_are_said_before_the_work(folder: Path) ->
         assert message in result.stderr
     before = Path("ours.safetensors").read_bytes()
     result = import_weights("tiny.cnn", "ours.safetensors", "-o", "ours.safetensors")
-    assert "`ours.safetensors` is the file to import" in result.stderr
+    assert "cannot write `ours.safetensors`: it is read, and stays as it is" in result.stderr
     assert Path("ours.safetensors").read_bytes() == before
 
 

@@ -14,7 +14,7 @@ from cnnc.cli.model_options import crop_option, refuse
 from cnnc.cli.options import format_option, override_options
 from cnnc.cli.terminal import echo, echo_block, echo_error, echo_json
 from cnnc.diagnostics import CnnError
-from cnnc.files import require_file
+from cnnc.files import require_apart, require_file
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ def compile(
     subject = _subject(what, overrides, weights, random_weights, last)
     place = out or _default_place(what, subject, target)
     _require_place(place, target, compiler)
+    run_files = [what / "spec.cnn", what / "args.yaml", subject.calibration] if what.is_dir() else []
+    require_apart(place, [what, subject.weights_file, calibrate, data, *run_files])
     if target in _ELSEWHERE:
         _compile_elsewhere(subject, target, place, format)
         return

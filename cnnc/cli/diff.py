@@ -12,6 +12,7 @@ from cnnc.cli.model_options import say, threads_of
 from cnnc.cli.options import OUTPUT_FILE, format_option
 from cnnc.cli.terminal import echo, echo_json
 from cnnc.cli.train_options import data_options
+from cnnc.files import require_apart
 
 if TYPE_CHECKING:
     from cnnc.differing import Difference, Layer
@@ -47,6 +48,8 @@ def diff(
 
     Layers are looked at on 64 pictures at most, right answers are counted on the whole test part.
     """
+    if out is not None:
+        require_apart(out, [model, data])
     with extra("train", "a comparison"):
         from cnnc.differing import diff as compare
         from cnnc.training.record import open_run

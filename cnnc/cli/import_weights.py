@@ -13,6 +13,7 @@ from cnnc.cli.model_options import refuse
 from cnnc.cli.options import OUTPUT_FILE, format_option, spec_options
 from cnnc.cli.terminal import echo, echo_block, echo_json
 from cnnc.diagnostics import CnnError
+from cnnc.files import require_apart
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
@@ -126,8 +127,7 @@ def _require_place(out: Path, file: Path) -> None:
         raise CnnError.of(
             "weights", f"`{out}` is to be a safetensors file", help=f"-o {out.with_suffix('.safetensors')}"
         )
-    if out.exists() and file.exists() and out.samefile(file):
-        raise CnnError.of("weights", f"`{out}` is the file to import, which stays as it is", help="-o another name")
+    require_apart(out, [file])
 
 
 def _write(out: Path, net: Net, source: Source, imported: Imported) -> None:

@@ -11,7 +11,7 @@ from cnnc.cli.extras import extra
 from cnnc.cli.options import OUTPUT_FILE, spec_options
 from cnnc.cli.terminal import echo
 from cnnc.diagnostics import CnnError
-from cnnc.files import require_file, write_atomically
+from cnnc.files import require_apart, require_file, write_atomically
 from cnnc.overrides import Overrides
 
 USUAL = (
@@ -50,6 +50,7 @@ def tune(spec: str, overrides: Overrides, batch: int | None, rounds: int, output
     if jax.default_backend() != "cpu":
         raise CnnError.of("run", f"there are no forms to choose among on `{jax.default_backend()}`", help="use a CPU")
     path = output or _user_table()
+    require_apart(path, [spec])
     layers: dict[Any, None] = {}
     for name, own, pictures in asked:
         net = load_spec(find(name), own)
