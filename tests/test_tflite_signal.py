@@ -34,6 +34,8 @@ SLACK = 1.0
 """dB that bytes may lose beside the same network's own float input."""
 PLENTY = 25.0
 """dB above which a loss may be of one more QUANTIZE: LiteRT's kernels of it round off by up to a whole step."""
+SCATTER = 3.0
+"""dB by which a network of a few hundred values scatters, as each rounds its own way; over all, bytes lose nothing."""
 OUT_OF_CONDITION = ("layer_norm", "lrn", "attention")
 """Layers that magnify the last bit of a few channels: their networks' own figures are low, whatever goes in."""
 FEW_POSITIONS = 4
@@ -206,31 +208,44 @@ def has_statistics(graph: Graph) -> bool:
     )
 
 
-def assert_keeps_its_signal(spec: Random, seed: int, flavour: Flavour, ios: tuple[Io, ...]) -> None:
+def loss(spec: Random, seed: int, flavour: Flavour, ios: tuple[Io, ...]) -> float:
+    """The dB that bytes lose beside floats at the input; a network far off either way fails."""
     graph = cnnc.load_text(spec.text).graph
     values = min(prod(shape) for shape in spec.outputs.values())
     samples: Samples = [pictures(graph, i) for i in range(min(64, max(8, 400 // values)))]
     found = figures(Model(graph, random_weights(graph, seed, samples[0])), samples, flavour, (*ios, "float32"))
-    assert min(found.values()) >= min(found["float32"], PLENTY) - SLACK, (spec.text, found)
+    lost = min(found["float32"], PLENTY) - min(min(found.values()), PLENTY)
+    assert lost <= SCATTER, (spec.text, found)
     if has_statistics(graph):
         assert min(found.values()) >= LEAST, (spec.text, found)
+    return lost
 
 
-RANDOM = random_specs(of_pixels=True).filter(is_calm)
-flavours = st.sampled_from(["int8", "edgetpu"])
+NETWORKS = random_specs(of_pixels=True).filter(is_calm)
 
 
 @pytest.mark.fault("Q1")
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
-@given(RANDOM, st.integers(0, 100), flavours, st.sampled_from(["int8", "uint8"]))
-def test_random_networks_keep_their_signal(spec: Random, seed: int, flavour: Flavour, io: Io) -> None:
-    assert_keeps_its_signal(spec, seed, flavour, (io,))
+def test_random_networks_keep_their_signal() -> None:
+    losses: list[float] = []
+
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
+    @given(NETWORKS, st.integers(0, 100), st.sampled_from(["int8", "edgetpu"]), st.sampled_from(["int8", "uint8"]))
+    def measure(spec: Random, seed: int, flavour: Flavour, io: Io) -> None:
+        losses.append(loss(spec, seed, flavour, (io,)))
+
+    measure()
+    assert np.mean(losses) <= SLACK / 10
 
 
 @pytest.mark.slow
 @pytest.mark.fault("Q1")
-@settings(max_examples=1000, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-@given(RANDOM, st.integers(0, 100))
-def test_a_thousand_random_networks_keep_their_signal(spec: Random, seed: int) -> None:
-    for flavour in ("int8", "edgetpu"):
-        assert_keeps_its_signal(spec, seed, flavour, IOS)
+def test_a_thousand_random_networks_keep_their_signal() -> None:
+    losses: list[float] = []
+
+    @settings(max_examples=1000, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @given(NETWORKS, st.integers(0, 100))
+    def measure(spec: Random, seed: int) -> None:
+        losses.extend(loss(spec, seed, flavour, IOS) for flavour in ("int8", "edgetpu"))
+
+    measure()
+    assert np.mean(losses) <= SLACK / 10
