@@ -185,8 +185,14 @@ SECRET = b"of the tests, and long enough"
 
 
 @pytest.fixture
-def hub() -> Iterator[int]:
+def hub(hub_process: tuple[int, int]) -> int:
     """The port of a hub for three."""
+    return hub_process[0]
+
+
+@pytest.fixture
+def hub_process() -> Iterator[tuple[int, int]]:
+    """The port of a hub for three, and the number of its process."""
     port = free_port()
     command = [sys.executable, "-m", "cnnc.backends.jax.hub", "localhost", str(port), "3", "20"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -195,7 +201,7 @@ def hub() -> Iterator[int]:
         process.stdin.write(SECRET)
         process.stdin.close()
         assert process.stdout.readline() == b"ready\n"
-        yield port
+        yield port, process.pid
         while OPEN:
             OPEN.pop().close()
         process.kill()
@@ -280,6 +286,24 @@ def test_a_flood_of_connections_does_not_keep_the_processes_out(hub: int) -> Non
             closed += connection.recv(HELLO) == b"" or connection.recv(1) == b""
         connection.close()
     assert closed >= 200
+
+
+@pytest.mark.fault("S4")
+def test_a_stranger_who_speaks_while_another_pushes_it_out_does_not_end_the_hub(hub_process: tuple[int, int]) -> None:
+    hub, number = hub_process
+    strangers = [socket.create_connection(("localhost", hub), timeout=20) for _ in range(64)]
+    for stranger in strangers:
+        assert stranger.recv(HELLO)
+    os.kill(number, signal.SIGSTOP)  # so that it meets all of this at once, the new one first
+    strangers.append(socket.create_connection(("localhost", hub), timeout=20))
+    for stranger in strangers[:-1]:
+        stranger.sendall(b"x")
+    os.kill(number, signal.SIGCONT)
+    processes = [Joined(hub, index, 3) for index in range(3)]
+    for process in processes:
+        assert "start" in process.hear()
+    for stranger in strangers:
+        stranger.close()
 
 
 @pytest.mark.fault("S4")

@@ -94,7 +94,7 @@ class Hub:
             for key, _ in self.selector.select(timeout=1.0):
                 if key.fileobj is self.server:
                     self._accept()
-                else:
+                elif self._is_here(key.data):  # what was done for one may have dropped another
                     self._receive(key.data)
             now = time.monotonic()
             if now - beaten >= BEAT_SECONDS:
@@ -110,6 +110,9 @@ class Hub:
                 missing = [index for index in range(self.count) if index not in self.peers]
                 self._tell({"refused": "missing", "missing": missing, "seconds": self.seconds})
                 return
+
+    def _is_here(self, peer: Peer) -> bool:
+        return peer in self.strangers or peer.index is not None and self.peers.get(peer.index) is peer
 
     def _accept(self) -> None:
         try:
@@ -143,7 +146,7 @@ class Hub:
                 self._handle(peer, _read(line))
             except ValueError:
                 self._lose(peer, "it sent what is no message")
-            if peer not in self.strangers and self.peers.get(-1 if peer.index is None else peer.index) is not peer:
+            if not self._is_here(peer):
                 return
         if len(peer.received) > _LONGEST:
             self._lose(peer, "it sent what is no message")
