@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from math import isfinite
@@ -109,7 +110,9 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise BadDocument(f"the name `{next(name for name in names if names.count(name) > 1)}` is there twice")
+        raise BadDocument(
+            f"the name `{next(name for name, count in Counter(names).items() if count > 1)}` is there twice"
+        )
     return found
 
 

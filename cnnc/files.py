@@ -6,6 +6,7 @@ what is no regular file, such as a device or a pipe, is never replaced by one.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -52,6 +53,20 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 _LONGEST: Final = 200
 """Characters of a file's name in that of its temporary; a folder's entry has 255 bytes at most."""
+
+
+MOST_TEXT: Final = 16 << 20
+"""Bytes of a list, a table or a configuration that are read."""
+
+
+def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:
+    """The bytes of a file, or of a pipe. Raises OSError, also where there are more than `most`."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size  # 0 for what does not know it
+        data = b"" if size > most else file.read(size or most + 1)
+    if max(size, len(data)) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(path))
+    return data
 
 
 def require_file(path: Path) -> Path:

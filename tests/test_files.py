@@ -7,6 +7,7 @@ import re
 import socket
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -14,8 +15,13 @@ import pytest
 
 from cnnc.cli import COMMANDS, main
 from cnnc.cli.options import Output
+from cnnc.data.decode import decode
+from cnnc.data.listed import read_class_list
 from cnnc.diagnostics import CnnError
-from cnnc.files import require_file, require_folder, write_atomically
+from cnnc.files import read_bytes, require_file, require_folder, write_atomically
+from cnnc.tflite.read import open_file
+from cnnc.training.labels import labels_of
+from cnnc.weights.importing.mapping import read_mapping
 from tests.calling import call, refused
 from tests.test_layers import MODULES
 
@@ -61,6 +67,42 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _seen(folder: Path) -> dict[str, tuple[int, int]]:
     """What lies in a folder: the kind and the inode of each thing by its name."""
     return {each.name: (each.lstat().st_mode, each.lstat().st_ino) for each in folder.iterdir()}
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "labels": labels_of,
+    "classes": read_class_list,
+    "mapping": read_mapping,
+    "TFLite file": open_file,
+    "picture": lambda path: decode(path, (8, 8), 3),
+}
+
+
+@pytest.mark.fault("S6")
+@pytest.mark.parametrize("reader", READERS)
+def test_a_file_that_is_far_too_large_is_not_read(reader: str, here: Path) -> None:
+    path = here / "large"
+    with path.open("wb") as file:
+        file.truncate(1 << 42)  # takes no room on the disk
+    with pytest.raises(CnnError, match=r"`large`.* has more than [\d,]+ bytes"):
+        READERS[reader](Path("large"))
+
+
+@pytest.mark.fault("S6")
+def test_what_has_no_size_and_no_end_is_read_up_to_the_bound(here: Path) -> None:
+    endless = here / "endless"
+    try:
+        os.mknod(endless, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # zeros
+        with pytest.raises(OSError, match="has more than 1,000 bytes"):
+            read_bytes(endless, 1000)
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    endless.unlink()
+    os.mkfifo(endless)
+    with ThreadPoolExecutor(1) as pool:
+        content = pool.submit(read_bytes, endless, 1000)
+        endless.write_bytes(b"of a pipe")
+        assert content.result() == b"of a pipe"
 
 
 @pytest.mark.fault("S1")

@@ -112,7 +112,7 @@ class Hub:
                 return
 
     def _is_here(self, peer: Peer) -> bool:
-        return peer in self.strangers or peer.index is not None and self.peers.get(peer.index) is peer
+        return peer in self.strangers or (peer.index is not None and self.peers.get(peer.index) is peer)
 
     def _accept(self) -> None:
         try:

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from cnnc.data.jpeg import decode_jpeg, size_of
 from cnnc.diagnostics import CnnError, clause
+from cnnc.files import read_bytes
 
 Picture = NDArray[np.uint8]
 """`(height, width, channels)`."""
@@ -23,6 +24,8 @@ Box = tuple[float, float, float, float]
 BoxOf = Callable[[int, int], Box]
 """The part to cut out of a picture of a width and a height."""
 
+MOST_BYTES = 1 << 30
+"""Of a picture's file: as many pixels as are decoded, without any packing, have room in it."""
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """What Pillow calls a picture of so many channels."""
 
@@ -57,7 +60,7 @@ def decode(path: Path, size: tuple[int, int], channels: int, box_of: BoxOf | Non
         CnnError: of code `picture`, naming the file, when it cannot be decoded.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path, MOST_BYTES)
     except FileNotFoundError:
         raise CnnError.of("picture", f"there is no picture `{path}`") from None
     except OSError as error:
@@ -182,5 +185,5 @@ def _unknown(error: OSError) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join((getattr(error, "strerror", None) or str(error)).split())
     return clause(text) if text else type(error).__name__

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnc.data.decode import decode_bytes
+from cnnc.data.decode import MOST_BYTES, decode_bytes
 from cnnc.data.feed import WORKERS
 from cnnc.data.records import read_picture
 from cnnc.data.sources import DataSet, Examples, Files, Part, name_of, targets_of
 from cnnc.diagnostics import CnnError
+from cnnc.files import read_bytes
 
 _MOST_PIXELS = 512
 """A picture's colours are measured on it made no wider and no higher than this, each counting by its own size."""
@@ -172,7 +173,7 @@ def _look(part: Part, index: int, channels: int) -> _Seen:
         return _Seen(0, _digest(array.tobytes()), (width, height, own), _sums(array))
     name = name_of(part, index)
     try:
-        raw = name.read_bytes() if isinstance(part, Files) else read_picture(part, index)
+        raw = read_bytes(name, MOST_BYTES) if isinstance(part, Files) else read_picture(part, index)
     except OSError as error:
         return _Seen(0, str(name).encode(), None, None, (error.strerror or str(error)).lower())
     except CnnError as error:

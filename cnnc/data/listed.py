@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from cnnc.data.folder import Options, load_loose
 from cnnc.data.sources import Files
 from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.files import read_bytes
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,17 @@ def read_class_list(path: Path) -> ClassList:
         CnnError: the table cannot be read, lacks a column, or its indices are not 0 to n - 1, each once.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
+        rows = [row for row in csv.reader(text.splitlines(), delimiter="," if path.suffix == ".csv" else "\t") if row]
     except FileNotFoundError:
         raise CnnError.of("labels", f"there is no list of classes `{path}`") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise CnnError.of("labels", f"the list of classes `{path}` cannot be read: it is no text in UTF-8") from error
-    rows = [row for row in csv.reader(text.splitlines(), delimiter="," if path.suffix == ".csv" else "\t") if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = (
+            "it is no text in UTF-8"
+            if isinstance(error, UnicodeDecodeError)
+            else str(getattr(error, "strerror", None) or error).lower()
+        )
+        raise CnnError.of("labels", f"the list of classes `{path}` cannot be read: {reason}") from error
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     for column in ("index", "name"):
         if column not in header:
@@ -58,7 +65,7 @@ def read_class_list(path: Path) -> ClassList:
         raise CnnError.of("labels", f"the indices of `{path}` are not 0 to {max(len(found) - 1, 0)}, each once")
     keys = [found[place][0] for place in range(len(found))]
     if len(set(keys)) < len(keys):
-        double = next(name for name in keys if keys.count(name) > 1)
+        double = next(name for name, count in Counter(keys).items() if count > 1)
         raise CnnError.of("labels", f"two classes of `{path}` are called `{double}`")
     names = tuple(found[place][1] for place in range(len(found)))
     return ClassList(names, {name: place for place, name in enumerate(keys)})

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnc import files
 from cnnc.diagnostics import CnnError
 from cnnc.tflite import flatbuffer
 from cnnc.tflite.program import ABSENT, BITS, DTYPES, File, Operator, Program, Quantization, Tensor
@@ -17,6 +18,8 @@ from cnnc.tflite.sparsity import densify
 from cnnc.tflite.verify import faults
 from cnnc.tflite.write import IDENTIFIER
 
+_MOST_BYTES = 2 << 30
+"""Of a file: places in a flatbuffer are numbers of 32 bits, the upper half of which it does not use."""
 _LARGEST = 2**40
 """Values of a tensor; one with more is damage, and arithmetic on its size would mislead."""
 
@@ -29,7 +32,7 @@ def open_file(path: Path) -> File:
 def read_bytes(path: Path) -> bytes:
     """The bytes at a path. Raises CnnError("tflite") when they cannot be read."""
     try:
-        return path.read_bytes()
+        return files.read_bytes(path, _MOST_BYTES)
     except FileNotFoundError:
         raise CnnError.of("tflite", f"there is no file `{path}`") from None
     except OSError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.files import read_bytes
 from cnnc.tflite.metadata import read_labels
 
 BACKGROUND: Final = "background"
@@ -21,7 +22,7 @@ def labels_of(path: Path) -> tuple[str, ...]:
         CnnError: the list cannot be read.
     """
     try:
-        return read_labels(path.read_bytes(), numbered=True)
+        return read_labels(read_bytes(path), numbered=True)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise CnnError.of("labels", f"the list of labels `{path}` cannot be read: {reason}") from error

@@ -18,7 +18,7 @@ import yaml
 
 from cnnc.diagnostics import CnnError, Source
 from cnnc.documents import BadDocument, parse_yaml, typed
-from cnnc.files import write_atomically
+from cnnc.files import read_bytes, write_atomically
 from cnnc.ir import Graph, Node
 from cnnc.ir_text import print_graph, read_graph
 from cnnc.loading import Spec, load_spec
@@ -32,8 +32,6 @@ from cnnc.training.recipe_words import plain, recipe_from_words, recipe_in_words
 from cnnc.weights.checkpoint import load_weights
 
 _PACKAGES = ("cnnc", "jax", "jaxlib", "optax", "numpy", "pillow")
-_MOST_BYTES = 16 << 20
-"""Of `args.yaml`: a hundred thousand classes have room in it."""
 
 
 @dataclass(frozen=True)
@@ -205,9 +203,7 @@ def _require_run(path: Path) -> RunFolder:
 
 def _read_args(folder: RunFolder) -> Mapping[str, Any]:
     try:
-        if folder.args.stat().st_size > _MOST_BYTES:
-            raise BadDocument(f"it is larger than {_MOST_BYTES >> 20} MiB")
-        content = parse_yaml(folder.args.read_text(encoding="utf-8"))
+        content = parse_yaml(read_bytes(folder.args).decode())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CnnError.of("run", f"cannot read `{folder.args}`: {reason}") from error

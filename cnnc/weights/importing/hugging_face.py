@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from cnnc.documents import BadDocument, parse_json
+from cnnc.files import read_bytes
 from cnnc.weights.importing.faults import fault
 from cnnc.weights.importing.source import Kind, Source, SourceLayer
 from cnnc.weights.importing.steps import Window
@@ -45,13 +46,12 @@ def with_config(source: Source) -> Source:
     if source.order == "running" or not source.path.is_file() or not path.is_file():
         return source
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise BadDocument(f"it is larger than {_MOST_BYTES >> 20} MiB")
-        config = parse_json(path.read_bytes())
+        config = parse_json(read_bytes(path, _MOST_BYTES))
     except (OSError, BadDocument) as error:
+        reason = getattr(error, "strerror", None) or error
         raise fault(
             source.path,
-            f"`{_NAME}` beside it, which may say how its network computes, cannot be read: {error}",
+            f"`{_NAME}` beside it, which may say how its network computes, cannot be read: {reason}",
             help="mend it, or put the weights into a folder without it",
         ) from error
     if not isinstance(config, Mapping) or not isinstance(config.get("model_type"), str):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.files import read_bytes
 from cnnc.weights.importing.source import Source
 from cnnc.weights.importing.target import Target
 
@@ -27,7 +28,7 @@ def read_mapping(path: Path) -> tuple[Mapped, ...]:
         CnnError: it cannot be read, or a line is no pair.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = (getattr(error, "strerror", None) or "it is no text").lower()
         raise CnnError.of("weights", f"cannot read `{path}`: {reason}") from error
