@@ -120,9 +120,18 @@ def compile_int8(
     chosen = found[0]
     state = search.state(equalized=chosen.equalized)
     program = search.program(chosen, settings.io)
-    islands = tuple(dict.fromkeys(op.origin for op in program if op.outputs[0] in state.lowered.float_only))
+    origins = (op.origin for op in program if op.outputs[0] in state.lowered.float_only)
+    islands = tuple(dict.fromkeys(_island(search.model.graph, origin) for origin in origins))
     judges = tuple(samples[index] for index in _judges(samples, program))
     return Quantized(name_ends(program), tuple(found), islands, model, judges)
+
+
+def _island(graph: Graph, origin: str) -> str:
+    """The layer without an int8 form that an operator is of: an activation is of what it follows, fused or not."""
+    node = graph[origin]
+    while isinstance(node.op, ops.Relu | ops.Relu6):
+        node = graph[node.inputs[0]]
+    return node.name
 
 
 @dataclass(frozen=True, eq=False)
