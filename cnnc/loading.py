@@ -100,8 +100,12 @@ def find(spec: str | PathLike[str]) -> Spec:
         variants = [v.name.text for v in parse(_bundled(name, None).source).variants]
         if variant in variants:
             return _bundled(name, variant)
+        if path.is_dir():
+            break
         help = did_you_mean(variant, variants) or f"the variants of `{name}` are {', '.join(variants)}"
         raise CnnError.of("spec", f"`{name}` has no variant `{variant}`", help=help if variants else None)
+    if path.is_dir():
+        raise _is_a_folder(path)
     what = f"there is no folder or file `{text}`" if path.parent != Path() else f"no bundled spec is named `{text}`"
     help = did_you_mean(text, names) or "cnnc list shows the bundled specs; a file's name ends in .cnn"
     raise CnnError.of("spec", what, help=help)
@@ -111,9 +115,15 @@ def _bundled(name: str, variant: str | None) -> Spec:
     return Spec(Source(f"{name}.cnn", specs.read(name)), None, name, variant)
 
 
+def _is_a_folder(path: Path) -> CnnError:
+    own = path / "spec.cnn"  # a run's
+    help = f"name the spec in it: {own}" if own.is_file() else "name a .cnn file in it"
+    return CnnError.of("spec", f"`{path}` is a folder, and a spec is wanted", help=help)
+
+
 def _read(path: Path) -> str:
     if path.is_dir():
-        raise CnnError.of("spec", f"`{path}` is a folder", help="name a .cnn file in it")
+        raise _is_a_folder(path)
     try:
         return namespace.read_text(path)
     except FileNotFoundError:

@@ -205,6 +205,16 @@ def test_show_graph_into_no_folder_is_an_error(tiny: str, tmp_path: Path) -> Non
     assert "there is no folder" in found.stderr
 
 
+def test_a_folder_in_a_spec_s_place_is_called_one(tmp_path: Path) -> None:
+    run = tmp_path / "exp1"
+    run.mkdir()
+    assert (
+        f"`{run}` is a folder, and a spec is wanted\n  = help: name a .cnn file in it" in _run("show", str(run)).stderr
+    )
+    (run / "spec.cnn").write_text("conv(3x3, 8)\n")
+    assert f"help: name the spec in it: {run}/spec.cnn" in _run("check", str(run)).stderr
+
+
 @pytest.mark.parametrize("format", ["table", "json"])
 def test_list_has_every_bundled_spec_with_its_variants(format: str) -> None:
     output = _run("list", "--format", format).stdout

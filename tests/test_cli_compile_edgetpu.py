@@ -66,7 +66,9 @@ def test_allow_cpu_leaves_the_layer_and_what_follows_to_the_cpu(empty: Path) -> 
 
 
 def test_float_islands_are_named_and_the_edge_tpu_refuses_them(empty: Path) -> None:
-    Path("net.cnn").write_text("input 6x6x6x2\nbody: conv(3x3x3, 4) | bn | relu | maxpool(2)\nflatten | dense(3) | softmax\n")
+    Path("net.cnn").write_text(
+        "input 6x6x6x2\nbody: conv(3x3x3, 4) | bn | relu | maxpool(2)\nflatten | dense(3) | softmax\n"
+    )
     command = ("compile", "net.cnn", "--random-weights", "-o", "a.tflite", "--target")
     assert good(*command, "tflite-int8")["quantization"]["float_islands"] == ["body.conv1"]
     result = call(*command, "tflite-int8")
