@@ -49,7 +49,9 @@ def compiled(commands: str) -> None:
         assert result.exit_code == 0, result.output
         said.setdefault(arguments[0], result.stdout)
     (shown,) = (text for text in blocks("text") if "CONV_2D" in text)
-    sure = [line for line in shown.splitlines() if not line.lstrip().startswith(("ranges", "chosen", "signal", "top-1"))]
+    sure = [
+        line for line in shown.splitlines() if not line.lstrip().startswith(("ranges", "chosen", "signal", "top-1"))
+    ]
     printed = said["compile"].splitlines()
     assert [line for line in sure if line not in printed] == []
     assert [line[:7] for line in shown.splitlines()] == [line[:7] for line in printed][: len(shown.splitlines())]

@@ -184,9 +184,9 @@ def draw_difference(path: Path, model: str, layers: Sequence[Layer]) -> None:
     height = 1.4 + 0.19 * min(count, _LAYERS_NAMED)
     figure = Figure(figsize=(9 + 0.07 * longest, height), layout="constrained", facecolor="white")
     most = max((layer.sqnr for layer in layers if layer.sqnr is not None), default=0.0)
-    exact = [most if layer.sqnr is None and layer.cosine is not None else layer.sqnr for layer in layers]
+    exact = [i for i, layer in enumerate(layers) if layer.sqnr is None and layer.cosine is not None]
     figures = {
-        "signal to quantisation noise, dB": exact,
+        "signal to quantisation noise, dB": [most if i in exact else layer.sqnr for i, layer in enumerate(layers)],
         "codes in use, %": [layer.used and 100 * layer.used for layer in layers],
         "values clipped, %": [layer.clipped and 100 * layer.clipped for layer in layers],
     }
@@ -199,6 +199,8 @@ def draw_difference(path: Path, model: str, layers: Sequence[Layer]) -> None:
         _finish(panel, title)
         panel.set_xlabel("")
         panel.set_xlim(left=0 if min((value or 0.0 for value in values), default=0.0) >= 0 else None)
+    for i in exact if named and most > 0 else []:
+        panels[0].text(most, i, "exact ", color="white", fontsize=8, ha="right", va="center")
     panels[1].set_xlim(0, 100)
     panels[2].set_xlim(right=max(1.0, panels[2].get_xlim()[1]))
     names = [printable(layer.name) for layer in layers] if named else []
