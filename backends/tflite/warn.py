@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from math import inf, isfinite
+from math import floor, inf, isfinite
 from typing import Final
 
 import numpy as np
@@ -163,7 +163,8 @@ def _diagnostic(graph: Graph, origin: str, message: str, label: str, remedy: str
 
 
 def _decibels(value: float) -> str:
-    return f"{value:z.1f} dB" if isfinite(value) else "no number"
+    # Rounded down: what is below 10 dB is not told as 10.0 dB.
+    return f"{floor(10 * value) / 10:.1f} dB" if isfinite(value) else "no number"
 
 
 def _after(before: float | None) -> str:
