@@ -17,6 +17,7 @@ from cnnc.ir_text import print_graph, read_graph
 from cnnc.loading import Spec, examine
 from cnnc.overrides import Overrides
 from cnnc.parser import parse
+from cnnc.printable import printable
 from tests.broken_texts import KINDS
 
 FLAGS = (
@@ -55,7 +56,7 @@ def _check(diagnostic: Diagnostic) -> None:
     assert diagnostic.code in CODES
     assert diagnostic.message
     assert "\n" not in diagnostic.message
-    assert diagnostic.message in render(diagnostic)
+    assert printable(diagnostic.message) in render(diagnostic)
     said = diagnostic.to_json()
     for label in (*([diagnostic.primary] if diagnostic.primary else []), *diagnostic.secondary):
         source = label.span.source

@@ -16,7 +16,13 @@ Prepared = tuple[Path, dict[str, bytes]]
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    root = tmp_path_factory.mktemp("mutations")
+    return root, prepare(root, root)
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     root = tmp_path_factory.mktemp("mutations")
     return root, prepare(root, SHARED)
 
@@ -38,18 +44,18 @@ def require_breadth(found: Sequence[Outcome]) -> None:
 
 
 @pytest.mark.fault("S3", "S10")
-def test_mutations_end_no_command_but_with_a_message(prepared: Prepared) -> None:
-    require_breadth(outcomes(prepared, 1, 96))
+def test_mutations_end_no_command_but_with_a_message(ours: Prepared) -> None:
+    require_breadth(outcomes(ours, 1, 96))
 
 
 @pytest.mark.slow
 @pytest.mark.fault("S3", "S10")
-def test_many_mutations_end_no_command_but_with_a_message(prepared: Prepared) -> None:
-    require_breadth(outcomes(prepared, 2, 2000))
+def test_many_mutations_end_no_command_but_with_a_message(every: Prepared) -> None:
+    require_breadth(outcomes(every, 2, 2000))
 
 
-def test_the_files_are_whole_to_begin_with(prepared: Prepared) -> None:
-    _, subjects = prepared
+def test_the_files_are_whole_to_begin_with(ours: Prepared) -> None:
+    _, subjects = ours
     assert {*OURS} <= {*subjects}
     assert all(len(data) > 1000 for data in subjects.values())
 
