@@ -92,7 +92,14 @@ def test_both_mixes_may_follow_each_other_and_need_no_more_than_their_indices() 
     assert (first[0].targets[0].max(axis=1) < 1).any()
 
 
-@pytest.mark.parametrize("ending", ["dense(classes) | softmax", "dense(classes)", "dense(1) | sigmoid"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        pytest.param("dense(classes) | softmax", marks=pytest.mark.slow),
+        "dense(classes)",
+        pytest.param("dense(1) | sigmoid", marks=pytest.mark.slow),
+    ],
+)
 def test_a_network_learns_from_mixed_labels(tmp_path: Path, ending: str) -> None:
     net = load_text(f"model m(classes=2) {{\n input 8x8x3\n normalize(mean=128, std=64) | flatten | {ending}\n}}\n")
     dark, light = (np.clip(pictures(60, 8, 8) // 4 + level, 0, 255).astype(np.uint8) for level in (20, 160))

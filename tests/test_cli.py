@@ -18,7 +18,6 @@ import cnnc
 from cnnc import specs
 from cnnc.cli import COMMANDS, main
 from cnnc.cli.options import spec_options
-from cnnc.ir_text import print_graph
 from cnnc.overrides import Overrides
 
 TINY = "model tiny(classes=10) {\n  input 8x8x3\n  conv(3x3, 8) | relu | globalpool | dense(classes)\n}\n"
@@ -215,7 +214,7 @@ def test_a_folder_in_a_spec_s_place_is_called_one(tmp_path: Path) -> None:
     assert f"help: name the spec in it: {run}/spec.cnn" in _run("check", str(run)).stderr
 
 
-@pytest.mark.parametrize("format", ["table", "json"])
+@pytest.mark.parametrize("format", [pytest.param("table", marks=pytest.mark.slow), "json"])
 def test_list_has_every_bundled_spec_with_its_variants(format: str) -> None:
     output = _run("list", "--format", format).stdout
     if format == "json":
@@ -267,11 +266,3 @@ def test_output_that_the_terminal_cannot_show_is_replaced() -> None:
     command = [sys.executable, "-c", "from cnnc.cli import main; main()", "show", "mlp"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert "mlp: 28x28x1 -> 10, 669,706 parameters" in done.stdout
-
-
-def test_a_graph_survives_the_text_form() -> None:
-    from cnnc.ir_text import read_graph
-
-    for name in specs.names():
-        graph = cnnc.load(name).graph
-        assert read_graph(print_graph(graph)) == graph

@@ -232,7 +232,7 @@ def test_a_failure_says_what_the_compiler_said(tmp_path: Path, reason: str, stat
         (printing(SIXTEEN), "wrote no `model_edgetpu.tflite`"),
         (f"{printing(SIXTEEN)}; echo nonsense > $3/model_edgetpu.tflite", "what it wrote is no model"),
         (f"{printing(SIXTEEN)}; : > $3/model_edgetpu.tflite", "what it wrote is no model"),
-        ("yes", "printed more than 8 MiB"),
+        pytest.param("yes", "printed more than 8 MiB", marks=pytest.mark.slow),
     ],
 )
 def test_what_no_one_expected_is_told(tmp_path: Path, body: str, message: str) -> None:

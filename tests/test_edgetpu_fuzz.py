@@ -43,7 +43,7 @@ def examine_bytes(data: bytes) -> None:
 
 
 @pytest.mark.skipif(not SMALL, reason="the models lie in ../shared, which is not here")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_mutated_models_never_crash_the_checker(data: st.DataObject) -> None:
     held = bytearray(data.draw(st.sampled_from(SMALL)).read_bytes())
@@ -88,7 +88,7 @@ def programs(draw: st.DrawFn) -> Program:
     return Program("main", tensors, tuple(operators), (), ())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(programs(), min_size=1, max_size=2))
 def test_programs_of_anything_never_crash_the_checker(found: list[Program]) -> None:
     examine(check(File(tuple(found))))

@@ -99,6 +99,7 @@ def test_the_command_names_a_rate_that_trains(tmp_path: Path) -> None:
     assert "100.00 % top-1" in trained.stdout
 
 
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same(tmp_path: Path) -> None:
     net = load_text(SPEC)
     pictures = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype(np.uint8)

@@ -116,7 +116,7 @@ def test_signs_operators_and_one_line_bodies_are_spaced() -> None:
 
 
 @pytest.mark.parametrize("name", specs.names())
-@settings(max_examples=5)
+@settings(max_examples=2)
 @given(data=st.data())
 def test_any_spacing_of_a_spec_comes_out_the_same(name: str, data: st.DataObject) -> None:
     text = specs.read(name)

@@ -69,12 +69,13 @@ def _check(diagnostic: Diagnostic) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(random=st.randoms(use_true_random=False))
 def test_no_text_breaks_the_compiler(kind: Callable[[Random], str], random: Random) -> None:
     survive(kind(random), random)
 
 
+@settings(max_examples=40)
 @given(text=st.text(max_size=60))
 def test_no_characters_break_the_compiler(text: str) -> None:
     survive(text, Random(0))

@@ -93,7 +93,7 @@ def graphs(draw: Callable[[st.SearchStrategy[Any]], Any]) -> Graph:
 
 
 @given(graphs())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_text_reads_back_equal(graph: Graph) -> None:
     verify(graph)
     text = print_graph(graph)
@@ -176,7 +176,7 @@ def test_broken_text_is_an_error_with_its_line(text: str, line: int, code: str, 
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_mutated_text_gives_a_graph_or_an_error(data: st.DataObject) -> None:
     text = print_graph(SOUND)
     start = data.draw(st.integers(0, len(text)))

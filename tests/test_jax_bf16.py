@@ -56,7 +56,13 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("name", NETS)
+PLAIN_FORMS = ("conv", "depthwise", "dense", "mul and add", "attention", "bn", "layer_norm", "embedding")
+"""Layers of each kind; what is another form of one of them is slow."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in PLAIN_FORMS else pytest.param(name, marks=pytest.mark.slow) for name in NETS]
+)
 def test_gradients_are_float32s_to_rounding(name: str) -> None:
     graph = NETS[name].graph
     generator = np.random.default_rng(0)

@@ -109,7 +109,12 @@ HOWS: list[dict[str, Any]] = [{"scan": 2}, {"remat": True}, {"scan": 3, "remat":
 
 @pytest.mark.parametrize(
     "text",
-    [RESIDUAL, SHARED, pytest.param(TWO_ENDS, marks=pytest.mark.slow), pytest.param(WORDS, marks=pytest.mark.slow)],
+    [
+        RESIDUAL,
+        pytest.param(SHARED, marks=pytest.mark.slow),
+        pytest.param(TWO_ENDS, marks=pytest.mark.slow),
+        pytest.param(WORDS, marks=pytest.mark.slow),
+    ],
     ids=["residual", "shared", "two ends", "words"],
 )
 def test_training_is_the_same_however_it_is_computed(text: str) -> None:

@@ -31,7 +31,7 @@ def class_name(cls: type[Op]) -> str:
 COMPUTED = [op for op in Op.__subclasses__() if op is not ops.Input]
 # Compiling is what these tests spend their time on; what XLA's optimiser does is not what they ask.
 QUICK = {"xla_backend_optimization_level": 0}
-default = settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+default = settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 thorough = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**32 - 1)
 

@@ -32,7 +32,7 @@ from tests.zoo import samples, small
 QUICK = {"xla_backend_optimization_level": 0}
 COMPUTED = [op for op in Op.__subclasses__() if op is not ops.Input]
 SPECS = [*specs.names(), "resnet_cifar", "resnet18", "alphazero_small"]
-calm = settings(max_examples=3, suppress_health_check=list(HealthCheck))
+calm = settings(max_examples=2, suppress_health_check=list(HealthCheck))
 thorough = settings(max_examples=30, derandomize=False, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**32 - 1)
 
@@ -109,7 +109,7 @@ def test_a_written_layer_is_the_reference_at_length(cls: type[Op], data: st.Data
 
 
 @given(random_specs())
-@settings(max_examples=12, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
 def test_a_written_network_is_the_reference(spec: Random) -> None:
     assert_net_agrees(cnnc.load_text(spec.text))
 
@@ -206,14 +206,14 @@ def test_modules_are_formatted_and_have_nothing_unused(tmp_path: Path) -> None:
 
 
 @given(random_specs())
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
 def test_the_module_of_a_random_network_is_formatted(spec: Random) -> None:
     assert_formatted(write_module(cnnc.load_text(spec.text).graph))
 
 
 @pytest.mark.parametrize("cls", COMPUTED, ids=lambda cls: cls.__name__)
 @given(data=st.data())
-@settings(max_examples=2, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1, suppress_health_check=list(HealthCheck))
 def test_the_module_of_a_layer_is_formatted(cls: type[Op], data: st.DataObject) -> None:
     case = data.draw(cases(cls))
     builder = Builder()

@@ -70,7 +70,7 @@ def start(net: Net, recipe: Recipe) -> tuple[Any, State]:
 # Accumulation
 
 
-@pytest.mark.parametrize("optimizer", [Sgd(0.9, True, 1e-3), Adam()], ids=repr)
+@pytest.mark.parametrize("optimizer", [pytest.param(Sgd(0.9, True, 1e-3), marks=pytest.mark.slow), Adam()], ids=repr)
 def test_steps_that_gather_are_one_step_of_the_whole_batch(optimizer: Optimizer) -> None:
     net = plain_net()
     one, whole = start(net, Recipe(optimizer=optimizer))
@@ -284,7 +284,7 @@ def test_data_that_is_no_number_is_told_apart() -> None:
     assert explained(net, Recipe(), state, inputs, targets, aims) == Nonfinite("dense4", "target")
 
 
-@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("precision", ["f32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_the_first_layer_that_overflows_is_found(precision: Any) -> None:
     net = normed_net()
     recipe = Recipe(precision=precision)

@@ -34,7 +34,7 @@ from cnnc.backends.keras.save import save  # noqa: E402
 
 COMPUTED = [op for op in Op.__subclasses__() if op is not ops.Input]
 ROOT = Path(__file__).parent.parent
-calm = settings(max_examples=2, suppress_health_check=list(HealthCheck))
+calm = settings(max_examples=1, suppress_health_check=list(HealthCheck))
 # Of Keras on jax, where it reads its own variables.
 on_saving = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 seeds = st.integers(0, 2**32 - 1)

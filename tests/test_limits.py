@@ -106,7 +106,13 @@ ENDLESS = {
 }
 
 
-@pytest.mark.parametrize("case", ENDLESS)
+LARGE = ("many variants", "many layers")
+"""Cases that take a second or more."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in LARGE else case for case in ENDLESS]
+)
 def test_a_spec_without_end_meets_a_limit(case: str) -> None:
     text, message = ENDLESS[case]
     started = time.process_time()
@@ -164,6 +170,7 @@ def test_many_of_everything_stay_cheap() -> None:
     assert time.process_time() - started < 20
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_layer_does_not_grow_with_their_number() -> None:
     def seconds(layers: int) -> float:
         text = "input 8x8x4\n" + "conv(3x3, 4) | bn | relu\n" * (layers // 3)

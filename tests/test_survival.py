@@ -151,6 +151,7 @@ def test_a_sigterm_or_a_hangup_saves_and_exits_with_success(
 
 
 @pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="only root can make a small disk")
+@pytest.mark.slow
 def test_a_full_disk_ends_it_with_advice_and_it_goes_on_once_there_is_room(
     tmp_path: Path, data: Path, undisturbed: Case
 ) -> None:

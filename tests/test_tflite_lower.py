@@ -31,7 +31,7 @@ from tests.strategies import Case, cases, random_inputs, random_weights
 pytest.importorskip("ai_edge_litert")
 
 OPS = [cls for cls in Op.__subclasses__() if cls is not ops.Input]
-CALM = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+CALM = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def graph_of(case: Case) -> Graph:

@@ -35,6 +35,7 @@ def test_the_narrowest_mobilenet_is_kerass() -> None:
     )
 
 
+@pytest.mark.slow
 def test_another_preprocessing_is_noticed() -> None:
     peer = Peer("Keras", "MobileNet", "mobilenet_v1_w25", {"alpha": 0.25}, {}, "resnet")
     assert compare(peer).relative > TOLERANCE
