@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -266,3 +270,24 @@ def test_specs_of_others_are_quoted_harmlessly(text: str, tmp_path: Path) -> Non
 def test_a_spec_laid_out_into_a_pipe_is_the_text_itself() -> None:
     result = CliRunner().invoke(main, ["fmt", "-"], input="input 4x4x3 # a\u202eb\nflatten|dense(2)\n")
     assert "# a\u202eb" in result.stdout
+
+
+FULL = Path("/dev/full")
+"""The disk that has no room; it is only written to, and never replaced."""
+COMMAND = "from cnnc.cli import main; main(prog_name='cnnc')"
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("arguments", [["show", "mlp", "--expand"], ["list", "--format", "json"]], ids=" ".join)
+def test_output_that_finds_no_room_is_said(arguments: list[str]) -> None:
+    with FULL.open("w") as full:
+        ended = subprocess.run([sys.executable, "-c", COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE)
+    assert ended.returncode == 1
+    assert ended.stderr.decode().strip() == "error[run]: cannot write what is printed: no space left on device"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="it takes a shell")
+def test_a_command_without_an_output_does_its_work() -> None:
+    command = f"{shlex.join([sys.executable, '-c', COMMAND, 'show', 'mlp'])} >&-"
+    ended = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +10,7 @@ import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.options import OUTPUT_FOLDER, in_flags, spec_options, split_patterns
-from cnnc.cli.terminal import echo
+from cnnc.cli.terminal import echo, is_terminal
 from cnnc.cli.train_options import data_named, data_options, workers_option
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
@@ -89,7 +88,7 @@ def find_lr(
         echo(line)
 
     ready = prepared(net, recipe, data_set, skip_corrupt=skip_corrupt, workers=workers, report=say)
-    with click.progressbar(length=1, label="trying rates", hidden=not sys.stdout.isatty()) as bar:
+    with click.progressbar(length=1, label="trying rates", hidden=not is_terminal()) as bar:
 
         def move(step: int, count: int) -> None:
             bar.length = count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +9,7 @@ import click
 
 from cnnc import summary
 from cnnc.cli.options import OUTPUT_FILE, format_option, spec_options
-from cnnc.cli.terminal import echo, echo_block, echo_document, echo_json
+from cnnc.cli.terminal import echo, echo_block, echo_document, echo_json, is_terminal
 from cnnc.ir import Graph
 from cnnc.loading import find, load_spec
 from cnnc.overrides import Overrides
@@ -69,7 +68,7 @@ def _draw(graph: Graph, picture: Path) -> None:
 
 def _columns() -> int | None:
     """The terminal's width; None where the table goes elsewhere."""
-    if not sys.stdout.isatty():
+    if not is_terminal():
         return None
     from shutil import get_terminal_size
 

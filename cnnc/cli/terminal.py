@@ -6,18 +6,24 @@ line, too: whoever prints several lines says so by printing several texts.
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Any, Literal
 
 import click
 
-from cnnc.diagnostics import Diagnostic, render
+from cnnc.diagnostics import CnnError, Diagnostic, render
 from cnnc.printable import printable
+
+
+def is_terminal() -> bool:
+    """Whether somebody reads what is printed. A command may also have no stdout at all."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def echo(*lines: object, err: bool = False) -> None:
     """Print lines, by default an empty one."""
-    click.echo("\n".join(printable(str(line)) for line in lines), err=err)
+    _print("\n".join(printable(str(line)) for line in lines) + "\n", err=err)
 
 
 def echo_block(text: str, *, err: bool = False) -> None:
@@ -30,15 +36,15 @@ def echo_json(words: Any) -> None:
     import json
 
     # DEL is the one control character that JSON allows as it is.
-    click.echo(json.dumps(words, indent=2).replace("\x7f", "\\u007f"))
+    _print(json.dumps(words, indent=2).replace("\x7f", "\\u007f") + "\n")
 
 
 def echo_document(text: str) -> None:
     """Print a text that is the output itself: to a file or a pipe as it is, to a terminal as `echo` does."""
-    if sys.stdout.isatty():
+    if is_terminal():
         echo_block(text.removesuffix("\n"))
     else:
-        click.echo(text, nl=False)
+        _print(text.encode(errors="surrogateescape"))
 
 
 def echo_error(diagnostic: Diagnostic, severity: Literal["error", "warning"] = "error") -> None:
@@ -47,3 +53,16 @@ def echo_error(diagnostic: Diagnostic, severity: Literal["error", "warning"] = "
     colour = "red" if severity == "error" else "yellow"
     # What it quotes is printable already.
     click.echo(render(diagnostic, severity).replace(head, click.style(head, fg=colour, bold=True), 1), err=True)
+
+
+def _print(text: str | bytes, *, err: bool = False) -> None:
+    """Print a text. Where it cannot be had, by a file on a full disk say, that is said and the command ends."""
+    try:
+        click.echo(text, nl=False, err=err)
+    except OSError as error:
+        if err or error.errno == errno.EPIPE:  # click ends a command whose reader has gone without a word
+            raise
+        reason = (error.strerror or str(error)).lower()
+        for each in CnnError.of("run", f"cannot write what is printed: {reason}").diagnostics:
+            echo_error(each)
+        raise click.exceptions.Exit(1) from error

@@ -96,11 +96,13 @@ def together(where: Where, context: click.Context) -> Iterator[Any]:
         return
 
     def end(error: CnnError) -> NoReturn:
-        report(error, context)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        # A thread may wait for a process that is gone, and jax with it.
-        os._exit(1)
+        try:
+            report(error, context)
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        finally:  # also where nothing can be printed any more
+            # A thread may wait for a process that is gone, and jax with it.
+            os._exit(1)
 
     stopped: Interrupted | None = None
     with group_of(place, end, where.start_seconds) as group:
