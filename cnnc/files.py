@@ -28,10 +28,12 @@ _KINDS: Final[Mapping[int, str]] = {
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Put a file in place in one move, once its bytes are on the disk. Of a link it is the file linked to.
 
+    Text is UTF-8, but for names of files in it that are none: those stay the bytes that they are.
+
     Raises:
         CnnError: as `require_file`, or the disk refuses.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     place = require_file(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name[:_LONGEST]}.")

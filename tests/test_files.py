@@ -170,6 +170,11 @@ def test_a_file_that_is_written_again_keeps_who_may_read_it() -> None:
     assert [stat.S_IMODE(Path(name).stat().st_mode) for name in ("new", "private")] == [0o644, 0o600]
 
 
+def test_names_that_are_no_utf_8_are_written_as_the_bytes_that_they_are(here: Path) -> None:
+    write_atomically(here / "x", f"Käse, {os.fsdecode(b'k' + bytes([0xFF]))}")
+    assert (here / "x").read_bytes() == "Käse, k".encode() + b"\xff"
+
+
 def test_the_longest_name_that_a_file_can_have_is_written() -> None:
     write_atomically(Path("x" * 255), "content")
     assert os.listdir() == ["x" * 255]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -95,6 +96,12 @@ def test_runs_that_start_at_once_get_folders_of_their_own(tmp_path: Path, monkey
     with ThreadPoolExecutor(16) as pool:
         claimed = list(pool.map(lambda _: claim("mlp").path, range(64)))
     assert len(set(claimed)) == 64
+
+
+def test_a_folder_whose_name_is_no_text_holds_no_run(tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"run\xff")
+    assert "whose name is no UTF-8 text" in error_of(lambda: claim("m", place))
+    assert not place.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zipfile
 from contextlib import suppress
@@ -142,6 +143,14 @@ def test_labels_may_be_numbered_where_that_is_said() -> None:
     assert read_labels(b"0\n1\n", numbered=True) == ("0", "1")
     assert read_labels(b"0 cat\n1 dog\n") == ("0 cat", "1 dog")
     assert read_labels("\ufeffKäse\r\n".encode()) == ("Käse",)
+
+
+def test_labels_that_are_no_utf_8_come_back_as_the_bytes_that_they_are() -> None:
+    folder = os.fsdecode("Käse".encode("latin-1"))
+    description = replace(DESCRIPTION, outputs=(replace(DESCRIPTION.outputs[0], labels=(folder, "b")),))
+    data = pack(write_file(attach(File((PROGRAM,)), description)), label_files(description))
+    assert b"K\xe4se\nb\n" in data
+    assert read_description(read_file(data), data) == description
 
 
 # Files behind a model

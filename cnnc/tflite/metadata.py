@@ -118,15 +118,20 @@ def read_description(file: File, data: bytes = b"", what: str = "<bytes>") -> De
 def label_files(description: Description) -> dict[str, bytes]:
     """The lists of labels that a description names, by their file's name: a label a line."""
     return {
-        _label_file(description, i): "".join(f"{' '.join(label.split())}\n" for label in output.labels).encode()
+        _label_file(description, i): "".join(f"{' '.join(label.split())}\n" for label in output.labels).encode(
+            errors="surrogateescape"
+        )
         for i, output in enumerate(description.outputs)
         if output.labels
     }
 
 
 def read_labels(content: bytes, *, numbered: bool = False) -> tuple[str, ...]:
-    """The labels of a list, a line each; where it may be `numbered`, numbers that count the lines are dropped."""
-    lines = [line.strip() for line in content.decode("utf-8-sig", "replace").splitlines()]
+    """The labels of a list, a line each; where it may be `numbered`, numbers that count the lines are dropped.
+
+    Bytes that are no UTF-8 stay what they are, as in names of folders (PEP 383).
+    """
+    lines = [line.strip() for line in content.decode("utf-8-sig", "surrogateescape").splitlines()]
     while lines and not lines[-1]:
         lines.pop()
     parts = [line.replace(":", " ", 1).split(maxsplit=1) for line in lines]

@@ -84,10 +84,22 @@ def claim(model: str, out: Path | None = None) -> RunFolder:
     Raises:
         CnnError: `out` holds something already, or no folder can be made.
     """
+    require_text(out or RUNS)
     path = claim_folder(model, "exp", out)
     with _making(path):
         (path / "weights").mkdir()
     return RunFolder(path)
+
+
+def require_text(folder: Path) -> None:
+    """Raises CnnError where a run's folder is called by bytes that are no text: checkpoints cannot be written there."""
+    place = folder.absolute()
+    try:
+        str(place).encode()
+    except UnicodeEncodeError:
+        raise CnnError.of(
+            "run", f"a run cannot be in `{place}`, whose name is no UTF-8 text", help="give a folder of another name"
+        ) from None
 
 
 def claim_folder(model: str, kind: str, out: Path | None = None) -> Path:

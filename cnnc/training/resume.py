@@ -17,6 +17,7 @@ from cnnc.training.calibration import keep_examples
 from cnnc.training.checkpoint import Checkpoints, Saved
 from cnnc.training.events import Report, Said, ignore
 from cnnc.training.fit import is_over
+from cnnc.training.folder import require_text
 from cnnc.training.learning import learning_groups
 from cnnc.training.position import Position
 from cnnc.training.prepared import carried_out, data_digest, prepared
@@ -68,6 +69,7 @@ def resume(
     team = team_of(mesh, group)
     record = open_record(Path(run))
     folder, net, note = record.folder, record.net, record.data
+    require_text(folder.path)
     recipe = _changed(record.recipe, epochs, lr, patience, on_nan)
     saved, told = Checkpoints(folder.checkpoints).newest()
     for line in (*told, *_other_versions(record)):
