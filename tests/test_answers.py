@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cnnc
 from cnnc.loading import load_text
 from cnnc.ops import Dense, Sigmoid, Softmax
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from cnnc.running import open_tflite, reading_of
 from cnnc.training import answers
+from cnnc.training.calibration import unlike_pixels
 from cnnc.weights.checkpoint import save_weights
 from tests.calling import call, good
 from tests.pictures import noise
@@ -167,3 +169,30 @@ def test_what_a_file_says_of_an_output_is_read_back(reading: answers.Reading) ->
         assert answers.reading_in(answers.description_of(reading, end)) == reading
     assert answers.reading_in("") is None
     assert answers.reading_in("scores") is None
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "told"),
+    [(1, 0, ""), (1 / 255, 0, "are of 0 to 1:"), (1, -128, "are of -128 to 127:"), (257, 0, "are of 0 to 6.55e+04:")],
+)
+def test_arrays_that_were_no_pixels_are_told(scale: float, shift: float, told: str, tmp_path: Path) -> None:
+    pixels = np.resize(np.arange(256), (32, 4, 6, 1))
+    graph = load_text("input 4x6x1\nflatten | dense(2)\n", "n.cnn").graph
+    np.savez(kept := tmp_path / "kept.npz", input=(pixels * scale + shift).astype(np.float32))
+    assert told in "".join(unlike_pixels(kept, graph))
+    assert bool(unlike_pixels(kept, graph)) is bool(told)
+    np.savez(kept, input=pixels.astype(np.uint8))
+    assert unlike_pixels(kept, graph) == unlike_pixels(None, graph) == ()
+
+
+@pytest.mark.slow
+def test_a_run_of_arrays_that_were_no_pixels_says_so_of_pictures(tmp_path: Path) -> None:
+    """It was right of x / 255, and of pixels of 0 to 255 it says anything."""
+    net = load_text("input 4x6x1\nconv(3x3, 2) | globalpool | dense(2) | softmax\ntrain { epochs 1 }\n", "n.cnn")
+    examples = (np.random.default_rng(0).random((32, 4, 6, 1), np.float32), np.arange(32) % 2)
+    cnnc.train(net, examples, val=examples, out=tmp_path / "run")
+    Image.fromarray(PICTURE).save(picture := tmp_path / "picture.png")
+    for command, *rest in (("predict",), ("activations", "-o", tmp_path / "page")):
+        result = call(command, tmp_path / "run", picture, *rest)
+        assert result.exit_code == 0, result.output
+        assert "pixels go in as 0 to 255, and the arrays that the run was trained on" in result.stderr

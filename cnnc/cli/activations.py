@@ -95,6 +95,10 @@ def activations(
         from cnnc.seeing.write import require_folder, write
     require_folder(out)
     watched = _watched(what, overrides, weights, random_weights, last, labels)
+    if watched.subject is not None and image.suffix.lower() != ".npy":
+        from cnnc.training.calibration import unlike_pixels
+
+        say(unlike_pixels(watched.subject.calibration, watched.subject.net.graph))
     other = None
     if compare is not None:
         own = compare_weights if len(specs) == 2 else weights

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cnnc.cli.extras import extra
-from cnnc.cli.model_options import crop_option, kind_of, open_spec, refuse, say, spec_given, weights_option
+from cnnc.cli.model_options import crop_option, kind_of, open_spec, opened_run, refuse, say, spec_given, weights_option
 from cnnc.cli.options import OUTPUT_FILE, override_options
 from cnnc.cli.terminal import echo
 from cnnc.diagnostics import CnnError
@@ -45,12 +45,10 @@ def embed(
         refuse("a SPEC", spec_given(overrides, weights))
     with extra("train", "computing features"):
         from cnnc.training import embed as embedding
-        from cnnc.training.record import Asked, open_run
+        from cnnc.training.record import Asked
     if out.suffix.lower() not in embedding.ENDINGS:
         raise click.UsageError(f"`{out}` must end in {' or '.join(embedding.ENDINGS)}")
-    opened: Asked = (
-        open_spec(what, overrides, weights, None) if kind == "spec" else open_run(what, "last" if last else "best")
-    )
+    opened: Asked = open_spec(what, overrides, weights, None) if kind == "spec" else opened_run(what, last=last)
     found = embedding.embed(opened, images, layer=layer, crop=crop, skip_corrupt=skip_corrupt)
     embedding.write_features(out, found)
     if found.broken:

@@ -14,6 +14,7 @@ from cnnc.cli.model_options import (
     kind_of,
     labels_option,
     open_spec,
+    opened_run,
     require_fitting,
     say,
     threads_of,
@@ -97,14 +98,14 @@ def eval(
     else:
         with extra("train", "evaluation"):
             from cnnc.training.measure import measure
-            from cnnc.training.record import Asked, Run, open_run
+            from cnnc.training.record import Asked, Run
         opened: Asked
         if kind == "spec":
             opened = open_spec(run, overrides, weights, labels)
             if data is None and opened.net.recipe.data is None:
                 raise _no_data(run)
         else:
-            opened = open_run(run, "last" if last else "best")
+            opened = opened_run(run, last=last)
         found = measure(
             opened,
             data,

@@ -16,7 +16,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.training.record import Asked
+    from cnnc.training.record import Asked, Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,6 +85,16 @@ def open_spec(spec: Path, overrides: Overrides, weights: Path | None, labels: Pa
                 help="a list has a label a line, in the order of the network's outputs",
             )
     return open_weights(net, weights, names)
+
+
+def opened_run(path: Path, *, last: bool) -> Run:
+    """A RUN with its best or last weights, to be shown pictures; one that was trained on none is told."""
+    from cnnc.training.calibration import unlike_pixels
+    from cnnc.training.record import open_run
+
+    run = open_run(path, "last" if last else "best")
+    say(unlike_pixels(run.folder.calibration, run.net.graph))
+    return run
 
 
 def delegate_options(command: F) -> F:

@@ -14,6 +14,7 @@ from cnnc.cli.model_options import (
     kind_of,
     labels_option,
     open_spec,
+    opened_run,
     require_fitting,
     say,
     threads_of,
@@ -72,12 +73,9 @@ def predict(
     else:
         with extra("train", "prediction"):
             from cnnc.training.measure import predict as ask
-            from cnnc.training.record import Asked, open_run
+            from cnnc.training.record import Asked
         opened: Asked
-        if kind == "spec":
-            opened = open_spec(run, overrides, weights, labels)
-        else:
-            opened = open_run(run, "last" if last else "best")
+        opened = open_spec(run, overrides, weights, labels) if kind == "spec" else opened_run(run, last=last)
         answers = ask(opened, images, top, crop=crop)
     _show(images, answers, format)
 

@@ -1,12 +1,13 @@
-"""What a run keeps of the arrays that it was trained on, so that it can be compiled to int8 without them."""
+"""What a run keeps of the arrays that it was trained on: int8 is calibrated on it, and pictures are held to it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from cnnc.data.array_files import packed
+from cnnc.data.array_files import packed, read_rows, stored_arrays
 from cnnc.data.sources import DataSet, Examples
 from cnnc.files import write_atomically
 from cnnc.ir import Graph
@@ -31,3 +32,27 @@ def keep_examples(folder: RunFolder, graph: Graph, data: DataSet, seed: int) -> 
     if count:
         named = zip(graph.inputs, part.inputs, strict=True)
         write_atomically(folder.calibration, packed({node.name: array[rows] for node, array in named}))
+
+
+_LOOKED_AT: Final = 16
+_DARK: Final = 32
+"""Pixels are brighter than this somewhere."""
+
+
+def unlike_pixels(kept: Path | None, graph: Graph) -> tuple[str, ...]:
+    """What one should know who shows pictures to a run of which these examples are kept: pixels go in as 0 to 255."""
+    if kept is None or not kept.is_file():
+        return ()
+    found, stored = [], stored_arrays(kept)
+    for node in graph.inputs:
+        array = stored.get(node.name)
+        if array is None or array.dtype == np.uint8 or len(node.shape) != 3:
+            continue
+        values = read_rows(array, np.arange(min(_LOOKED_AT, array.shape[0])))
+        low, high = float(values.min()), float(values.max())
+        if low < 0 or not _DARK < high <= 255:
+            found.append(
+                f"pixels go in as 0 to 255, and the arrays that the run was trained on are of {low:.3g} to {high:.3g}:"
+                " what it says of pictures means little; train on pixels, and scale them by normalize"
+            )
+    return tuple(found)
