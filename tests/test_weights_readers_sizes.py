@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,25 @@ def test_bytes_of_other_files_do_not_become_weights(tmp_path: Path, secret: Path
     message = said(tmp_path / name)
     assert "lies outside the file" in message
     assert "which was not read" in message
+
+
+@pytest.mark.fault("S2")
+@pytest.mark.parametrize("kind", ["link", "link to a folder", "circle", "pipe"])
+def test_a_folder_of_weights_leads_nowhere_else(tmp_path: Path, secret: Path, kind: str) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "conv1.biases").write_bytes(SECRET.tobytes())
+    place = folder / "conv1.weights"
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to({"link": secret, "link to a folder": tmp_path, "circle": Path(place.name)}[kind])
+    message = said(folder)
+    assert "`conv1.weights`" in message
+    assert ("which was not read" if kind.startswith("link") else "no file and no folder") in message
+    place.unlink()
+    place.symlink_to("conv1.biases")
+    assert [layer.name for layer in read_source(folder).layers] == ["conv1"]
 
 
 @pytest.mark.fault("S2")
@@ -168,6 +188,51 @@ def test_sizes_are_checked_before_anything_is_read(tmp_path: Path, name: str) ->
     LARGE[name](tmp_path / name)  # type: ignore[no-untyped-call]
     message = said(tmp_path / name)
     assert "it says that it holds" in message or "by its header" in message or "has a header that" in message
+
+
+def npy(shape: str) -> bytes:
+    """An array of 16 bytes whose header says it has a shape."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(16)
+
+
+@pytest.mark.fault("S6")
+@pytest.mark.parametrize(
+    "shape", ["(True, 4)", "(-1, -4)", "(-4,)", "(0, 99999999999999999999)", "(0, 4611686018427387904)", "('4',)"]
+)
+def test_a_header_with_lengths_that_no_array_has_is_said(tmp_path: Path, shape: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("conv/kernel.npy", npy(shape))
+    message = said(tmp_path / "a.npz")
+    assert "header" in message or "array is too big" in message
+
+
+def test_arrays_of_one_name_are_not_chosen_from(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("conv/kernel.npy", npy("(2, 2)"))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("conv/kernel.npy", npy("(2, 2)"))
+    assert "the tensor `conv/kernel` is there 2 times" in said(tmp_path / "a.npz")
+
+
+def test_pickles_of_tensors_that_are_none_of_ours_are_said(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    around: dict[str, Any] = {"model": {}}
+    around["model"]["model"] = around
+    torch.save(around, tmp_path / "around.pt")
+    assert "lies within itself" in said(tmp_path / "around.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nested tensors are a prototype
+        nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    torch.save({"a.weight": nested}, tmp_path / "nested.pt")
+    assert "`a.weight` is torch.float32" in said(tmp_path / "nested.pt")
+    with zipfile.ZipFile(tmp_path / "id.pt", "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02}X\x01\x00\x00\x00aU\x03fooQs.")  # an id that is no storage's
+        archive.writestr("x/version", "3\n")
+        archive.writestr("x/byteorder", "little")
+    message = said(tmp_path / "id.pt")
+    assert "a pickle that PyTorch does not read" in message
+    assert "weights_only" not in message  # advice to run the code
 
 
 @pytest.mark.fault("S6")

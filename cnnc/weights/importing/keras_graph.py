@@ -51,7 +51,9 @@ def walk(config: Config, weights: Group) -> Walked:
 
 def is_network(config: Config) -> bool:
     """Whether a configuration lists its layers; that of a class of the author's own does not."""
-    return isinstance(config.get("config"), Mapping) and isinstance(config["config"].get("layers"), Sequence)
+    if not isinstance(config, Mapping) or not isinstance(config.get("config"), Mapping):
+        return False
+    return isinstance(config["config"].get("layers"), Sequence)
 
 
 def layer_configs(config: Config) -> Iterator[Config]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections import Counter
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,7 @@ def read_npz(path: Path, most: int = MOST_BYTES, copy: str | None = None) -> Sou
         CnnError: the archive is damaged, holds more, or objects, which are pickles and may hold code.
     """
     with told(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
+        _require_distinct(path, archive.namelist())
         require_size(path, sum(_size(path, archive, entry) for entry in archive.infolist()), most)
     with told(path, *BROKEN_ARCHIVE), np.load(path) as archive:
         arrays: dict[str, NDArray[Any]] = {}
@@ -54,6 +56,13 @@ def read_npz(path: Path, most: int = MOST_BYTES, copy: str | None = None) -> Sou
     )
 
 
+def _require_distinct(path: Path, names: list[str]) -> None:
+    """Of several entries of one name NumPy would give the last, without a word."""
+    name, count = Counter(each.removesuffix(".npy") for each in names).most_common(1)[0]
+    if count > 1:
+        raise fault(path, f"the tensor `{name}` is there {count} times", help="save each under a name of its own")
+
+
 def _size(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
     """Bytes of an entry, which is as long as the header of its array says."""
     if not entry.filename.endswith(".npy"):
@@ -70,6 +79,8 @@ def _size(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
         if read is None or length > _MOST_HEADER:
             raise fault(path, f"`{entry.filename}` has a header that no array of numbers needs", help=CUT_SHORT)
         shape, _, kind = read(io.BytesIO(size + file.read(length)))
+    if not all(type(length) is int and 0 <= length < 1 << 63 for length in shape):
+        raise fault(path, f"`{entry.filename}` has a header with lengths that no array has", help=CUT_SHORT)
     told_size = 0 if kind.hasobject else prod(shape) * kind.itemsize
     if not kind.hasobject and len(head) + width + length + told_size != entry.file_size:
         raise fault(

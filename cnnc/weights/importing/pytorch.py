@@ -70,7 +70,11 @@ def read_pytorch(path: Path, most: int = MOST_BYTES, copy: str | None = None) ->
     _refuse_programs(path, most)
     found = _load(path)
     ignored: dict[str, str] = {}
+    above: list[Any] = []
     while isinstance(found, Mapping) and not _is_state_dict(found):
+        if any(found is each for each in above):
+            raise fault(path, "what it holds lies within itself", help=CUT_SHORT)
+        above.append(found)
         inside = [key for key in _INSIDE if isinstance(found.get(key), Mapping)]
         if not inside:
             break
@@ -134,6 +138,9 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except _BROKEN as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if code is None and "weights_only" in str(error) and "Unsupported" not in str(error):
+            # What PyTorch advises then is to run the code.
+            raise fault(path, "it is a pickle that PyTorch does not read", help=CUT_SHORT) from error
         if code is None and "Unsupported" not in str(error):
             raise damaged(path, error) from error
         if code is not None and code.group(1).endswith("."):  # a name that the file's end cuts off
@@ -164,7 +171,7 @@ def _is_tensor(value: Any) -> bool:
 def _array(path: Path, name: str, tensor: Any) -> NDArray[Any]:
     if tensor.device.type != "cpu":
         raise fault(path, f"the tensor `{name}` has no values: it is on the device `{tensor.device.type}`")
-    if tensor.layout.__repr__() != "torch.strided" or tensor.is_quantized or tensor.is_complex():
+    if tensor.layout.__repr__() != "torch.strided" or tensor.is_quantized or tensor.is_complex() or tensor.is_nested:
         raise fault(path, f"the tensor `{name}` is {tensor.dtype}, {tensor.layout}, which is not read")
     plain = tensor.detach()
     return np.asarray((plain.float() if plain.is_floating_point() else plain).numpy())

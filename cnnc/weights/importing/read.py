@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from cnnc.diagnostics import CnnError
 from cnnc.weights.importing.caffe import read_caffe
-from cnnc.weights.importing.faults import BROKEN_ARCHIVE, damaged, fault, listed
+from cnnc.weights.importing.faults import BROKEN_ARCHIVE, CUT_SHORT, damaged, fault, listed
 from cnnc.weights.importing.hugging_face import with_config
 from cnnc.weights.importing.keras import read_keras
 from cnnc.weights.importing.npz import read_npz
@@ -133,6 +134,7 @@ def _reader_of_archive(path: Path) -> Callable[[Path, int], Source]:
 
 
 def _reader_of_folder(path: Path) -> Callable[[Path, int], Source]:
+    _require_own_files(path)
     names = sorted(each.name for each in path.iterdir())
     if is_orbax(path):
         return read_orbax
@@ -141,6 +143,21 @@ def _reader_of_folder(path: Path) -> Callable[[Path, int], Source]:
     if "saved_model.pb" in names:
         raise fault(path, "a SavedModel is not read", help="convert it to TFLite, or save it from Keras as `.keras`")
     raise _unknown(path, f"a folder of {listed(names)}" if names else "an empty folder")
+
+
+def _require_own_files(path: Path) -> None:
+    """Look at all that lies in a folder: a link may lead to any file, and of a pipe nothing may ever come."""
+    root = path.resolve()
+    for each in sorted(path.rglob("*")):
+        name = each.relative_to(path)
+        if each.is_symlink() and not Path(os.path.realpath(each)).is_relative_to(root):
+            raise fault(
+                path,
+                f"`{name}` lies outside the folder, in `{os.readlink(each)}`, which was not read",
+                help="put the file itself into the folder",
+            )
+        if not each.is_dir() and not each.is_file():
+            raise fault(path, f"`{name}` is no file and no folder", help=CUT_SHORT)
 
 
 def _unknown(path: Path, what: str) -> CnnError:
