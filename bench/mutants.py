@@ -15,12 +15,13 @@ import ast
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class Mutant:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant: `killed`, `survived`, or `unreached` where no fast test runs its line."""
+    """What became of a mutant: `killed`, `survived`, or `unreached` where no fast test has to do with it."""
 
     mutant: Mutant
     state: str
@@ -181,12 +182,14 @@ class Reach:
         self.seconds: dict[str, float] = json.loads((KEPT / "seconds.json").read_text())
 
     def of(self, mutant: Mutant) -> list[str]:
-        """The tests of a mutant's line; for what runs when a module is imported, those of the whole file."""
+        """The tests of a mutant's line.
+
+        Of what runs when a module is imported, and of what only another process runs, those of the whole file; of a
+        file that no test was seen to run, those of the test files that name its module.
+        """
         by_line = self.data.contexts_by_lineno(str(ROOT / mutant.path))
-        contexts = set(by_line.get(mutant.line, ()))
-        if "" in contexts:
-            contexts = {context for each in by_line.values() for context in each}
-        tests = {context.rpartition("|")[0] for context in contexts if context} & self.seconds.keys()
+        every = self._tests({context for each in by_line.values() for context in each})
+        tests = self._tests(by_line.get(mutant.line, ())) or every or self._naming(Path(mutant.path).stem)
         chosen: list[str] = []
         used = 0.0
         for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
@@ -195,6 +198,14 @@ class Reach:
                 break
             chosen.append(test)
         return chosen
+
+    def _tests(self, contexts: Collection[str]) -> set[str]:
+        return {context.rpartition("|")[0] for context in contexts if context} & self.seconds.keys()
+
+    def _naming(self, module: str) -> set[str]:
+        word = re.compile(rf"\b{module}\b")
+        files = {path.name for path in (ROOT / "tests").glob("test_*.py") if word.search(path.read_text())}
+        return {test for test in self.seconds if Path(test.partition("::")[0]).name in files}
 
 
 # Trying them

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from cnnc.data.augment import Draw, augment
 from cnnc.data.operations import GREY, OPERATIONS, RANDOM, jitter
@@ -150,6 +151,22 @@ def test_jitter_applies_its_factors() -> None:
     grey = np.asarray(jitter(image, 1, 1, 0.0, 0, 0.0))
     assert np.abs(grey - luma(x)[..., None]).max() <= 1
     assert np.array_equal(np.asarray(jitter(image, 1, 1, 1, 0, 0.5)), PICTURE)
+
+
+@pytest.mark.parametrize("order", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize(
+    ("factors", "enhancer"),
+    [
+        ((1.3, 1, 1), ImageEnhance.Brightness),
+        ((1, 1.3, 1), ImageEnhance.Contrast),
+        ((1, 0.6, 1), ImageEnhance.Contrast),
+        ((1, 1, 1.3), ImageEnhance.Color),
+    ],
+)
+def test_a_factor_alone_is_pillows(factors: tuple[float, float, float], enhancer: Any, order: float) -> None:
+    image = Image.fromarray(PICTURE)
+    (factor,) = (factor for factor in factors if factor != 1)
+    assert jitter(image, *factors, 0, order) == enhancer(image).enhance(factor)
 
 
 def test_hue_turns_red_to_green_and_keeps_grey() -> None:

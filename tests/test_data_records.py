@@ -7,6 +7,7 @@ import io
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -423,3 +424,17 @@ def test_folders_of_pictures_are_no_records(tmp_path: Path) -> None:
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train.txt").touch()
     assert not has_records(tmp_path)
+
+
+@pytest.mark.parametrize("room", [1.9, 2.1])
+def test_a_zipped_file_wants_twice_its_size_on_the_disk(
+    room: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = imagenet(tmp_path / "set", zipped=True)
+    largest = max(path.stat().st_size for path in root.iterdir())
+    free = SimpleNamespace(free=int(room * largest))
+    monkeypatch.setattr("cnnc.data.record_sets.shutil.disk_usage", lambda _: free)
+    if room > 2:
+        load_records(root)
+    else:
+        assert "there is no room to decompress" in error_of(lambda: load_records(root))

@@ -61,6 +61,7 @@ def held(program: Program) -> Parameters:
         ("DEPTHWISE_CONV_2D", (1, 3, 3, 96), 1, 96 * (9 * 4 + 4)),
         ("DEPTHWISE_CONV_2D", (1, 3, 3, 97), 1, 128 * (9 * 4 + 4)),
         ("DEPTHWISE_CONV_2D", (1, 5, 5, 64), 64, 64 * (25 * 4 + 8)),
+        ("DEPTHWISE_CONV_2D", (1, 3, 5, 8), 1, 16 * (15 * 4 + 4)),
         ("FULLY_CONNECTED", (10, 100), 1, 16 * (100 + 4)),
         ("FULLY_CONNECTED", (10, 101), 1, 16 * (104 + 4)),
         ("TRANSPOSE_CONV", (16, 2, 2, 4), 1, 16 * (4 * 4 + 4)),

@@ -45,6 +45,14 @@ def test_it_lies_in_the_users_cache_and_has_a_limit(tmp_path: Path) -> None:
     assert CONFIG.jax_compilation_cache_max_size == 2**30
 
 
+def test_without_a_place_of_the_users_choice_it_lies_in_their_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.user_folder().parent == tmp_path / ".cache" / "cnnc" / "xla"
+
+
 def test_it_is_off_when_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CNNC_CACHE", "off")
     assert cache.enable() is None

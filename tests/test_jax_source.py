@@ -237,6 +237,12 @@ def test_forty_alike_blocks_are_one_function_and_a_loop() -> None:
     assert len(text.splitlines()) < 200
 
 
+@pytest.mark.parametrize(("turns", "is_loop"), [(2, False), (3, True)])
+def test_three_alike_blocks_are_a_loop_and_two_are_not(turns: int, is_loop: bool) -> None:
+    text = write_module(cnnc.load_text(f"input 8x8x4\nbody: {turns} x residual(4)\n").graph)
+    assert text.count("= body_block(params") == (1 if is_loop else turns)
+
+
 def test_a_network_with_words_of_python_as_labels_is_written() -> None:
     text = """
 model words {

@@ -25,6 +25,7 @@ from cnnc.tflite.metadata import (
     Description,
     InputNote,
     OutputNote,
+    _input_table,
     attach,
     label_files,
     pack,
@@ -230,3 +231,8 @@ def test_a_file_without_a_name_behind_a_model_is_read() -> None:
     struct.pack_into("<HHH", data, place + 28, 0, 0, len("labels.txt"))  # its name is its comment
     with pytest.raises(CnnError, match="cannot be unpacked: file name in directory '' and header"):
         unpack(bytes(data), "m.tflite")
+
+
+def test_pixels_go_from_0_to_255() -> None:
+    table = _input_table(InputNote("x", is_image=True, colours="rgb", mean=(0.0,), std=(1.0,)))
+    assert table["stats"] == {"max": [255.0], "min": [0.0]}

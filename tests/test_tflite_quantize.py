@@ -315,3 +315,11 @@ def test_versions_are_those_that_the_edge_tpu_compiler_knows() -> None:
     assert len({operator.kind for operator in program}) >= 17
     for operator in program:
         assert operator.version <= known[operator.kind], operator
+
+
+@pytest.mark.fault("T")
+def test_a_product_of_two_results_is_an_island_that_ends_with_it() -> None:
+    _, quantized, _ = compiled("input 8x8\nkeys: dense(8)\nscores: matmul(input, keys | transpose)\ndense(3)")
+    types = {operator.kind: quantized.program[operator.outputs[0]].type for operator in quantized.program}
+    assert quantized.islands == ("scores",)
+    assert types["BATCH_MATMUL"] == "FLOAT32"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnc.weights.importing import keras_layers
 from cnnc.weights.importing.read import read_source
 from cnnc.weights.importing.source import Read, Source
 from tests.weight_files import named, said
@@ -292,3 +293,16 @@ def test_a_file_that_is_no_network(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["pictures"] = np.zeros((3, 4))
     assert "it holds no weights" in said(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize(
+    ("count", "roles"),
+    [
+        (4, ("gamma", "beta", "mean", "variance")),
+        (3, ("beta", "mean", "variance")),
+        (2, ("mean", "variance")),
+    ],
+)
+def test_a_norm_of_unknown_making_lacks_gamma_first(count: int, roles: tuple[str, ...]) -> None:
+    """As keras.applications leaves it out: `scale=False` in Inception, nowhere `center=False` alone."""
+    assert keras_layers._roles(keras_layers.CLASSES["BatchNormalization"], count, {}) == roles

@@ -149,3 +149,19 @@ def test_a_layer_of_the_right_name_whose_kernel_is_none_is_said(tmp_path: Path) 
     save_file({"conv1.weight": np.ones((1,) * 6, np.float32)}, tmp_path / "a.safetensors")
     with pytest.raises(CnnError, match=r"`conv1.weight` is 1x1x1x1x1x1, which no kernel of `conv1` can be"):
         combine(graph, read_source(tmp_path / "a.safetensors"), Options())
+
+
+@pytest.mark.parametrize(
+    ("name", "bias", "first"),
+    [("upconv", 4, "IOHW"), ("up1", 4, "IOHW"), ("conv", 4, "OIHW"), ("upconv", None, "IOHW"), ("conv", None, "OIHW")],
+)
+def test_a_name_says_which_axis_of_a_square_kernel_is_the_outputs(
+    name: str, bias: int | None, first: str, tmp_path: Path
+) -> None:
+    """PyTorch keeps a transposed convolution's inputs first, and sizes tell nothing where both are 4."""
+    arrays: dict[str, Any] = {f"{name}.weight": np.zeros((4, 4, 2, 2), np.float32)}
+    if bias is not None:
+        arrays[f"{name}.bias"] = np.zeros(bias, np.float32)
+    save_file(arrays, tmp_path / "a.safetensors")
+    (layer,) = read_source(tmp_path / "a.safetensors").layers
+    assert layer.tensors["kernel"].layouts[0] == first

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from cnnc.net import Net
 from cnnc.passes.model import Model
 from cnnc.tflite.program import File
 from cnnc.tflite.write import write_file
+from cnnc.weights.importing import programs
 from cnnc.weights.importing.verify import require_agreement, verify
 
 SPEC = """model tiny {
@@ -186,3 +189,16 @@ def test_a_source_for_pictures_of_another_size(
 def test_there_is_no_such_file(net: Net, weights: Arrays, pictures: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(CnnError, match="there is no file"):
         verify(net, weights, tmp_path / "a.keras", pictures)
+
+
+@pytest.mark.parametrize("package", ["torch", "keras"])
+def test_a_package_that_is_missing_is_named(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(programs, "read_keras", lambda path: None)
+    path = tmp_path / "a.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(CnnError) as caught:
+        programs._torch(path, "TorchScript") if package == "torch" else programs._keras(path)
+    assert caught.value.diagnostics[0].code == "install"
+    assert f"needs the package `{package}`" in str(caught.value)
