@@ -38,6 +38,7 @@ from cnnc.backends.jax.hub import listening
 from cnnc.backends.jax.place import Place, address, detected, require_index
 from cnnc.backends.jax.process_errors import require_same
 from cnnc.backends.jax.processes import group_of
+from cnnc.backends.jax.relay import relay
 from cnnc.diagnostics import CnnError
 from tests.calling import call
 from tests.device_cases import LARGE, ROOT, SMALL, Training
@@ -343,6 +344,21 @@ def test_jax_is_reached_by_those_alone_who_have_the_secret(hub: int) -> None:
     with socket.create_connection(("localhost", hub)) as stranger:
         stranger.sendall(preface * 4)
         assert _heard(stranger)[HELLO:] in (b"", NO_PROOF)
+
+
+@pytest.mark.fault("S4")
+def test_the_way_to_jax_within_a_process_is_no_port_that_others_reach(tmp_path: Path) -> None:
+    with listening("localhost", 0) as service:
+        relay(tmp_path / "jax", lambda: socket.create_connection(service.getsockname()[:2], timeout=20))
+        with socket.socket(socket.AF_UNIX) as near:
+            near.settimeout(20)
+            near.connect(str(tmp_path / "jax"))
+            with service.accept()[0] as far:
+                near.sendall(b"there")
+                assert far.recv(5, socket.MSG_WAITALL) == b"there"
+                far.sendall(b"back")
+                assert near.recv(4, socket.MSG_WAITALL) == b"back"
+    assert stat.S_ISSOCK((tmp_path / "jax").stat().st_mode)
 
 
 @pytest.mark.fault("S4")

@@ -7,12 +7,15 @@ hub. When a process is gone, the others cannot go on: they end within seconds, w
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import jax
@@ -336,13 +340,16 @@ def _start_jax(place: Place, shared: bytes, own: str) -> None:
         jax.config.update(name, value)  # type: ignore[no-untyped-call]
     # jax would listen wherever the machine's name leads, and has no setting for it.
     _jax.make_gloo_tcp_collectives = partial(_jax.make_gloo_tcp_collectives, hostname=own)
+    folder = Path(tempfile.mkdtemp(prefix="cnnc-"))  # this user's alone
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    relay(folder / "jax", service)
     jax.distributed.initialize(
-        f"127.0.0.1:{relay(service)}",
+        f"unix:{folder / 'jax'}",
         place.count,
         place.index,
         None if place.local is None else list(place.local),
         # Process 0 would start a second service, which nobody asks: the hub's is in use.
-        coordinator_bind_address="127.0.0.1:0",
+        coordinator_bind_address=f"unix:{folder / 'own'}",
         heartbeat_timeout_seconds=PATIENCE_SECONDS,
         shutdown_timeout_seconds=5,
     )

@@ -1,4 +1,4 @@
-"""A port of this process that leads to jax's coordination service, and stays open when the service is gone.
+"""A socket of this process that leads to jax's coordination service, and stays open when the service is gone.
 
 Where its service closes a connection, jax's client aborts the process with a stack trace, before anything else can say
 what happened. Behind a relay it waits for an answer, while the process is ended as the hub's listener has it.
@@ -10,13 +10,18 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 
-def relay(connect: Callable[[], socket.socket]) -> int:
-    """The port, on this machine's loopback, of a relay to what `connect` opens. It runs as long as the process."""
-    server = socket.create_server(("127.0.0.1", 0))
+def relay(place: Path, connect: Callable[[], socket.socket]) -> None:
+    """Lead a socket in the file system to what `connect` opens, as long as the process runs.
+
+    It asks nobody who it is: whoever may open the place comes through, and so its folder must be this user's alone.
+    """
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(place))
+    server.listen()
     threading.Thread(target=_accept, args=(server, connect), daemon=True).start()
-    return int(server.getsockname()[1])
 
 
 def _accept(server: socket.socket, connect: Callable[[], socket.socket]) -> None:
@@ -29,8 +34,7 @@ def _accept(server: socket.socket, connect: Callable[[], socket.socket]) -> None
             near.close()
             continue
         far.settimeout(None)
-        for connection in (near, far):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         threading.Thread(target=forward, args=(near, far, True), daemon=True).start()
         threading.Thread(target=forward, args=(far, near, False), daemon=True).start()
 
