@@ -20,7 +20,7 @@ from cnnc.data.sources import DataSet, Examples
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.net import Net
-from cnnc.training.checkpoint import Checkpoints, locked
+from cnnc.training.checkpoint import Checkpoints, _reason, locked
 from cnnc.training.events import EpochEnded, Event, Progress, Said, Started
 from cnnc.training.interrupt import Interrupted
 from cnnc.training.position import Means, Position
@@ -268,6 +268,22 @@ def test_a_checkpoint_from_before_grouped_convolutions_were_depthwise_says_what_
     assert saved is not None
     assert "train anew from its weights" in error_of(lambda: saved.arrays({name: jnp.zeros((3, 3, 4, 2))}))
     assert "put back the spec.cnn" in error_of(lambda: saved.arrays({name: jnp.zeros((3, 3, 4, 4))}))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (
+            ValueError("writing a/b: Failed: No space left on device [os_error_code='28'] [x]"),
+            "No space left on device",
+        ),
+        (ValueError("Error reading: shape (3,) is not (4,)"), "Error reading: shape (3,) is not (4,)"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_why_a_checkpoint_is_not_written_is_in_the_systems_words(error: Exception, said: str) -> None:
+    assert _reason(error) == said
 
 
 def test_a_position_comes_back_bit_for_bit(whole: Trained) -> None:
