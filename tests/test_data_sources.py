@@ -322,7 +322,7 @@ def test_arrays_are_matched_by_name_or_order() -> None:
     for found in (by_name, by_order):
         assert [x.shape for x in found.inputs] == [(6, 3), (6, 2)]
         assert [y.dtype for y in found.targets] == [np.int32, np.float32]
-    assert "the network has 2 inputs (`a`, `b`), and 1 arrays" in error_of(
+    assert "the network has 2 inputs (`a`, `b`), and 1 array is given" in error_of(
         lambda: examples_of(graph, a, (classes, values))
     )
     assert "hold 6, 6, 5, 6 examples" in error_of(lambda: examples_of(graph, (a, b), (classes[:5], values)))

@@ -7,6 +7,7 @@ line, too: whoever prints several lines says so by printing several texts.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from typing import Any, Literal
 
@@ -65,4 +66,12 @@ def _print(text: str | bytes, *, err: bool = False) -> None:
         reason = (error.strerror or str(error)).lower()
         for each in CnnError.of("run", f"cannot write what is printed: {reason}").diagnostics:
             echo_error(each)
+        _discard_output()
         raise click.exceptions.Exit(1) from error
+
+
+def _discard_output() -> None:
+    """Have what is still buffered go nowhere: Python would fail to write it once more as it ends."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)

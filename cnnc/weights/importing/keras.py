@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +53,8 @@ def _archive(path: Path, most: int) -> Source:
         require_size(path, archive.getinfo("config.json").file_size, _MOST_CONFIG)
         require_size(path, archive.getinfo(_WEIGHTS).file_size, most)
         config = parse_json(archive.read("config.json"))
+        if not isinstance(config, Mapping):
+            raise fault(path, "its `config.json` is no description of a model")
         with open_hdf5(path, io.BytesIO(archive.read(_WEIGHTS)), most) as file:
             if not is_network(config):
                 ignored: dict[str, str] = {}
