@@ -184,6 +184,7 @@ def test_a_cpu_never_loops_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (looping.chosen() != looping.NEVER) == loops
 
 
+@pytest.mark.slow
 def test_off_the_cpu_jax_itself_computes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     net = network(RESIDUAL.strip())
     expected = trained(net)
@@ -200,6 +201,7 @@ def test_what_is_no_number_stays_so_when_computed_again() -> None:
         assert all(np.isnan(array).any() for array in jax.tree.leaves(gradients))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [pytest.param(0, marks=pytest.mark.slow), 2], ids=["plain", "in a loop"])
 def test_twice_the_depth_fits_in_the_memory_when_computed_again(scan: int) -> None:
     shallow, deep = (memory(blocks(count), remat=False) for count in (4, 8))

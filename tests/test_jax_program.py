@@ -47,7 +47,9 @@ def test_every_byte_of_the_state_is_given_to_the_step(recipe: Recipe) -> None:
     assert compiled.memory_analysis().alias_size_in_bytes == sum(array.size * array.dtype.itemsize for array in arrays)
 
 
-@pytest.mark.parametrize(("platform", "precision"), [("cpu", "f32"), ("cuda", "bf16"), ("tpu", "bf16")])
+@pytest.mark.parametrize(
+    ("platform", "precision"), [("cpu", "f32"), pytest.param("cuda", "bf16", marks=pytest.mark.slow), ("tpu", "bf16")]
+)
 def test_a_training_step_turns_no_pictures_round(platform: str, precision: Any) -> None:
     """Channels stay last, forwards and backwards: what is turned are two matrices, the last layer's."""
     net = cnnc.load("resnet18", input=(64, 64, 3))

@@ -45,7 +45,7 @@ def require_breadth(found: Sequence[Outcome]) -> None:
 
 @pytest.mark.fault("S3", "S10")
 def test_mutations_end_no_command_but_with_a_message(ours: Prepared) -> None:
-    require_breadth(outcomes(ours, 1, 96))
+    require_breadth(outcomes(ours, 1, 72))
 
 
 @pytest.mark.slow

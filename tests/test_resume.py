@@ -103,7 +103,7 @@ def said(events: list[Event]) -> str:
 # Going on
 
 
-@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize("step", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_stopped_run_ends_as_one_that_was_not(step: int, tmp_path: Path, data: Path, whole: Trained) -> None:
     stopped_at(tiny(), data, tmp_path / "run", 2, step)
     events: list[Event] = []
@@ -157,7 +157,7 @@ def test_the_best_of_before_stays_the_best(tmp_path: Path, data: Path, whole: Tr
     assert trained.scores[0].top1 == best.val_top1
 
 
-@pytest.mark.parametrize("damage", ["lost", "cut"])
+@pytest.mark.parametrize("damage", [pytest.param("lost", marks=pytest.mark.slow), "cut"])
 def test_the_last_weights_stand_in_for_the_best_that_are_lost(damage: str, tmp_path: Path, data: Path) -> None:
     run = tmp_path / "run"
     train(tiny(epochs="2"), data, out=run)
@@ -227,7 +227,13 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        each if each in ("changed", "missing", "cannot be read") else pytest.param(each, marks=pytest.mark.slow)
+        for each in DAMAGES
+    ],
+)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, tmp_path: Path, whole: Trained) -> None:
     before, last = sorted((copied(whole, tmp_path / "run") / "checkpoints").iterdir())
     DAMAGES[damage](last)
