@@ -78,9 +78,7 @@ def require_file(path: Path) -> Path:
         CnnError: of code `run`, with what is there instead.
     """
     try:
-        place = path.resolve()
-        if path.is_symlink() and not os.path.lexists(place):
-            raise _cannot(path, f"it is a link to `{os.readlink(path)}`, which is not there")
+        place = _follow(path)
         _require_folder_of(path, place)
         mode = place.stat().st_mode
     except FileNotFoundError:
@@ -113,9 +111,7 @@ def require_folder(path: Path) -> None:
         CnnError: of code `run`, with what is there instead.
     """
     try:
-        place = path.resolve()
-        if path.is_symlink() and not os.path.lexists(place):
-            raise _cannot(path, f"it is a link to `{os.readlink(path)}`, which is not there")
+        place = _follow(path)
         nearest = next(each for each in (place, *place.parents) if os.path.lexists(each))
         mode = nearest.stat().st_mode
     except (OSError, RuntimeError) as error:
@@ -135,6 +131,14 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _follow(path: Path) -> Path:
+    """Where the links of a path lead. Raises CnnError where the last of them leads to nothing."""
+    place = path.resolve()
+    if path.is_symlink() and not os.path.lexists(place):
+        raise _cannot(path, f"it is a link to `{os.readlink(path)}`, which is not there")
+    return place
 
 
 def _require_folder_of(path: Path, place: Path) -> None:
