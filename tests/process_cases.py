@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from cnnc.backends.jax.place import Place
+from cnnc.backends.jax.processes import group_of
 from cnnc.diagnostics import CnnError
 from tests.device_cases import LARGE, ROOT, SMALL, Training
 
@@ -140,9 +142,6 @@ def end(error: CnnError) -> NoReturn:
 
 def main(port: str, count: str, index: str, case: str, *arguments: str) -> None:
     """Run a case as one process of several."""
-    from cnnc.backends.jax.place import Place
-    from cnnc.backends.jax.processes import group_of
-
     try:
         coordinator, seconds = (port, 120.0) if ":" in port else (f"localhost:{port}", 20.0)
         with group_of(Place(coordinator, int(count), int(index)), end, seconds) as group:
@@ -155,3 +154,13 @@ def main(port: str, count: str, index: str, case: str, *arguments: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+
+
+def enter(place: Place, seconds: float) -> None:
+    """Meet the other processes at a place, and part from them."""
+
+    def refuse_end(error: CnnError) -> NoReturn:
+        raise AssertionError(error)
+
+    with group_of(place, refuse_end, seconds):
+        pass
