@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 import zipfile
@@ -193,12 +194,29 @@ def test_there_is_no_such_file(net: Net, weights: Arrays, pictures: dict[str, An
 
 @pytest.mark.parametrize("package", ["torch", "keras"])
 def test_a_package_that_is_missing_is_named(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr(programs, "read_keras", lambda path: None)
+    """And Keras is asked to compute with JAX, which is here, unless the user says otherwise."""
     path = tmp_path / "a.keras"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "{}")
+    without = [name for name in sys.modules if name.partition(".")[0] == package]
+    for name in without:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Missing(package), *sys.meta_path])
+    monkeypatch.setattr(programs, "read_keras", lambda path: None)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
     with pytest.raises(CnnError) as caught:
         programs._torch(path, "TorchScript") if package == "torch" else programs._keras(path)
     assert caught.value.diagnostics[0].code == "install"
     assert f"needs the package `{package}`" in str(caught.value)
+    assert os.environ.get("KERAS_BACKEND") == ("jax" if package == "keras" else None)
+
+
+class Missing:
+    """A finder of modules to which one package is not installed."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == self.package:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)

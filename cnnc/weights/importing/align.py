@@ -212,4 +212,4 @@ def _components(
     for place, each in enumerate(own):
         if place not in used and (forms := [reading.form for reading in each if reading.form in known]):
             groups[group(forms)][1].append(place)
-    return [(sorted(units), sorted(layers)) for units, layers in groups.values() if units and layers]
+    return [(sorted(units), sorted(layers)) for units, layers in groups.values()]
