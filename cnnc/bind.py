@@ -10,6 +10,7 @@ from cnnc.arithmetic import is_number, show_value, type_name
 from cnnc.diagnostics import CnnError, Label, Span, did_you_mean
 from cnnc.signature import PADDINGS, REQUIRED, Parameter, Type
 from cnnc.values import Count, Tensor
+from cnnc.wording import number_of
 
 
 def match(
@@ -64,7 +65,7 @@ def _signature(callee: str, parameters: Sequence[Parameter]) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}" if number else f"no {noun}s"
+    return number_of(number, noun) if number else f"no {noun}s"
 
 
 def _ordinal(number: int) -> str:

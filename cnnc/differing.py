@@ -21,6 +21,7 @@ from cnnc import backends
 from cnnc.backends.tflite.fidelity import CONVERSIONS, input_forms
 from cnnc.backends.tflite.runtime import Runner, dequantized
 from cnnc.data.batches import Batch, evaluation_batches, prefetch
+from cnnc.data.decode import undecodable
 from cnnc.data.draws import permutation
 from cnnc.data.feed import Feed, prepare
 from cnnc.data.sources import Part, take
@@ -397,7 +398,7 @@ def _top1(run: Run, model: Model, feed: Feed) -> tuple[int, float | None, float 
         hits += [(real == truth).sum(), (file == order[truth]).sum(), (file == order[real]).sum()]
         size += len(truth)
     if not size:
-        raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
+        raise undecodable(len(feed))
     float_top1, file_top1, agreeing = (float(each) for each in hits / size)
     return size, float_top1, file_top1, agreeing
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cnnc.backends.tflite.interpreter import Delegate
 from cnnc.backends.tflite.runtime import Port, Runner, is_compiled, open_model
 from cnnc.data.batches import evaluation_batches, prefetch
-from cnnc.data.decode import MODES, centred, decode
+from cnnc.data.decode import MODES, centred, decode, undecodable
 from cnnc.data.feed import Feed, prepare
 from cnnc.data.folder import Options
 from cnnc.diagnostics import CnnError
@@ -25,7 +25,7 @@ from cnnc.tflite.read import read_bytes
 from cnnc.training.answers import Answer, Reading, activated, answer, of_two, reading_in
 from cnnc.training.events import Report, ignore
 from cnnc.training.labels import labels_of as labels_of
-from cnnc.training.labels import places_in_order, places_of, without_background
+from cnnc.training.labels import places_in_order, places_of, require_labels, without_background
 from cnnc.training.metrics import Outcome, gather, score
 from cnnc.training.tested import Measured, of_present, part_to_test, relabelled
 
@@ -277,12 +277,8 @@ def end_of(program: Program, name: str) -> End:
 
 
 def _require_labels(model: Model, count: int) -> None:
-    if model.labels and len(model.labels) != count:
-        raise CnnError.of(
-            "labels",
-            f"there are {len(model.labels)} labels, and `{model.path}` has {count} classes",
-            help="give the list that belongs to the file with `--labels`, a label a line in the order of its classes",
-        )
+    if model.labels:
+        require_labels(model.labels, count, f"`{model.path}`")
 
 
 def places(model: Model, classes: tuple[str, ...], count: int) -> list[int]:
@@ -312,7 +308,7 @@ def _outcome(model: Model, feed: Feed, end: End, batch: int, count: int) -> Outc
         values = _values(model, item.inputs[0][item.valid])
         parts.append(_scored(values, item.targets[0][item.valid], end, count))
     if not parts:
-        raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
+        raise undecodable(len(feed))
     return gather(parts)
 
 

@@ -173,7 +173,12 @@ def test_what_a_file_says_of_an_output_is_read_back(reading: answers.Reading) ->
 
 @pytest.mark.parametrize(
     ("scale", "shift", "told"),
-    [(1, 0, ""), (1 / 255, 0, "are of 0 to 1:"), (1, -128, "are of -128 to 127:"), (257, 0, "are of 0 to 6.55e+04:")],
+    [
+        (1, 0, ""),
+        (1 / 255, 0, "go from 0 to 1:"),
+        (1, -128, "go from -128 to 127:"),
+        (257, 0, "go from 0 to 6.55e+04:"),
+    ],
 )
 def test_arrays_that_were_no_pixels_are_told(scale: float, shift: float, told: str, tmp_path: Path) -> None:
     pixels = np.resize(np.arange(256), (32, 4, 6, 1))

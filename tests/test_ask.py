@@ -64,7 +64,7 @@ def test_as_many_names_are_wanted_as_there_are_classes(made: Path, tmp_path: Pat
         call("activations", file, picture, *labels, "-o", tmp_path / "maps"),
     ):
         assert result.exit_code == 1, result.output
-        assert "error[labels]: there are 3 labels, and" in result.stderr
+        assert "has 2 classes, and the list 3 labels" in result.stderr
     shutil.copytree(made / "run", tmp_path / "run")
     args = tmp_path / "run/args.yaml"
     args.write_text(args.read_text().replace("- light\n", "- light\n  - grey\n"))
@@ -108,7 +108,7 @@ def test_a_background_that_the_network_lacks_is_dropped_and_said(made: Path, tmp
     assert without_background(("Background", "a"), 2, "x") == (("Background", "a"), [])
     (tmp_path / "labels.txt").write_text("other\ndark\nlight\n")
     result = spec(made, "predict", "--labels", tmp_path / "labels.txt", made / "data/val/dark/000.png")
-    assert "there are 3 labels, and `tiny` has 2 classes" in result.stderr
+    assert "`tiny` has 2 classes, and the list 3 labels" in result.stderr
 
 
 def test_what_does_not_go_together_is_said(made: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = {"cnnc": ROOT / "cnnc", **{f"cnnc.{name}": ROOT / name for name in ("backends", "grammar", "specs")}}
 LAYERS = (
-    "record printable documents diagnostics signature overrides files",
+    "record printable wording documents diagnostics signature overrides files",
     "ops entry augmentations recipe",
     "grammar specs syntax lalr parser_table parser_layout parser_tree parser_messages parser fmt",
     "ir ir_tokens ir_text",

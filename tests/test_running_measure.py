@@ -69,7 +69,7 @@ def test_a_class_is_found_by_any_name_that_is_one_label_s_alone(tmp_path: Path) 
 def test_labels_of_another_number_than_the_classes_are_refused(tmp_path: Path) -> None:
     make_tree(tmp_path / "data", {"dark": 2, "light": 2})
     model = open_tflite(write(tmp_path / "m.tflite", brightness(), described(("a", "b", "c"))))
-    with pytest.raises(CnnError, match=r"there are 3 labels, and .* has 2 classes"):
+    with pytest.raises(CnnError, match=r"`.*` has 2 classes, and the list 3 labels"):
         measure(model, str(tmp_path / "data"))
-    with pytest.raises(CnnError, match="there are 3 labels"):
+    with pytest.raises(CnnError, match="the list 3 labels"):
         predict(model, [])

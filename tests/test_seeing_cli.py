@@ -274,7 +274,7 @@ def test_a_spec_wants_weights_or_that_random_ones_are_asked_for(made: Path, tmp_
     assert {guess["label"] for guess in words["other"]["top"]} == {"dark", "light"}
     (tmp_path / "labels.txt").write_text("night\nday\ndusk\n")
     result = watch(*arguments, tmp_path / "d", "--random-weights", "--labels", tmp_path / "labels.txt")
-    assert "there are 3 labels" in result.stderr
+    assert "the list 3 labels" in result.stderr
 
 
 def test_options_that_do_not_go_together_are_refused(made: Path, tmp_path: Path) -> None:

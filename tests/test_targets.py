@@ -55,9 +55,7 @@ def test_values_outside_the_unit_interval_are_named() -> None:
     assert "go from -1 to 1, and `binary_cross_entropy`" in message_of(
         THREE, BINARY, np.tile([[-1.0, 0.0, 1.0]], (8, 1))
     )
-    assert "go from 7 to 7, and `cross_entropy` wants them from 0 to 1" in message_of(
-        THREE, CLASSES, np.full((8, 3), 7.0)
-    )
+    assert "are all 7, and `cross_entropy` wants them from 0 to 1" in message_of(THREE, CLASSES, np.full((8, 3), 7.0))
     assert "`mse`" not in message_of(THREE, VALUES, np.full((8, 3), 7.0)) == ""
 
 

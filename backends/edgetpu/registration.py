@@ -86,7 +86,7 @@ def _dynamic_shapes(file: File) -> Iterator[Refusal]:
     dynamic = [i for i, site in enumerate(sites) if site.kind in _NEVER_STATIC or site.has_computed_sizes]
     if dynamic:
         kind = file.main.operators[dynamic[0]].kind
-        more = f", and it is not the only one ({len(dynamic)} do)" if len(dynamic) > 1 else ""
+        more = f" (and {len(dynamic) - 1} more like this)" if len(dynamic) > 1 else ""
         yield Refusal(
             f"dynamic-sized tensor: {kind} works its output's size out while it runs{more}",
             FIXED_SIZES,

@@ -14,6 +14,7 @@ from cnnc.backends.edgetpu.memory import ACTIVATION_CAPACITY, CACHE_CAPACITY
 from cnnc.boxes import box
 from cnnc.diagnostics import Diagnostic
 from cnnc.printable import printable
+from cnnc.wording import number_of
 
 _MOST = 20
 """Operators that are told one by one."""
@@ -98,7 +99,7 @@ def _cut(report: Report) -> list[str]:
     if report.cut is None:
         return []
     later = sum(verdict.reason == facts.SUBGRAPH for verdict in report.operators)
-    after = f"; the CPU runs {_operators(later)} after it too" if later else ""
+    after = f"; the CPU runs {number_of(later, 'operator')} after it too" if later else ""
     return [f"the graph is cut at operator {report.cut}, {report.operators[report.cut].op}{after}"]
 
 
@@ -113,13 +114,9 @@ def _doubts(report: Report) -> list[str]:
         lines.append(f"{first.certainty}: {first.doubt}{_more(others)}")
         lines += [f"  {first.remedy}"] if first.remedy else []
     if report.mapped["unknown"] and report.compiles:
-        few = _operators(report.mapped_at_least)
+        few = number_of(report.mapped_at_least, "operator")
         lines.append(f"if what is unknown stays on the CPU, the graph is cut there, and the Edge TPU gets {few}")
     return lines
-
-
-def _operators(count: int) -> str:
-    return f"{count} operator{'' if count == 1 else 's'}"
 
 
 def _more(others: Sequence[object]) -> str:

@@ -15,6 +15,7 @@ from cnnc.backends.tflite.scales import SMALLEST_SPAN
 from cnnc.diagnostics import Diagnostic, Label
 from cnnc.ir import Graph
 from cnnc.tflite.program import Program
+from cnnc.wording import extent, number_of
 
 LEAST: Final = 10.0
 """dB of signal to noise below which an output is no longer the float network's."""
@@ -65,7 +66,8 @@ def _remedy(rounded: Program, graph: Graph, first: Fidelity) -> str:
     if first.high - first.low < SMALLEST_SPAN:
         return f"values below {SMALLEST_SPAN:g} are taken for zero: a batch norm brings them to the size of 1"
     if max(first.high, -first.low) > _LARGE:
-        return f"its values go from {first.low:.2g} to {first.high:.2g}: a batch norm brings them to the size of 1"
+        values = extent(first.low, first.high, ".2g", plural=True)
+        return f"its values {values}: a batch norm brings them to the size of 1"
     producer = rounded.producers.get(first.name)
     if producer is not None and rounded.operators[producer].kind in _JOINS:
         return _apart(rounded.operators[producer].kind)
@@ -85,7 +87,7 @@ def _constant(graph: Graph, found: Measurement) -> Iterator[Diagnostic]:
     for output in found.outputs.values():
         # What a softmax or sigmoid makes nothing of may well have one code; and an output that is lost is told as such.
         if output.constant and output.sqnr >= LEAST and not found.heads[output.name]:
-            count = f"{output.constant} of {output.channels} channel{'' if output.channels == 1 else 's'}"
+            count = f"{output.constant} of {number_of(output.channels, 'channel')}"
             message = f"the int8 output `{output.name}` is constant in {count} that vary in the float one"
             yield _diagnostic(graph, output.origin, message, "", _APART)
 
@@ -120,7 +122,7 @@ def _saturated(exact: Program, rounded: Program, graph: Graph, found: Measuremen
             graph,
             each.origin,
             f"`{name}` is cut off in int8: {100 * each.clipped:.0f} % of its values lie beyond what its codes hold",
-            f"it goes from {each.low:.3g} to {each.high:.3g}, and the codes from {low:.3g} to {high:.3g}",
+            f"it {extent(each.low, each.high, '.3g')}, and its codes stand for {low:.3g} to {high:.3g}",
             _WIDER,
         )
 
@@ -151,7 +153,7 @@ def _together(alike: list[Diagnostic]) -> list[Diagnostic]:
     elsewhere = [place for place in places if place != own]
     where = f", at {', '.join(elsewhere[:_NAMED])}" if elsewhere else " at this place"
     more = ", ..." if len(elsewhere) > _NAMED else ""
-    note = f"and {len(others)} more layer{'' if len(others) == 1 else 's'} like it{where}{more}"
+    note = f"and {number_of(len(others), 'more layer')} like it{where}{more}"
     return [replace(first, notes=(*first.notes, note))]
 
 

@@ -63,7 +63,7 @@ def open_spec(spec: Path, overrides: Overrides, weights: Path | None, labels: Pa
         CnnError: there are no weights, or they or the labels do not fit.
     """
     from cnnc.loading import find, load_spec
-    from cnnc.training.labels import labels_of, without_background
+    from cnnc.training.labels import labels_of, require_labels, without_background
     from cnnc.training.record import open_weights
 
     net = load_spec(find(spec), overrides)
@@ -78,12 +78,7 @@ def open_spec(spec: Path, overrides: Overrides, weights: Path | None, labels: Pa
         count = max(net.graph[net.graph.outputs[0][1]].shape[-1], 2)
         names, notes = without_background(labels_of(labels), count, str(labels))
         say(notes)
-        if len(names) != count:
-            raise CnnError.of(
-                "labels",
-                f"there are {len(names)} labels, and `{net.name}` has {count} classes",
-                help="a list has a label a line, in the order of the network's outputs",
-            )
+        require_labels(names, count, f"`{net.name}`")
     return open_weights(net, weights, names)
 
 

@@ -14,6 +14,7 @@ from cnnc.compiling.samples import is_own
 from cnnc.compiling.subject import Subject
 from cnnc.diagnostics import CnnError
 from cnnc.tflite.program import Program
+from cnnc.wording import number_of
 
 if TYPE_CHECKING:
     from cnnc.data.folder import Options
@@ -74,11 +75,13 @@ def _part(subject: Subject, data: str, folder: Path | None, options: Options, co
 
     if is_array_file(data):
         examples = labelled_examples(subject.net.graph, Path(data).expanduser(), count)
-        return examples, f"the {len(examples):,} examples of {data}"
+        return examples, f"the {number_of(len(examples), 'example')} of {data}"
     tested = part_to_test(data, folder, options, whole=not is_own(subject, data), report=lambda event: None)
     part = by_name(tested.part, tested.classes, subject.classes) if subject.classes else tested.part
     if not subject.classes and len(tested.classes) != count:
         raise CnnError.of(
-            "labels", f"the data has {len(tested.classes)} classes, and `{subject.net.name}` has {count} outputs"
+            "labels",
+            f"the data has {number_of(len(tested.classes), 'class')}, and `{subject.net.name}` has"
+            f" {number_of(count, 'output')}",
         )
     return part, tested.what

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.ops import Input, format_shape
+from cnnc.wording import extent, number_of
 
 if TYPE_CHECKING:
     from cnnc.data.array_files import StoredArray
@@ -91,7 +92,7 @@ def require_fitting(graph: Graph, arrays: Mapping[str, Any]) -> int:
             )
     counts = {node.name: arrays[node.name].shape[0] for node in graph.inputs}
     if len(set(counts.values())) != 1 or not min(counts.values()):
-        found = ", ".join(f"{count:,} examples for `{name}`" for name, count in counts.items())
+        found = ", ".join(f"{number_of(count, 'example')} for `{name}`" for name, count in counts.items())
         raise CnnError.of("data", f"the arrays hold {found}, and as many examples are wanted for each input")
     return int(next(iter(counts.values())))
 
@@ -134,14 +135,14 @@ def labelled_examples(graph: Graph, path: Path, count: int) -> Examples:
         raise CnnError.of(
             "labels",
             f"{labels} is {labels.dtype} of {format_shape(labels.shape)}, and a whole number is wanted for each of"
-            f" {total:,} examples",
+            f" {number_of(total, 'example')}",
         )
     rows = np.arange(total)
     classes = read_rows(labels, rows).reshape(-1).astype(np.int64)
     if classes.min() < 0 or classes.max() >= count:
         raise CnnError.of(
             "labels",
-            f"{labels} goes from {classes.min()} to {classes.max()}, and the outputs of `{graph.name}` stand for 0 to"
+            f"{labels} {extent(classes.min(), classes.max())}, and the outputs of `{graph.name}` stand for 0 to"
             f" {count - 1}",
         )
     return Examples(rows_of(graph, inputs, rows).inputs, (classes.astype(np.int32),))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cnnc.diagnostics import Diagnostic
 from cnnc.passes.run import Change
 from cnnc.tflite.program import Program
+from cnnc.wording import number_of
 
 if TYPE_CHECKING:
     from cnnc.backends.tflite.fidelity import Fidelity, Measurement
@@ -125,9 +126,9 @@ def in_words(compiled: Compiled) -> list[str]:
     program = compiled.program
     if program is not None:
         kinds = ", ".join(f"{count} {name}@{version}" for name, version, count in operator_counts(program))
-        lines.append(f"{len(program.operators)} operators: {kinds}")
+        lines.append(f"{number_of(len(program.operators), 'operator')}: {kinds}")
         if fused := fused_count(program):
-            lines.append(f"fused into the operators before them: {fused} activation{'' if fused == 1 else 's'}")
+            lines.append(f"fused into the operators before them: {number_of(fused, 'activation')}")
         ends = [_end(end) for which in ("inputs", "outputs") for end in _ends(program, which)]
         lines.append(f"in and out: {', '.join(ends)}")
     if compiled.candidates:
@@ -197,8 +198,7 @@ def _fidelity(found: Measurement) -> list[str]:
     outputs = sorted(found.outputs.values(), key=lambda each: each.sqnr)
     figures = [f"`{each.name}` {_decibels(each.sqnr)}" for each in outputs[: 2 * _NAMED]]
     figures += [f"{len(outputs) - len(figures)} better ones"] if len(outputs) > len(figures) else []
-    count = f"{found.samples} sample{'' if found.samples == 1 else 's'}"
-    lines = [f"signal to noise beside the float file, on {count}: {', '.join(figures)}"]
+    lines = [f"signal to noise beside the float file, on {number_of(found.samples, 'sample')}: {', '.join(figures)}"]
     if fallen := _fallen(found)[:_NAMED]:
         told = (f"`{each.name}`, from {_decibels(each.sqnr + each.fall)} to {_decibels(each.sqnr)}" for each in fallen)
         lines.append(f"  it falls at {', '.join(told)}")

@@ -19,6 +19,7 @@ from cnnc.data.arrays import ordered
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
 from cnnc.ops import format_shape
+from cnnc.wording import number_of
 
 if TYPE_CHECKING:
     from cnnc.data.folder import Options
@@ -109,7 +110,7 @@ def _data_set_samples(
     drawn = take(part, _drawn(subject, len(part), count))
     arrays = _fetched(subject.net.graph, drawn, skip_corrupt=skip_corrupt, crop=crop)
     _require_contrast(arrays, data)
-    what = f"{len(arrays)} {kind}{'' if len(arrays) == 1 else 's'} of {data}"
+    what = f"{number_of(len(arrays), kind)} of {data}"
     return Samples(arrays, what, _notes(what, len(arrays), len(part), count))
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cnnc.data.sources import DataSet, Examples, Part, split, take
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
+from cnnc.wording import number_of
 
 Arrays = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 """One array, a tuple of arrays in the network's order, or arrays by the names of its inputs or outputs."""
@@ -67,7 +68,7 @@ def ordered(arrays: Arrays, names: list[str], kind: str) -> list[NDArray[Any]]:
         found = "1 array is" if len(given) == 1 else f"{len(given)} arrays are"
         raise CnnError.of(
             "data",
-            f"the network has {len(names)} {kind}s ({_listed(names)}), and {found} given",
+            f"the network has {number_of(len(names), kind)} ({_listed(names)}), and {found} given",
             help="give a tuple with an array for each, or a dict by name",
         )
     return [np.asarray(array) for array in given]

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.data.augment import Draw
+from cnnc.data.decode import undecodable
 from cnnc.data.draws import permutation
 from cnnc.data.feed import Feed, Fetched, begin
 from cnnc.data.held import settle
 from cnnc.data.mix import mix, split_off
-from cnnc.diagnostics import CnnError
 
 T = TypeVar("T")
 _AHEAD = 2
@@ -103,7 +103,7 @@ def _replaced(fetched: Fetched) -> Fetched:
         return fetched
     good = np.flatnonzero(fetched.valid)
     if not len(good):
-        raise CnnError.of("data", f"none of the {len(fetched.valid)} pictures of a batch can be decoded")
+        raise undecodable(len(fetched.valid), "of a batch ")
     places = np.where(fetched.valid, np.arange(len(fetched.valid)), np.resize(good, len(fetched.valid)))
     return Fetched(
         tuple(array[places] for array in fetched.inputs),

@@ -46,6 +46,13 @@ _DRAFT = 0.5
 _ORIENTATION = 0x0112
 
 
+def undecodable(count: int, whole: str = "") -> CnnError:
+    """That none of so many pictures is one, `whole` saying what they are of."""
+    if count == 1:
+        return CnnError.of("data", f"the only picture {whole}cannot be decoded")
+    return CnnError.of("data", f"none of the {count:,} pictures {whole}can be decoded")
+
+
 def decode(path: Path, size: tuple[int, int], channels: int, box_of: BoxOf | None = None) -> Picture:
     """A picture file cut by `box_of` (the centred box of the size's aspect if None) and resized to `size`.
 

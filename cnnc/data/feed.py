@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.data.augment import Draw, augment_with_maps, crop_box, crop_maps, crop_numbers
-from cnnc.data.decode import BoxOf, Picture, centred, decode, decode_bytes, resize, to_channels
+from cnnc.data.decode import BoxOf, Picture, centred, decode, decode_bytes, resize, to_channels, undecodable
 from cnnc.data.fitting import fitted, is_map, needs_resize, picture_size, require_maps, require_pictures
 from cnnc.data.held import BROKEN, GOOD, MISSING, Held, open_held
 from cnnc.data.mix import split_off
@@ -220,7 +220,7 @@ def _whole(feed: Feed) -> Feed:
         )
         pictures, valid = (_joined(arrays) for arrays in zip(*chunks, strict=True))
     if not valid.any():
-        raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
+        raise undecodable(len(feed))
     whole, good = Examples((pictures,), feed.targets), np.flatnonzero(valid)
     part = whole if valid.all() else take(whole, good)
     return replace(feed, part=part, size=None, names=feed.part if valid.all() else take(feed.part, good))

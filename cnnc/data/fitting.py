@@ -16,6 +16,7 @@ from cnnc.data.sources import Examples, Part, targets_of
 from cnnc.diagnostics import CnnError
 from cnnc.ops.base import Shape, format_shape
 from cnnc.recipe import Augment, AutoAugment, ColorJitter, Cutmix, Mix, RandAugment
+from cnnc.wording import number_of
 
 
 def require_pictures(part: Part, shapes: tuple[Shape, ...], entries: tuple[Augment, ...]) -> None:
@@ -104,7 +105,7 @@ def needs_resize(part: Examples, shapes: Sequence[Shape], crop: float) -> bool:
 def fitted(part: Examples, shapes: Sequence[Shape]) -> Examples:
     """The examples as they are, their arrays checked against the network's inputs; a missing axis of one is added."""
     if len(part.inputs) != len(shapes):
-        raise CnnError.of("data", f"the network has {len(shapes)} inputs, and the data {len(part.inputs)}")
+        raise CnnError.of("data", f"the network has {number_of(len(shapes), 'input')}, and the data {len(part.inputs)}")
     arrays = []
     for array, shape in zip(part.inputs, shapes, strict=True):
         found = array.shape[1:]

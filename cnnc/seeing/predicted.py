@@ -15,7 +15,7 @@ from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.ops import Sigmoid, Softmax
 from cnnc.seeing.layers import Values, Watched
 from cnnc.training.answers import Guess, Reading, best
-from cnnc.training.labels import without_background
+from cnnc.training.labels import require_labels, without_background
 
 _TOP: Final = 5
 
@@ -68,12 +68,8 @@ def predicted(watched: Watched, output: str, values: Values) -> Predicted:
     flat = np.asarray(values[output], np.float64).reshape(1, -1)
     shares = running.probabilities(flat, _end(watched, output), _reading(watched) or "classes")[0]
     labels, _ = without_background(watched.labels, len(shares), "the list")
-    if labels and len(labels) != len(shares):
-        raise CnnError.of(
-            "labels",
-            f"there are {len(labels)} labels, and `{watched.what}` has {len(shares)} classes",
-            help="give the list that belongs to it with `--labels`, a label a line in the order of its classes",
-        )
+    if labels:
+        require_labels(labels, len(shares), f"`{watched.what}`")
     return Predicted(shares, labels)
 
 

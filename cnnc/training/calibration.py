@@ -12,6 +12,7 @@ from cnnc.data.sources import DataSet, Examples
 from cnnc.files import write_atomically
 from cnnc.ir import Graph
 from cnnc.training.folder import RunFolder
+from cnnc.wording import extent
 
 _SAMPLES: Final = 100
 _BYTES: Final = 1 << 26
@@ -52,7 +53,8 @@ def unlike_pixels(kept: Path | None, graph: Graph) -> tuple[str, ...]:
         low, high = float(values.min()), float(values.max())
         if low < 0 or not _DARK < high <= 255:
             found.append(
-                f"pixels go in as 0 to 255, and the arrays that the run was trained on are of {low:.3g} to {high:.3g}:"
-                " what it says of pictures means little; train on pixels, and scale them by normalize"
+                f"pixels go in as 0 to 255, and the arrays that the run was trained on"
+                f" {extent(low, high, '.3g', plural=True)}: what it says of pictures means little; train on pixels,"
+                " and scale them by normalize"
             )
     return tuple(found)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cnnc import backends
 from cnnc.data.batches import evaluation_batches, prefetch
+from cnnc.data.decode import undecodable
 from cnnc.data.feed import prepare
 from cnnc.data.folder import Options, load_loose
 from cnnc.data.sources import Files
@@ -82,7 +83,7 @@ def embed(
         kept.append(batch.targets[0][batch.valid])
     places = np.concatenate(kept)
     if not len(places):
-        raise CnnError.of("data", f"none of the {len(paths)} pictures can be decoded")
+        raise undecodable(len(paths))
     return Embedded(tuple(paths[i] for i in places), np.concatenate(parts), name, tuple(sorted(feed.broken)))
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cnnc import backends
 from cnnc.data.batches import Batch, evaluation_batches, prefetch
+from cnnc.data.decode import undecodable
 from cnnc.data.feed import Feed
-from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
 from cnnc.recipe import Loss, Recipe
 from cnnc.training.interrupt import StopRequested
@@ -52,7 +52,7 @@ def evaluator(
             parts.append(tuple(Outcome(*(_real(array, valid) for array in output)) for output in scored))
         outcomes = [gather([part[i] for part in parts]) for i in range(len(losses))]
         if not len(outcomes[0].losses):
-            raise CnnError.of("data", f"none of the {len(feed)} pictures can be decoded")
+            raise undecodable(len(feed))
         return tuple(score(outcome, count) for outcome, count in zip(outcomes, classes, strict=True))
 
     return evaluate

@@ -10,6 +10,7 @@ from typing import Final
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.files import read_bytes
 from cnnc.tflite.metadata import read_labels
+from cnnc.wording import number_of
 
 BACKGROUND: Final = "background"
 """What TensorFlow's lists of ImageNet's classes start with, and its networks of 1,001 outputs count first."""
@@ -35,6 +36,16 @@ def without_background(labels: tuple[str, ...], count: int, source: str) -> tupl
     return labels[1:], [f"the first of the {len(labels)} labels in {source}, `{labels[0]}`, is left out"]
 
 
+def require_labels(labels: tuple[str, ...], count: int, what: str) -> None:
+    """Raises CnnError where labels are not as many as the classes of a network or file."""
+    if len(labels) != count:
+        raise CnnError.of(
+            "labels",
+            f"{what} has {number_of(count, 'class')}, and the list {number_of(len(labels), 'label')}",
+            help="give the list that belongs to it with `--labels`, a label a line in the order of its classes",
+        )
+
+
 def places_in_order(
     labels: tuple[str, ...], classes: tuple[str, ...], count: int, what: str
 ) -> tuple[list[int], tuple[str, ...]]:
@@ -51,7 +62,7 @@ def places_in_order(
         return list(range(1, count)), labels or (BACKGROUND, *classes)
     raise CnnError.of(
         "labels",
-        f"the list has {len(classes)} classes, and {what} has {count} outputs",
+        f"the list has {number_of(len(classes), 'class')}, and {what} has {number_of(count, 'output')}",
         help="the list says of every output in order what it stands for; a first one more may be a background",
     )
 
@@ -65,7 +76,7 @@ def places_of(labels: tuple[str, ...], classes: tuple[str, ...], count: int, wha
         if len(classes) != count:
             raise CnnError.of(
                 "labels",
-                f"the data has {len(classes)} classes, and {what} has {count} and no labels",
+                f"the data has {number_of(len(classes), 'class')}, and {what} has {count} and no labels",
                 help="give their names with `--labels FILE`, a label a line in the order of its outputs",
             )
         return list(range(count))

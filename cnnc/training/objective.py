@@ -13,6 +13,7 @@ from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.net import Net
 from cnnc.ops import Shape, Sigmoid, Softmax, format_shape
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, Recipe
+from cnnc.wording import extent, number_of
 
 _ROUNDING: Final = 0.02
 """So far from 1 may shares of classes sum to: 0.33 for each of three."""
@@ -56,10 +57,10 @@ def require_classes(net: Net, losses: tuple[Loss, ...], classes: tuple[str, ...]
     if not classes:
         return
     if len(net.graph.outputs) != 1:
-        names = _listed([label for label, _ in net.graph.outputs])
+        labels = [label for label, _ in net.graph.outputs]
         raise CnnError.of(
             "labels",
-            f"the data has one label an example, and the network {len(net.graph.outputs)} outputs: {names}",
+            f"the data has one label an example, and the network {number_of(len(labels), 'output')}: {_listed(labels)}",
             help="train a network of several outputs from Python, with an array for each",
         )
     ((label, node),) = net.graph.outputs
@@ -75,7 +76,7 @@ def require_classes(net: Net, losses: tuple[Loss, ...], classes: tuple[str, ...]
         parameter = re.search(r"\bclasses\b", net.text)
         raise CnnError.of(
             "labels",
-            f"the data has {len(classes)} classes, and the network's output `{label}` has {wanted}",
+            f"the data has {number_of(len(classes), 'class')}, and the network's output `{label}` has {wanted}",
             help=f"--set classes={len(classes)}" if parameter else f"end the network with dense({len(classes)})",
         )
 
@@ -84,7 +85,8 @@ def require_targets(net: Net, losses: tuple[Loss, ...], feed: Feed) -> None:
     """Raises CnnError when targets are of another shape than their outputs, or outside them."""
     if len(feed.targets) != len(losses):
         raise CnnError.of(
-            "labels", f"the network has {len(losses)} outputs, and the data targets for {len(feed.targets)}"
+            "labels",
+            f"the network has {number_of(len(losses), 'output')}, and the data targets for {len(feed.targets)}",
         )
     for (label, node), loss, target in zip(net.graph.outputs, losses, feed.targets, strict=True):
         shape, found = net.graph[node].shape, target.shape[1:]
@@ -120,7 +122,7 @@ def _require_range(label: str, target: NDArray[Any], loss: Loss, size: int) -> N
     if low < 0 or high >= count:
         raise CnnError.of(
             "labels",
-            f"the labels of `{label}` go from {low} to {high}, and its outputs stand for 0 to {count - 1}",
+            f"the labels of `{label}` {extent(low, high, plural=True)}, and its outputs stand for 0 to {count - 1}",
             help="0 is for what does not hold and 1 for what does"
             if size == 1
             else f"--set classes={high + 1}"
@@ -137,7 +139,7 @@ def _require_shares(label: str, target: NDArray[Any], loss: Loss, has_classes: b
         scaled = low >= 0 and high == 255
         raise CnnError.of(
             "labels",
-            f"the targets of `{label}` go from {low:.6g} to {high:.6g}, and `{name}` wants them from 0 to 1",
+            f"the targets of `{label}` {extent(low, high, '.6g', plural=True)}, and `{name}` wants them from 0 to 1",
             help="divide them by 255"
             if scaled
             else "1 is for what holds and 0 for what does not; mse takes any values",

@@ -1,0 +1,20 @@
+"""Numbers within sentences: a count with its noun, and what values lie between."""
+
+from __future__ import annotations
+
+
+def number_of(count: int, noun: str) -> str:
+    """`1 label`, `1,234 labels`, `2 classes`."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
+
+
+def extent(low: float, high: float, form: str = "", *, plural: bool = False) -> str:
+    """What a value does that lies between two: `goes from 0 to 9`, or `is 7 throughout`; several `go`, or `are all 7`.
+
+    `form` is how a number is written, as in `format`.
+    """
+    least, most = f"{low:{form}}", f"{high:{form}}"
+    if least == most:
+        return f"are all {least}" if plural else f"is {least} throughout"
+    return f"{'go' if plural else 'goes'} from {least} to {most}"
