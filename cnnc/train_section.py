@@ -70,7 +70,8 @@ def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping
         named = _by_label(entry, "rates head: 0.01")
         return {"rates": tuple((label, _number(value, scope, key, inf)) for label, value in named)}
     if len(entry.arms) > 1 or entry.arms[0].label is not None:
-        raise CnnError.of("train", f"`{key}` takes one value", entry.span)
+        joined = "changes are joined by `|`: augment pad_crop(4) | flip" if key == "augment" else None
+        raise CnnError.of("train", f"`{key}` takes one value", entry.span, help=joined)
     value = entry.arms[0].value
     match key:
         case "data" | "weights":

@@ -157,6 +157,15 @@ def test_values_that_an_entry_cannot_have(written: str, message: str, column: in
     assert diagnostic.primary.span.source.position(start) == (MODEL.count("\n") + 2, column)
 
 
+def test_changes_joined_as_arguments_are_told_how_to_be_joined() -> None:
+    with pytest.raises(CnnError) as caught:
+        recipe_of("augment flip, pad_crop(2)")
+    (found,) = caught.value.diagnostics
+    assert found.help is not None
+    example = found.help.partition(": ")[2]
+    assert len(recipe_of(example).augment) == 2
+
+
 def test_entries_may_use_the_models_parameters() -> None:
     section = "schedule constant(rate)\nepochs steps * 2"
     assert recipe_of(section).schedule == recipe.Constant(0.1)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 import cnnc
 from cnnc import ir_text, specs
+from cnnc.data.fitting import require_pictures
+from cnnc.data.sources import Examples
 from cnnc.diagnostics import Source
 from cnnc.ir import verify
-from cnnc.loading import examine, find
+from cnnc.loading import examine, find, load_spec
 from cnnc.ops import Softmax
 from cnnc.overrides import Overrides
 from cnnc.parser import parse
@@ -44,6 +47,14 @@ def test_every_spec_meets_its_budgets(name: str) -> None:
     net, diagnostics = examine(find(name), Overrides(), budgets=True)
     assert net is not None
     assert diagnostics == []
+
+
+@pytest.mark.parametrize("name", specs.names())
+def test_every_spec_is_augmented_only_as_its_input_can_be(name: str) -> None:
+    net = load_spec(find(name), Overrides())
+    shapes = tuple(node.shape for node in net.graph.inputs)
+    examples = Examples(tuple(np.zeros((1, *shape), np.uint8) for shape in shapes), (np.zeros(1, np.int32),))
+    require_pictures(examples, shapes, net.recipe.augment)
 
 
 @pytest.mark.parametrize("name", specs.names())
