@@ -73,6 +73,8 @@ def test_an_incomplete_orbax_checkpoint(checkpoints: Path, tmp_path: Path) -> No
     shutil.copytree(checkpoints / "tree", tmp_path / "tree")
     (tmp_path / "tree" / "_METADATA").unlink()
     assert "`_METADATA`" in said(tmp_path / "tree")
+    (tmp_path / "tree" / "_METADATA").write_text("{}")
+    assert "it lacks `tree_metadata`" in said(tmp_path / "tree")
     shutil.copytree(checkpoints / "tree", tmp_path / "other")
     shutil.rmtree(tmp_path / "other" / "d")
     assert "it lacks `d`, where its arrays are" in said(tmp_path / "other")

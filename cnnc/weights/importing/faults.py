@@ -24,7 +24,10 @@ def fault(path: Path, reason: str, *, notes: Iterable[str] = (), help: str | Non
 
 def damaged(path: Path, error: BaseException) -> CnnError:
     """The error that a library gave up on a file."""
-    reason = " ".join(str(error).split())
+    said = error.args[0] if isinstance(error, KeyError) and error.args else error  # `str` would quote it
+    reason = " ".join(str(said).split())
+    if isinstance(error, KeyError) and " " not in reason:
+        reason = f"it lacks `{reason}`"
     return fault(path, clause(reason) if reason else type(error).__name__, help=CUT_SHORT)
 
 
