@@ -81,6 +81,13 @@ def test_all_labels_that_are_likelier_than_not_are_named(ending: str, tmp_path: 
         assert call("predict", *named, "--top", 1).stdout.splitlines()[1:] == ["  cat   88.08 %", "  owl   52.50 %"]
 
 
+def test_percentages_line_up_behind_names_that_are_escaped(tmp_path: Path) -> None:
+    spec = write_model(tmp_path, "c", "flatten | dense(2)", "cross_entropy", np.zeros((24, 2)), [0.0, 0.0])
+    (tmp_path / "names.txt").write_text("c\u202eat\nplain\n", encoding="utf-8")
+    result = call("predict", *spec, "--labels", tmp_path / "names.txt", tmp_path / "picture.png")
+    assert result.stdout.splitlines()[1:] == [r"  c\u202eat   50.00 %", "  plain       50.00 %"]
+
+
 @pytest.mark.parametrize("ending", ["", " | sigmoid"])
 def test_a_single_probability_is_of_two_classes(ending: str, tmp_path: Path) -> None:
     spec = write_model(tmp_path, "two", f"flatten | dense(1){ending}", "binary_cross_entropy", np.zeros((24, 1)), [1.0])

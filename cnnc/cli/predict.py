@@ -23,6 +23,7 @@ from cnnc.cli.model_options import (
 from cnnc.cli.options import format_option, override_options
 from cnnc.cli.terminal import echo, echo_json
 from cnnc.overrides import Overrides
+from cnnc.printable import printable
 
 if TYPE_CHECKING:
     from cnnc.training.answers import Answer
@@ -85,12 +86,12 @@ def _show(images: tuple[Path, ...], answers: list[Answer], format: str) -> None:
         words = [{"image": str(image), **_in_words(found)} for image, found in zip(images, answers, strict=True)]
         echo_json(words)
         return
-    widest = max((len(guess.label) for found in answers for guess in found.guesses), default=0)
+    widest = max((len(printable(guess.label)) for found in answers for guess in found.guesses), default=0)
     for image, found in zip(images, answers, strict=True):
         echo(image)
         of = f" of {_size(found)} places" if found.is_map else ""
         for guess in found.guesses:
-            echo(f"  {guess.label:<{widest}}  {100 * guess.probability:6.2f} %{of}")
+            echo(f"  {printable(guess.label):<{widest}}  {100 * guess.probability:6.2f} %{of}")
         if found.reading == "values":
             for line in _values(found):
                 echo(f"  {line}")
@@ -119,7 +120,7 @@ def _values(found: Answer) -> list[str]:
         return [f"{_size(found, values.ndim)} values from {low} to {high}, mean {mean}"]
     if len(values) == 1 and not found.names:
         return [f"{values[0]:.6g}"]
-    names = found.names or tuple(map(str, range(len(values))))
+    names = [*map(printable, found.names or map(str, range(len(values))))]
     widest = max(map(len, names))
     return [f"{name:<{widest}}  {value:.6g}" for name, value in zip(names, values, strict=True)]
 
