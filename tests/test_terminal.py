@@ -278,12 +278,16 @@ COMMAND = "from cnnc.cli import main; main(prog_name='cnnc')"
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has a disk that is always full")
-@pytest.mark.parametrize("arguments", [["show", "mlp", "--expand"], ["list", "--format", "json"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["show", "mlp", "--expand"], ["list", "--format", "json"], ["--help"], ["fmt", "--help"]],
+    ids=" ".join,
+)
 def test_output_that_finds_no_room_is_said(arguments: list[str]) -> None:
     with FULL.open("w") as full:
         ended = subprocess.run([sys.executable, "-c", COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE)
     assert ended.returncode == 1
-    assert ended.stderr.decode().strip() == "error[run]: cannot write what is printed: no space left on device"
+    assert ended.stderr.decode().strip() == "error[run]: cannot write the output: no space left on device"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="it takes a shell")

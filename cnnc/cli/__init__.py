@@ -12,7 +12,7 @@ import click
 
 from cnnc import __version__
 from cnnc.cli.report import report
-from cnnc.cli.terminal import echo
+from cnnc.cli.terminal import echo, output_errors
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.printable import printable
 
@@ -68,6 +68,10 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items()])
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        with output_errors():  # of help, which click prints
+            return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

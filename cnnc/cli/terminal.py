@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import click
@@ -56,18 +58,25 @@ def echo_error(diagnostic: Diagnostic, severity: Literal["error", "warning"] = "
     click.echo(render(diagnostic, severity).replace(head, click.style(head, fg=colour, bold=True), 1), err=True)
 
 
-def _print(text: str | bytes, *, err: bool = False) -> None:
-    """Print a text. Where it cannot be had, by a file on a full disk say, that is said and the command ends."""
+@contextmanager
+def output_errors() -> Iterator[None]:
+    """Where output finds no room within, on a full disk say, that is said and the command ends."""
     try:
-        click.echo(text, nl=False, err=err)
+        yield
     except OSError as error:
-        if err or error.errno == errno.EPIPE:  # click ends a command whose reader has gone without a word
+        # Not a file that has a name; and of a reader that has gone click makes an end without a word.
+        if error.filename is not None or error.errno in (None, errno.EPIPE):
             raise
         reason = (error.strerror or str(error)).lower()
-        for each in CnnError.of("run", f"cannot write what is printed: {reason}").diagnostics:
+        for each in CnnError.of("run", f"cannot write the output: {reason}").diagnostics:
             echo_error(each)
         _discard_output()
-        raise click.exceptions.Exit(1) from error
+        raise SystemExit(1) from error
+
+
+def _print(text: str | bytes, *, err: bool = False) -> None:
+    with nullcontext() if err else output_errors():
+        click.echo(text, nl=False, err=err)
 
 
 def _discard_output() -> None:
