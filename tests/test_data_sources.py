@@ -227,6 +227,20 @@ def test_cifar_faults_are_named(tmp_path: Path) -> None:
     assert "cannot read" in error_of(lambda: load_data("cifar10", folder=tmp_path))
 
 
+@pytest.mark.fault("S6")
+def test_what_is_packed_smaller_than_any_such_set_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_mnist(tmp_path)
+    images = tmp_path / idx.NAMES[0]
+    images.write_bytes(gzip.compress(images.read_bytes() + bytes(1 << 20)))
+    for module in (idx, cifar):
+        monkeypatch.setattr(module, "_MOST_BYTES", 100_000)
+    assert "holds more than 100,000 bytes" in error_of(lambda: load_data("mnist", folder=tmp_path))
+    monkeypatch.setattr(cifar, "_MOST_BYTES", 10_000)
+    assert "has 30,730 bytes" in error_of(lambda: load_data("cifar10", folder=small_cifar(tmp_path, archive=True)))
+
+
 def test_a_misspelt_name_is_corrected() -> None:
     message = error_of(lambda: load_data("mnits"))
     assert "there is no data set and no folder `mnits`" in message

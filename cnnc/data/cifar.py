@@ -12,6 +12,7 @@ import numpy as np
 from cnnc.data.download import Remote, Report, cache_folder, fetch
 from cnnc.data.sources import DataSet, Examples
 from cnnc.diagnostics import CnnError
+from cnnc.files import read_bytes
 
 ARCHIVE = Remote(
     "cifar-10-binary.tar.gz",
@@ -23,6 +24,7 @@ TEST = ("test_batch.bin",)
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _INSIDE = "cifar-10-batches-bin"
 _RECORD = 1 + 3 * 32 * 32
+_MOST_BYTES = 1 << 28
 
 
 def load_cifar10(folder: Path | None, report: Report) -> DataSet:
@@ -53,7 +55,7 @@ def find_cifar10(folder: Path) -> Callable[[str], bytes] | None:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, _MOST_BYTES)
     except OSError as error:
         raise CnnError.of("data", f"cannot read `{path}`: {str(error.strerror).lower()}") from error
 
@@ -63,9 +65,15 @@ def _archive(path: Path) -> Callable[[str], bytes]:
     try:
         with tarfile.open(path) as archive:
             for member in archive:
-                file = archive.extractfile(member) if member.isfile() else None
-                if file is not None:
-                    contents[member.name.rsplit("/", 1)[-1]] = file.read()
+                name = member.name.rsplit("/", 1)[-1]
+                file = archive.extractfile(member) if member.isfile() and name in (*TRAIN, *TEST) else None
+                if file is None:
+                    continue
+                if member.size > _MOST_BYTES:
+                    raise CnnError.of(
+                        "data", f"`{name}` in `{path}` has {member.size:,} bytes, more than any of CIFAR-10"
+                    )
+                contents[name] = file.read()
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise CnnError.of("data", f"cannot read `{path}`: {str(error).lower()}", help="copy the file again") from error
 

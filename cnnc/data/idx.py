@@ -47,6 +47,9 @@ _CLASSES = {
     ),
 }
 
+_MOST_BYTES = 1 << 28
+"""Of a file, unpacked; MNIST's training pictures are 47 million."""
+
 
 def load_idx(name: str, folder: Path | None, report: Report) -> DataSet:
     """`mnist` or `fashion_mnist` from a local folder, or from the cache, which is filled if it is empty."""
@@ -81,11 +84,14 @@ def find_idx(folder: Path, name: str, *, required: bool = True) -> list[Path] | 
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """The array of bytes in an IDX file."""
     try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
+        with path.open("rb") as file:
+            is_zipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if is_zipped else path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise CnnError.of("data", f"cannot read `{path}`: {str(error).lower()}", help="copy the file again") from error
+    if len(raw) > _MOST_BYTES:
+        raise CnnError.of("data", f"`{path}` holds more than {_MOST_BYTES:,} bytes, and no file of MNIST does")
     rank = raw[3] if len(raw) >= 4 else 0
     if raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * rank:
         raise CnnError.of("data", f"`{path}` is no IDX file of bytes", help="it should start with the bytes 00 00 08")
