@@ -73,9 +73,13 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "pycoral" / "utils" / "edgetpu.py"
 
 
+KILL = "import os, signal; os.kill(os.getpid(), signal.SIG{})"
 ENDS = {
     "import time; time.sleep(60)": r"stopped: loading `m\.tflite` took more than 1 s",
-    "import os, signal; os.kill(os.getpid(), signal.SIGKILL)": "killed while loading `m.tflite`, most likely for",
+    KILL.format("KILL"): "killed while loading `m.tflite`, by the system for lack of",
+    KILL.format("TERM"): r"ended from outside while loading `m.tflite` \(SIGTERM\)",
+    KILL.format("RTMIN + 1"): r"ended from outside .* \(signal \d+\)",
+    KILL.format("BUS"): r"LiteRT crashed while loading `m.tflite` \(SIGBUS\)",
     "import os; os._exit(3)": r"LiteRT crashed while loading `m.tflite` \(exit status 3\)",
     "raise KeyError('odd')": r"LiteRT crashed while loading `m.tflite` \(exit status 1\)",
     "raise MemoryError": "`m.tflite` is refused by LiteRT: it needs more memory than there is",

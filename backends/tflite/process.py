@@ -34,6 +34,8 @@ _NOTES: Final = 3
 """So many lines of what LiteRT wrote last are shown of a crash."""
 _GARBLED: Final = (EOFError, ConnectionError, ValueError, TypeError, KeyError, RecursionError)
 """What comes of an answer that is cut off, or that a process gives whose memory is no longer its own."""
+_FAULTS: Final = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP")
+"""Signals that a process gets for what it did itself; all others are sent by another one."""
 _CHATTER: Final = ("INFO:", "WARNING:", "W0000", "I0000")
 
 
@@ -142,10 +144,14 @@ def _ending(status: int, what: str, doing: str, notes: Sequence[str]) -> Refusal
     if number == -signal.SIGALRM:
         message = f"LiteRT was stopped: {doing} `{what}` took more than {SECONDS} s"
         return Refusal("tflite", message, notes, "the file is damaged, or far too large for this machine")
-    if number == -signal.SIGKILL:
-        message = f"LiteRT was killed while {doing} `{what}`, most likely for lack of memory"
-        return Refusal("tflite", message, notes, "use a machine with more memory")
-    how = signal.Signals(-number).name if number < 0 else f"exit status {number}"
+    name = {each.value: each.name for each in signal.Signals}.get(-number, f"signal {-number}")
+    if name == "SIGKILL":
+        message = f"LiteRT was killed while {doing} `{what}`, by the system for lack of memory or by a user"
+        return Refusal("tflite", message, notes, "run it again, or on a machine with more memory")
+    if number < 0 and name not in _FAULTS:
+        message = f"LiteRT was ended from outside while {doing} `{what}` ({name})"
+        return Refusal("tflite", message, notes, "run it again")
+    how = name if number < 0 else f"exit status {number}"
     help = "the file is damaged, or LiteRT has a fault: make the file again, or with another version of its converter"
     return Crash("tflite", f"LiteRT crashed while {doing} `{what}` ({how})", notes, help)
 
