@@ -23,6 +23,7 @@ from cnnc.tflite.metadata import Description, InputNote, read_description
 from cnnc.tflite.program import DTYPES, Program
 from cnnc.tflite.read import read_bytes
 from cnnc.training.answers import Answer, Reading, activated, answer, of_two, reading_in
+from cnnc.training.calibration import NO_PIXELS
 from cnnc.training.events import Report, ignore
 from cnnc.training.labels import labels_of as labels_of
 from cnnc.training.labels import places_in_order, places_of, require_labels, without_background
@@ -82,6 +83,12 @@ def open_tflite(
     model = Model(path, runner, description, names)
     if len(runner.inputs) == 1 and runner.inputs[0].tensor.type == "FLOAT32" and _is_foreign(model):
         notes.append(f"`{path}` does not say how pixels become its float input: it gets them as they are, 0 to 255")
+    inputs = description.inputs if description is not None else ()
+    if inputs and inputs[0].description.startswith(NO_PIXELS):
+        notes.append(
+            f"`{path}` takes {inputs[0].description}, and pixels go in as 0 to 255: what it says of pictures means"
+            " little"
+        )
     return replace(model, notes=tuple(notes))
 
 

@@ -10,6 +10,9 @@ import pytest
 from PIL import Image
 
 import cnnc
+from cnnc.backends.tflite.condition import random_weights
+from cnnc.compiling.subject import Subject
+from cnnc.compiling.tflite import compile_tflite
 from cnnc.loading import load_text
 from cnnc.ops import Dense, Sigmoid, Softmax
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
@@ -195,6 +198,24 @@ def test_arrays_that_were_no_pixels_are_told(scale: float, shift: float, told: s
     assert bool(unlike_pixels(kept, graph)) is bool(told)
     np.savez(kept, input=pixels.astype(np.uint8))
     assert unlike_pixels(kept, graph) == unlike_pixels(None, graph) == ()
+
+
+@pytest.mark.parametrize("is_pixels", [True, False])
+def test_the_file_of_a_run_of_other_arrays_does_not_say_that_it_takes_pixels(is_pixels: bool, tmp_path: Path) -> None:
+    pixels = np.resize(np.arange(256), (32, 4, 6, 1)).astype(np.float32)
+    net = load_text("input 4x6x1\nnormalize(unit) | flatten | dense(2)\n", "n.cnn")
+    np.savez(kept := tmp_path / "kept.npz", input=pixels if is_pixels else pixels / 100 - 1)
+    subject = Subject(net, random_weights(net.graph, 0), calibration=kept)
+    (path := tmp_path / "m.tflite").write_bytes(compile_tflite(subject, "tflite", None, None).data)
+    model = open_tflite(path)
+    assert model.description is not None
+    (note,) = model.description.inputs
+    assert (note.is_image, bool(note.mean), bool(note.std)) == (is_pixels, is_pixels, is_pixels)
+    assert note.description == ("pixels of 0 to 255, as they are" if is_pixels else
+                                "numbers as in training, which go from -1 to 1.55")  # fmt: skip
+    assert ["which go from -1 to 1.55, and pixels go in as 0 to 255" in each for each in model.notes] == (
+        [] if is_pixels else [True]
+    )
 
 
 @pytest.mark.slow

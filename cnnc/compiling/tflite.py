@@ -16,6 +16,7 @@ from cnnc.tflite import metadata
 from cnnc.tflite.program import File, Program
 from cnnc.tflite.write import write_file
 from cnnc.training.answers import description_of
+from cnnc.training.calibration import NO_PIXELS, extents_unlike_pixels
 
 TARGETS: Final = ("tflite", "tflite-int8", "edgetpu")
 
@@ -65,13 +66,19 @@ def pack(subject: Subject, program: Program) -> bytes:
 
 
 def describe_file(subject: Subject) -> metadata.Description:
-    """What the file says of itself: pixels go in as they are, since the network's own `normalize` is within."""
+    """What the file says of itself: pixels go in as they are, since the network's own `normalize` is within.
+
+    Of a run of arrays that were no pixels it says what they were.
+    """
     graph = subject.net.graph
+    extents = extents_unlike_pixels(subject.calibration, graph)
     inputs = []
     for node in graph.inputs:
-        is_image = is_picture(graph, node.name)
+        is_image = is_picture(graph, node.name) and node.name not in extents
         colours = {1: "grey", 3: "rgb"}.get(node.shape[-1], "") if is_image else ""
         text = "pixels of 0 to 255, as they are" if is_image else ""
+        if node.name in extents:
+            text = f"{NO_PIXELS}, which {extents[node.name]}"
         unit = ((0.0,), (1.0,)) if is_image else ((), ())
         inputs.append(metadata.InputNote(node.name, text, is_image, colours, *unit))  # type: ignore[arg-type]  # a literal
     outputs = []

@@ -38,13 +38,24 @@ def keep_examples(folder: RunFolder, graph: Graph, data: DataSet, seed: int) -> 
 _LOOKED_AT: Final = 16
 _DARK: Final = 32
 """Pixels are brighter than this somewhere."""
+NO_PIXELS: Final = "numbers as in training"
+"""How the description of a file begins that says of an input that it takes other numbers than pixels."""
 
 
 def unlike_pixels(kept: Path | None, graph: Graph) -> tuple[str, ...]:
     """What one should know who shows pictures to a run of which these examples are kept: pixels go in as 0 to 255."""
+    return tuple(
+        f"pixels go in as 0 to 255, and the arrays that the run was trained on {values}: what it says of pictures means"
+        " little; train on pixels, and scale them by normalize"
+        for values in extents_unlike_pixels(kept, graph).values()
+    )
+
+
+def extents_unlike_pixels(kept: Path | None, graph: Graph) -> dict[str, str]:
+    """What the kept values of inputs do that have the shape of pictures and hold none: `go from 0 to 1`."""
     if kept is None or not kept.is_file():
-        return ()
-    found, stored = [], stored_arrays(kept)
+        return {}
+    found, stored = {}, stored_arrays(kept)
     for node in graph.inputs:
         array = stored.get(node.name)
         if array is None or array.dtype == np.uint8 or len(node.shape) != 3:
@@ -52,9 +63,5 @@ def unlike_pixels(kept: Path | None, graph: Graph) -> tuple[str, ...]:
         values = read_rows(array, np.arange(min(_LOOKED_AT, array.shape[0])))
         low, high = float(values.min()), float(values.max())
         if low < 0 or not _DARK < high <= 255:
-            found.append(
-                f"pixels go in as 0 to 255, and the arrays that the run was trained on"
-                f" {extent(low, high, '.3g', plural=True)}: what it says of pictures means little; train on pixels,"
-                " and scale them by normalize"
-            )
-    return tuple(found)
+            found[node.name] = extent(low, high, ".3g", plural=True)
+    return found
