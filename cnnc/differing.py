@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import backends
-from cnnc.backends.tflite.fidelity import CONVERSIONS, input_forms
+from cnnc.backends.tflite.fidelity import input_forms
 from cnnc.backends.tflite.runtime import Runner, dequantized
 from cnnc.data.batches import Batch, evaluation_batches, prefetch
 from cnnc.data.decode import undecodable
@@ -33,6 +33,7 @@ from cnnc.passes import run as passes
 from cnnc.passes.equalize import HOMOGENEOUS
 from cnnc.passes.linear import Linear
 from cnnc.running import Model, open_tflite, places, stored
+from cnnc.tflite.conversion import is_conversion
 from cnnc.tflite.program import Program, Tensor
 from cnnc.training.events import Report, ignore
 from cnnc.training.measure import tested_on
@@ -320,10 +321,10 @@ def entrances(program: Program, graph: Graph) -> dict[str, str]:
     """The tensors of 8 bits in which a file's operators find an input, with its node: as it comes, or converted."""
     found = dict(zip(program.inputs, (node.name for node in graph.inputs), strict=True))
     for operator in program:
-        if operator.kind in CONVERSIONS and operator.inputs[0] in found:
+        if operator.inputs[0] in found and is_conversion(program, operator):
             found[operator.outputs[0]] = found[operator.inputs[0]]
     eight = {name: node for name, node in found.items() if program[name].type in ("INT8", "UINT8")}
-    read = {name for operator in program if operator.kind not in CONVERSIONS for name in operator.inputs}
+    read = {name for operator in program if not is_conversion(program, operator) for name in operator.inputs}
     return {name: node for name, node in eight.items() if name in read}
 
 

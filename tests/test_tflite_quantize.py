@@ -22,10 +22,12 @@ from cnnc.backends.tflite.scales import affine, decode, encode, span, weight_sca
 from cnnc.backends.tflite.site import Flavour
 from cnnc.diagnostics import CnnError
 from cnnc.passes.model import Model
+from cnnc.tflite.conversion import is_conversion
 from cnnc.tflite.program import File, Program
 from cnnc.tflite.write import write_file
 from tests.models import random_inputs, random_model
 from tests.spec_texts import Random, random_specs
+from tests.tflite_programs import run_litert
 
 pytest.importorskip("ai_edge_litert")
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -166,8 +168,45 @@ def test_a_sigmoid_beside_wider_values_is_requantised_for_the_concatenation() ->
     program = compiled(NETWORK)[1].program
     concat = next(operator for operator in program if operator.kind == "CONCATENATION")
     gate = program.operators[program.producers[concat.inputs[1]]]
-    assert gate.kind == "QUANTIZE"
+    assert is_conversion(program, gate)
     assert program.operators[program.producers[gate.inputs[0]]].kind == "LOGISTIC"
+
+
+KERNELS = {"XNNPACK": {}, "built in": {"xnnpack": False}, "reference": {"reference": True}}
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(
+    "ways",
+    [
+        ("normalize(mean=220.3, std=152)", "normalize(unit)"),  # ratios of 256ths and a half, which QUANTIZE gets wrong
+        ("normalize(mean=174.3, std=128)", "normalize(unit)"),
+        ("normalize(unit)", "normalize(mean=64, std=254)"),
+        ("normalize(symmetric)", "normalize(mean=30, std=41)"),
+        ("normalize(unit) | tanh", "normalize(mean=100, std=20) | sigmoid"),
+    ],
+)
+def test_another_scale_for_a_concatenation_costs_half_a_step(ways: tuple[str, str], kernels: str) -> None:
+    graph = cnnc.load_text(f"input a 16x16x1\ninput b 16x16x1\nx: a | {ways[0]}\ny: b | {ways[1]}\nconcat(x, y)").graph
+    every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    program = compile_int8(Model(graph, {}), [{"a": every, "b": every}], PLAIN).program
+    joint = program[program.outputs[0]].quantization
+    assert joint is not None
+    changed = [op for op in program if is_conversion(program, op)]
+    assert changed
+    for operator in changed:
+        read, written = (program[name] for name in (operator.inputs[0], operator.outputs[0]))
+        assert read.quantization is not None
+        assert written.quantization == joint
+        codes = every.astype(np.int64) - 128
+        tensors = {name: program[name] for name in (*operator.inputs, *operator.outputs)}
+        part = Program("main", tensors, (operator,), (read.name,), (written.name,))
+        (found,) = run_litert(part, {read.name: codes.astype(np.int8)}, **KERNELS[kernels]).values()
+        exact = decode(codes, read.quantization) / joint.scale[0] + joint.zero_point[0]
+        errors = found - np.clip(exact, -128, 127)
+        assert np.abs(errors).max() <= 0.51
+        if kernels == "XNNPACK":
+            assert abs(errors.mean()) <= 0.02
 
 
 def test_softmax_and_sigmoid_have_the_scale_of_the_specification() -> None:

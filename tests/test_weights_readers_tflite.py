@@ -105,6 +105,19 @@ def test_an_int8_file_gives_back_numbers_half_a_step_off_at_most(model: Model, t
             assert (np.abs(found - true) <= (reach / 254 * 1.1 if role == "kernel" else 0.01)).all()
 
 
+def test_another_scale_for_a_concatenation_is_no_step(tmp_path: Path) -> None:
+    """A sigmoid's values get the scale of those that they are joined to, which multiplies them by one."""
+    text = "input 8x8x3\nconv(3, 4) | concat {\nrelu\nsigmoid\n}\nglobalpool | dense(5)"
+    graph = cnnc.load_text(text).graph
+    model = Model(graph, random_weights(graph, 0))
+    samples = [random_sample(graph, seed) for seed in range(4)]
+    program = compile_int8(model, samples, Settings(method="minmax")).program
+    assert [operator.kind for operator in program].count("MUL") == 1
+    found = read_source(write(tmp_path / "a.tflite", program)).layers
+    wanted = read_source(write(tmp_path / "b.tflite", compile_float(model))).layers
+    assert [repr((layer.reads, layer.sees)) for layer in found] == [repr((layer.reads, layer.sees)) for layer in wanted]
+
+
 @pytest.mark.skipif(not GOOGLE.exists(), reason="needs Google's model in ../shared")
 def test_the_mobilenet_of_google() -> None:
     source = read_source(GOOGLE)

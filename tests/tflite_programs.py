@@ -47,12 +47,16 @@ def one_operator(
     return Program("main", tensors, (operator,), given, operator.outputs)
 
 
-def run_litert(program: Program | bytes, inputs: Mapping[str, Array], *, xnnpack: bool = True) -> dict[str, Array]:
+def run_litert(
+    program: Program | bytes, inputs: Mapping[str, Array], *, xnnpack: bool = True, reference: bool = False
+) -> dict[str, Array]:
     """What LiteRT says of a program, by the names of the outputs; without `xnnpack` its own kernels compute all.
+
+    Those of `reference` are its plainest, which say what an operator means.
 
     Inputs of an interpreter are told by their names, so those of a program must differ.
     """
-    interpreter = open_litert(program, xnnpack=xnnpack)
+    interpreter = open_litert(program, xnnpack=xnnpack, reference=reference)
     details = {each["name"]: each for each in interpreter.get_input_details()}
     for name, value in inputs.items():
         interpreter.set_tensor(details[name]["index"], np.ascontiguousarray(value))
@@ -60,12 +64,14 @@ def run_litert(program: Program | bytes, inputs: Mapping[str, Array], *, xnnpack
     return {each["name"]: interpreter.get_tensor(each["index"]) for each in interpreter.get_output_details()}
 
 
-def open_litert(program: Program | bytes, *, xnnpack: bool) -> Any:
+def open_litert(program: Program | bytes, *, xnnpack: bool, reference: bool = False) -> Any:
     """An interpreter of LiteRT with its memory laid out, on one thread."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     data = program if isinstance(program, bytes) else write_file(File((program,)))
     kind = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    if reference:
+        kind = OpResolverType.BUILTIN_REF
     interpreter = Interpreter(model_content=data, num_threads=1, experimental_op_resolver_type=kind)
     interpreter.allocate_tensors()
     return interpreter

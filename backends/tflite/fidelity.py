@@ -20,6 +20,7 @@ from cnnc.backends.tflite.execute import execute
 from cnnc.backends.tflite.runtime import quantized
 from cnnc.ir import Graph
 from cnnc.passes.drop_identities import is_identity
+from cnnc.tflite.conversion import is_conversion
 from cnnc.tflite.program import Program, Tensor
 
 Array = NDArray[Any]
@@ -30,8 +31,6 @@ _HEADS: Final = ("SOFTMAX", "LOGISTIC", "RESHAPE", "QUANTIZE", "DEQUANTIZE")
 """Operators at the end of a program whose input tells more of an error than their output."""
 _LAST_BITS: Final = 1e-12
 """Of the signal's power: float32 itself computes no nearer."""
-CONVERSIONS: Final = ("QUANTIZE", "DEQUANTIZE")
-"""Operators that keep the real values and change what stands for them."""
 _PREPARES: Final = ops.Normalize | ops.Bgr
 """What the passes fold differently in float and in int8: tensors of one name are not of one value."""
 
@@ -275,7 +274,7 @@ def _sources(exact: Program, rounded: Program, graph: Graph) -> dict[str, str]:
     sources = {name: name for name in rounded.inputs if rounded[name].type != "INT32"}
     for operator in rounded:
         for name in operator.outputs:
-            if operator.kind in CONVERSIONS and operator.inputs[0] in sources:
+            if operator.inputs[0] in sources and is_conversion(rounded, operator):
                 sources[name] = sources[operator.inputs[0]]
             elif name in named and name in exact.tensors and exact[name].size == rounded[name].size:
                 sources[name] = name

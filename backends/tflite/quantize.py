@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cnnc.backends.tflite.groups import FIXED, MOVES, Groups, constant_range, moved_inputs
 from cnnc.backends.tflite.lower import Lowered
-from cnnc.backends.tflite.scales import NARROW, Range, affine, encode, weight_scales
+from cnnc.backends.tflite.scales import NARROW, ONE, Range, affine, encode, weight_scales
 from cnnc.backends.tflite.versions import set_versions
 from cnnc.tflite.program import ABSENT, Operator, Program, Quantization, Tensor
 
@@ -287,11 +287,23 @@ class _Quantizer:
         return self.convert(name, "QUANTIZE", tensor, origin)
 
     def for_group(self, name: str, operator: Operator) -> str:
-        """A tensor with the scale that an operator of `MOVES` has, for that operator alone."""
+        """A tensor with the scale that an operator of `MOVES` has, for that operator alone.
+
+        From int8 it is a product with one, which is exact to half a step: XNNPACK's QUANTIZE takes the ratio of the
+        scales to the next 256th and rounds halves up, LiteRT's own rounds twice, and both are off by nearly a step.
+        """
         wanted = self.groups.quantization(operator.outputs[0])
         label = f"{name}:for {operator.outputs[0]}"
         tensor = Tensor(label, self.program[name].shape, "INT8", wanted)
-        return self.convert(name, "QUANTIZE", tensor, operator.origin)
+        if name in self.float:
+            return self.convert(name, "QUANTIZE", tensor, operator.origin)
+        one = f"{label}:one"
+        self.tensors[one] = Tensor(one, (), "INT8", ONE, np.array(round(1 / ONE.scale[0]), np.int8))
+        if label not in self.tensors:
+            self.tensors[label] = tensor
+            options = {"activation": "NONE"}
+            self.operators.append(Operator("MUL", (name, one), (label,), options, origin=operator.origin))
+        return label
 
     def convert(self, name: str, kind: str, tensor: Tensor, origin: str) -> str:
         if tensor.name not in self.tensors:

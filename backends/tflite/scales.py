@@ -31,6 +31,8 @@ SOFTMAX: Final = Quantization((1 / 256,), (-128,))
 TANH: Final = Quantization((1 / 128,), (0,))
 PIXELS: Final = Quantization((1.0,), (-128,))
 """Pixel p is p - 128."""
+ONE: Final = Quantization((1 / 64,), (0,))
+"""Of the constant 1, as the code 64: kernels that round a product before they shift it keep six more bits."""
 
 
 def affine(low: float, high: float) -> Quantization:

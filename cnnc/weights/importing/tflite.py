@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnc.tflite.conversion import is_conversion
 from cnnc.tflite.program import ABSENT, Operator, Program
 from cnnc.tflite.read import open_file
 from cnnc.weights.importing.faults import CUT_SHORT, fault
@@ -106,7 +107,9 @@ class _Walk:
             raise fault(self.path, f"operator {index}, {operator.name}, lacks an input or its output", help=CUT_SHORT)
         if weighted is not None and self.holds(operator, weighted.kernel):
             self.add_weighted(operator, weighted)
-        elif operator.kind in _ARITHMETIC and any(self.constants(operator)):
+        elif (
+            operator.kind in _ARITHMETIC and any(self.constants(operator)) and not is_conversion(self.program, operator)
+        ):
             self.add_arithmetic(index, operator)
         else:
             self.pass_through(operator)

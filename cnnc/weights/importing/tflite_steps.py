@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from cnnc.tflite.conversion import is_conversion
 from cnnc.tflite.program import ABSENT, Operator, Program
 from cnnc.weights.importing.steps import JOINED, PAD, PRODUCT, SUM, Step, Window, activation, combined, unknown
 
@@ -19,7 +20,7 @@ _ACTIVATIONS: Final[Mapping[str, str]] = {
     "SOFTMAX": "softmax",
     "HARD_SWISH": "hard swish",
 }
-_NOTHING: Final = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE", "CAST")
+_NOTHING: Final = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "CAST")
 _MERGES: Final = {"ADD": SUM, "ADD_N": SUM, "MUL": PRODUCT, "CONCATENATION": JOINED}
 _POOLS: Final = {
     "MAX_POOL_2D": "max pool",
@@ -39,7 +40,7 @@ def step_of(program: Program, operator: Operator, inputs: Sequence[Step]) -> Ste
     if len(inputs) != 1:
         return unknown(*inputs)
     (value,) = inputs
-    if kind in _NOTHING:
+    if kind in _NOTHING or is_conversion(program, operator):
         return value
     if kind in _ACTIVATIONS:
         return activation(_ACTIVATIONS[kind], value)
