@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,17 +20,11 @@ from cnnc.data.folder import Options
 from cnnc.data.load import load_data
 from cnnc.data.record_sets import has_records, load_records
 from cnnc.data.records import listed
-from cnnc.data.sources import Files, Records, name_of
+from cnnc.data.sources import Records, name_of
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import RandomResizedCrop
-from cnnc.running import measure, open_tflite
-from cnnc.training.events import ignore
-from cnnc.training.tested import by_name, part_to_test
 from tests.calling import call
-from tests.pictures import make_tree, noise
-from tests.tflite_pictures import brightness, described, write
-
-crc32c = pytest.importorskip("google_crc32c", reason="needs the package google-crc32c")
+from tests.record_files import example, imagenet, jpeg, of, record
 
 
 @pytest.fixture(autouse=True)
@@ -46,67 +38,6 @@ def error_of(action: Callable[[], object]) -> str:
     with pytest.raises(CnnError) as caught:
         action()
     return str(caught.value)
-
-
-# Writing, by hand
-
-
-def varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    out = b""
-    while value >= 0x80:
-        out += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return out + bytes([value])
-
-
-def field(number: int, content: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(content)) + content
-
-
-def example(features: Mapping[str, bytes | int]) -> bytes:
-    entries = b""
-    for name, value in features.items():
-        feature = field(1, field(1, value)) if isinstance(value, bytes) else field(3, field(1, varint(value)))
-        entries += field(1, field(1, name.encode()) + field(2, feature))
-    return field(1, entries)
-
-
-def masked(content: bytes) -> bytes:
-    crc = crc32c.value(content)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def record(content: bytes) -> bytes:
-    length = struct.pack("<Q", len(content))
-    return length + masked(length) + content + masked(content)
-
-
-def jpeg(seed: int) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(noise(20, 24, 3, seed=seed)).save(out, "JPEG", quality=95)
-    return out.getvalue()
-
-
-def of(label: int, seed: int, **more: bytes | int) -> bytes:
-    """A picture as ImageNet's conversion writes it."""
-    text = f"class {label}".encode()
-    features: dict[str, bytes | int] = {"image/height": 20, "image/class/label": label, "image/class/text": text}
-    return example({**features, **more, "image/encoded": jpeg(seed)})
-
-
-def imagenet(root: Path, sizes: Sequence[int] = (5, 1, 9), classes: int = 3, *, zipped: bool = False) -> Path:
-    """Shards of so many pictures to train on, and one of 6 to validate on; labels go from 1."""
-    root.mkdir(parents=True)
-    number = 0
-    shards = [(f"train-{i:05}-of-{len(sizes):05}", size) for i, size in enumerate(sizes)]
-    for name, size in [*shards, ("validation-00000-of-00001", 6)]:
-        raw = b""
-        for _ in range(size):
-            raw += record(of(1 + number % classes, number))
-            number += 1
-        (root / name).write_bytes(gzip.compress(raw) if zipped else raw)
-    return root
 
 
 def records_of(root: Path) -> Records:
@@ -302,99 +233,6 @@ def test_missing_shards_are_named(tmp_path: Path) -> None:
     for path in root.glob("train-*"):
         path.unlink()
     assert "none to train on" in error_of(lambda: load_data(str(root)))
-
-
-@pytest.mark.parametrize(
-    ("content", "wanted"),
-    [
-        (example({"image/encoded": b"x"}), "has no label"),
-        (example({"image/class/label": 1}), "holds no picture"),
-        (of(-1, 0), "has the label -1, and labels are not negative"),
-        (of(5000, 0), "has the label 5000, and the 16 records have only 4 different ones"),
-        (of(2**40, 0), f"has the label {2**40}"),
-    ],
-)
-def test_labels_out_of_range_are_named_with_their_record(tmp_path: Path, content: bytes, wanted: str) -> None:
-    root = imagenet(tmp_path / "set")
-    path = root / "train-00001-of-00003"
-    offset = path.stat().st_size
-    path.write_bytes(path.read_bytes() + record(content))
-    message = error_of(lambda: load_records(root))
-    assert wanted in message
-    assert str(path) in message
-    assert str(offset) in message
-
-
-def test_a_label_that_the_training_records_lack_is_named(tmp_path: Path) -> None:
-    root = imagenet(tmp_path / "set")
-    path = root / "validation-00000-of-00001"
-    path.write_bytes(path.read_bytes() + record(of(4, 0)))
-    message = error_of(lambda: load_records(root))
-    assert f"`{path}/byte" in message
-    assert "has the label 4, and the training records' go up to 3" in message
-
-
-def write_records(root: Path, train: Sequence[int], val: Sequence[int], *, texts: bool) -> Path:
-    """Records with these labels, as they are written, with words for them or without."""
-    root.mkdir()
-    for part, labels in (("train", train), ("val", val)):
-        more = {} if texts else {"image/class/text": b""}
-        (root / f"{part}.tfrecord").write_bytes(b"".join(record(of(n, i, **more)) for i, n in enumerate(labels)))
-    return root
-
-
-@pytest.mark.fault("D1")
-@pytest.mark.parametrize("texts", [True, False])
-@pytest.mark.parametrize(
-    ("trained", "tested"),
-    [
-        ((0, 1, 2), (1, 2, 1)),
-        ((0, 1, 2), (2, 0, 0)),
-        ((1, 2, 3), (2, 3, 3)),
-        ((1, 2, 3), (1, 3, 1)),
-        ((0, 1), (1, 1, 1)),
-    ],
-)
-def test_labels_mean_what_they_meant_in_training(
-    trained: tuple[int, ...], tested: tuple[int, ...], texts: bool, tmp_path: Path
-) -> None:
-    """Whichever of them other records hold, and from what these would seem to count."""
-    own = load_records(write_records(tmp_path / "own", trained, trained, texts=texts))
-    other = load_records(write_records(tmp_path / "other", tested, tested, texts=texts))
-    assert isinstance(own.train, Records)
-    place = dict(zip(trained, own.train.labels.tolist(), strict=True))
-    wanted = [place[label] for label in tested]
-    part = by_name(other.test, other.classes, own.classes)
-    assert isinstance(part, Records)
-    assert part.labels.tolist() == wanted
-    assert own.classes == tuple(f"class {n}" if texts else str(n) for n in trained)
-
-
-@pytest.mark.fault("D1")
-def test_a_label_that_training_lacked_is_named(tmp_path: Path) -> None:
-    own = load_records(write_records(tmp_path / "own", (1, 2, 3), (1, 2, 3), texts=False))
-    other = load_records(write_records(tmp_path / "other", (0, 1, 2), (0, 1, 2), texts=False))
-    message = error_of(lambda: by_name(other.test, other.classes, own.classes))
-    assert "the data has a class `0` that the network was not trained on" in message
-
-
-@pytest.mark.fault("D1")
-def test_a_file_finds_the_labels_of_records_by_name(tmp_path: Path) -> None:
-    """The records count three classes, and there are none of the one between the others."""
-    root = write_records(tmp_path / "set", (0, 2, 2), (0, 2, 2), texts=True)
-    model = open_tflite(write(tmp_path / "m.tflite", brightness(), described(("class 2", "class 0"))))
-    scores = measure(model, str(root)).scores
-    assert scores.confusion is not None
-    assert scores.confusion.sum(axis=1).tolist() == [2, 1]
-
-
-@pytest.mark.fault("D1")
-def test_folders_keep_their_numbering_too(tmp_path: Path) -> None:
-    make_tree(tmp_path / "other", {"1": 2, "2": 3})
-    found = part_to_test(str(tmp_path / "other"), None, Options(), whole=True, report=ignore)
-    part = by_name(found.part, found.classes, ("0", "1", "2"))
-    assert isinstance(part, Files)
-    assert part.labels.tolist() == [1, 1, 2, 2, 2]
 
 
 def test_a_network_trains_on_records_and_is_evaluated_and_compiled_on_them(tmp_path: Path) -> None:

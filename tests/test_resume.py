@@ -1,11 +1,10 @@
-"""Going on with a run: what is taken from it, what may be changed, what is refused, and how a bad step is met."""
+"""Going on with a run: what is taken from it, what may be changed, and what is refused."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,42 +15,16 @@ import pytest
 import yaml
 
 import cnnc
-from cnnc.data.sources import DataSet, Examples
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
-from cnnc.net import Net
 from cnnc.training.checkpoint import Checkpoints, _reason, locked
-from cnnc.training.events import EpochEnded, Event, Progress, Said, Started
-from cnnc.training.interrupt import Interrupted
+from cnnc.training.events import EpochEnded, Event, Said, Started
 from cnnc.training.position import Means, Position
 from cnnc.training.resume import resume
 from cnnc.training.run import Trained, train
 from cnnc.weights.checkpoint import load_weights
 from tests.pictures import make_tree
-
-SPEC = """\
-model tiny(classes=2) {
-  input 8x8x3
-  normalize(mean=128, std=64)
-  first: conv(3x3, 4) | bn | relu | flatten
-  second: dense(6) | relu
-  dense(classes) | softmax
-}
-
-train {
-  augment   flip
-  optimizer sgd(momentum=0.9)
-  schedule  constant(0.05)
-  batch     8
-  epochs    3
-}
-"""
-
-
-def tiny(**entries: str) -> Net:
-    """The network, with entries of its train section changed or added."""
-    lines = [line for line in SPEC.splitlines() if line.split()[:1] not in [[name] for name in entries]]
-    return load_text("\n".join([*lines[:-1], *(f"  {name} {value}" for name, value in entries.items()), "}", ""]))
+from tests.training_cases import SPEC, error_of, said, same, stopped_at, tiny, without_time
 
 
 @pytest.fixture(scope="module")
@@ -69,35 +42,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Trained:
 def copied(whole: Trained, run: Path) -> Path:
     """A finished run to go on with, at a place of its own."""
     return Path(shutil.copytree(whole.folder, run))
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
-
-
-def stopped_at(net: Net, data: Any, run: Path, epoch: int, step: int = 1, **settings: Any) -> None:
-    """Train, and press Ctrl-C after a step."""
-
-    def press(event: Event) -> None:
-        if isinstance(event, Progress) and (event.epoch, event.step) == (epoch, step):
-            signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(Interrupted):
-        train(net, data, out=run, report=press, **settings)
-
-
-def same(one: Any, other: Any) -> bool:
-    return all(np.array_equal(one[node][short], other[node][short]) for node in one for short in one[node])
-
-
-def without_time(trained: Trained) -> list[tuple[Any, ...]]:
-    return [(row.epoch, row.lr, row.train_loss, row.train_top1, row.val_loss, row.val_top1) for row in trained.rows]
-
-
-def said(events: list[Event]) -> str:
-    return "\n".join(event.text for event in events if isinstance(event, Said))
 
 
 # Going on
@@ -202,6 +146,20 @@ def test_patience_ends_a_training_and_more_of_it_goes_on(tmp_path: Path, data: P
     message = error_of(lambda: resume(tmp_path / "run"))
     assert f"its patience of 2 ended after epoch {len(trained.rows)}" in message
     assert len(resume(tmp_path / "run", patience=4).rows) > len(trained.rows)
+
+
+@pytest.mark.fault("T")
+def test_a_run_that_died_before_its_first_checkpoint_starts_from_the_weights_that_it_was_given(
+    tmp_path: Path, data: Path, whole: Trained
+) -> None:
+    given = whole.folder / "weights" / "last.safetensors"
+    longer = train(tiny(), data, weights=given, epochs=1, out=tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    events: list[Event] = []
+    assert same(resume(tmp_path / "run", report=events.append).weights, longer.weights)
+    assert "has no checkpoint, and starts anew" in said(events)
+    # Neither is what random weights would have come to.
+    assert not same(longer.weights, train(tiny(), data, epochs=1, out=tmp_path / "random").weights)
 
 
 # Checkpoints
@@ -327,112 +285,3 @@ def test_other_data_is_refused(tmp_path: Path, data: Path) -> None:
     resume(tmp_path / "run", tmp_path / "moved")
     with pytest.raises(CnnError, match="its classes are a, b"):
         resume(tmp_path / "run", make_tree(tmp_path / "ab", {"train/a": 3, "train/b": 3}), epochs=9)
-
-
-# Losses that are no numbers
-
-
-def poisoned() -> DataSet:
-    """Pictures of which the 11th is not finite."""
-    x = np.random.default_rng(0).normal(size=(40, 8, 8, 3)).astype(np.float32)
-    y = (np.arange(40) % 2).astype(np.int32)
-    good = Examples((x[:8],), (y[:8],))
-    x = x.copy()
-    x[11, 2, 3, 0] = np.inf
-    return DataSet("made", Examples((x,), (y,)), good, good, ("a", "b"))
-
-
-def floating() -> Net:
-    """The network for values that are no pixels."""
-    return load_text(SPEC.replace("  normalize(mean=128, std=64)\n", "").replace("  augment   flip\n", ""))
-
-
-def test_a_bad_step_ends_the_training_and_is_explained(tmp_path: Path) -> None:
-    message = error_of(lambda: train(floating(), poisoned(), out=tmp_path / "run"))
-    assert "error[diverged]: the loss became nan in epoch 1, step" in message
-    assert "the input `input` holds values that are no finite numbers" in message
-    assert "example 11" in (tmp_path / "run/bad_batch.txt").read_text().splitlines()
-    assert f"or without such steps: cnnc train --resume {tmp_path / 'run'} --on-nan skip" in message
-    assert "the run is saved up to epoch" in message
-
-
-def test_bad_steps_are_left_out_and_counted(tmp_path: Path) -> None:
-    events: list[Event] = []
-    whole = train(floating(), poisoned(), on_nan="skip", out=tmp_path / "whole", report=events.append)
-    assert said(events).count(": left out. the step's examples: ") == 3
-    assert "epoch 1: 1 of 5 steps left out" in said(events)
-    assert all(np.isfinite(array).all() for arrays in whole.weights.values() for array in arrays.values())
-
-
-def test_one_that_was_stopped_goes_on_without_the_bad_step(tmp_path: Path) -> None:
-    whole = train(floating(), poisoned(), on_nan="skip", out=tmp_path / "whole")
-    data = poisoned()
-    assert isinstance(data.train, Examples)
-    arrays = (data.train.inputs[0], data.train.targets[0])
-    held = (data.val.inputs[0], data.val.targets[0])  # type: ignore[union-attr]
-    error_of(lambda: train(floating(), arrays, held, out=tmp_path / "run"))
-    trained = resume(tmp_path / "run", arrays, held, on_nan="skip")
-    assert without_time(trained) == without_time(whole)
-    assert same(trained.weights, whole.weights)
-
-
-@pytest.mark.fault("T")
-def test_one_that_was_stopped_in_a_later_epoch_goes_on_at_the_right_step(tmp_path: Path) -> None:
-    net = load_text(floating().text.replace("flatten\n", "flatten | dropout(0.5)\n"))  # drawn anew at every step
-    data = poisoned()
-    assert isinstance(data.train, Examples)
-    assert isinstance(data.val, Examples)
-    arrays, held = (data.train.inputs[0], data.train.targets[0]), (data.val.inputs[0], data.val.targets[0])
-    whole = train(net, arrays, held, on_nan="skip", out=tmp_path / "whole")
-    train(net, arrays, held, on_nan="skip", epochs=1, out=tmp_path / "run")
-    message = error_of(lambda: resume(tmp_path / "run", arrays, held, epochs=3, on_nan="stop"))
-    assert "the loss became nan in epoch 2, step" in message
-    trained = resume(tmp_path / "run", arrays, held, on_nan="skip")
-    assert without_time(trained) == without_time(whole)
-    assert same(trained.weights, whole.weights)
-
-
-@pytest.mark.fault("T")
-def test_a_validation_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
-    data = poisoned()
-    assert isinstance(data.train, Examples)
-    (x,), (y,) = data.train.inputs, data.train.targets
-    good, bad = (x[12:], y[12:]), (x[8:12], y[8:12])
-    for settings in ({}, {"on_nan": "skip"}):
-        out = tmp_path / f"run{len(settings)}"
-        message = error_of(lambda out=out, settings=settings: train(floating(), good, bad, out=out, **settings))  # type: ignore[misc]
-        assert "error[diverged]: the validation loss became nan after epoch 1" in message
-        assert "the run is saved up to" in message
-        assert not (out / "results.csv").exists()
-
-
-@pytest.mark.fault("T")
-def test_a_run_that_died_before_its_first_checkpoint_starts_from_the_weights_that_it_was_given(
-    tmp_path: Path, data: Path, whole: Trained
-) -> None:
-    given = whole.folder / "weights" / "last.safetensors"
-    longer = train(tiny(), data, weights=given, epochs=1, out=tmp_path / "run")
-    shutil.rmtree(tmp_path / "run/checkpoints")
-    events: list[Event] = []
-    assert same(resume(tmp_path / "run", report=events.append).weights, longer.weights)
-    assert "has no checkpoint, and starts anew" in said(events)
-    # Neither is what random weights would have come to.
-    assert not same(longer.weights, train(tiny(), data, epochs=1, out=tmp_path / "random").weights)
-
-
-def test_a_rate_that_blows_up_names_a_layer(tmp_path: Path, data: Path) -> None:
-    message = error_of(lambda: train(tiny(), data, lr=1e25, out=tmp_path / "run"))
-    found = re.search(r"(first layer whose values are no finite numbers|that of) (is )?`(.+?)`", message)
-    assert found, message
-    assert found[3] in tiny().graph.by_name
-    assert re.search(r"(dark|light)/0\d\d\.png", (tmp_path / "run/bad_batch.txt").read_text())
-
-
-def test_too_many_bad_steps_end_it_all_the_same(tmp_path: Path) -> None:
-    x = np.full((640, 8, 8, 3), np.nan, np.float32)
-    y = (np.arange(640) % 2).astype(np.int32)
-    message = error_of(lambda: train(floating(), (x, y), on_nan="skip", out=tmp_path / "run"))
-    assert "the loss became nan in epoch 1, step 51 of 64, as in the 50 steps before" in message
-    assert "the run is saved up to its start" in message
-    few = error_of(lambda: train(floating(), (x[:60], y[:60]), on_nan="skip", out=tmp_path / "few"))
-    assert "no loss was a number in epoch 1" in few
