@@ -23,7 +23,7 @@ LAYERS = (
     "caption boxes folding summary drawing html_style html printer",
     "initializers tflite passes",
     "backends net backends.reference backends.jax backends.tflite backends.edgetpu backends.keras",
-    "loading weights data training running timing differing",
+    "loading weights data training running timing correspondence distortion difference",
     "compiling seeing",
     "cnnc cli",
 )

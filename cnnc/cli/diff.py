@@ -15,7 +15,8 @@ from cnnc.cli.train_options import data_options
 from cnnc.files import require_apart
 
 if TYPE_CHECKING:
-    from cnnc.differing import Difference, Layer
+    from cnnc.difference import Difference
+    from cnnc.distortion import Layer
     from cnnc.training.events import Event
 
 _LISTED = 20
@@ -51,7 +52,7 @@ def diff(
     if out is not None:
         require_apart(out, [model, data])
     with extra("train", "a comparison"):
-        from cnnc.differing import diff as compare
+        from cnnc.difference import diff as compare
         from cnnc.training.record import open_run
 
     found = compare(

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from cnnc.backends.tflite.compile import compile_float
 from cnnc.backends.tflite.runtime import quantized
+from cnnc.correspondence import match_tensors, nodes_by_tensor
 from cnnc.diagnostics import CnnError
-from cnnc.differing import Gathered, is_equalizable, matched, nodes
+from cnnc.distortion import ChannelSums, is_equalizable
 from cnnc.ops import format_shape
 from cnnc.passes import run as passes
 from cnnc.passes.model import Model
@@ -47,7 +48,7 @@ class Paired:
 class Compared:
     """A layer's values in two models, `second` without the factors of its channels if it was equalised.
 
-    `sqnr` and `cosine` are as in `cnnc.differing.Layer`, the first model being the signal, or the network where the
+    `sqnr` and `cosine` are as in `cnnc.distortion.Layer`, the first model being the signal, or the network where the
     other is a file. `largest` is the largest absolute difference.
     """
 
@@ -112,7 +113,7 @@ def _compared(paired: Paired, layer: Layer, first: NDArray[np.float32], second: 
         program = file.model.runner.program
         tensor = replace(program[layer.name if flip else paired.partners[layer.name]], shape=first.shape)
         equalizable = network.subject is not None and is_int8(program) and _gives_factors(paired, layer, flip)
-    gathered = Gathered(tensor)
+    gathered = ChannelSums(tensor)
     gathered.see(real, quantized(tensor, other))
     found = gathered.layer(layer.name, layer.kind, layer.shape, equalizable=equalizable)
     if found.equalized:
@@ -136,7 +137,7 @@ def _by_name(network: Watched, file: Watched, network_first: bool) -> Paired:
     assert file.model is not None
     program = file.model.runner.program
     model = passes.run(network.subject.model, passes.INFERENCE_INT8 if is_int8(program) else passes.INFERENCE)
-    tensors = matched(program, model.graph, Path(file.what))
+    tensors = match_tensors(program, model.graph, Path(file.what))
     folded = watch_network(network.subject, network.what, network.labels, compiled=model)
     names = [(node, tensor.name) for node, tensor in tensors.items()]
     return _paired(folded, file, names, network_first, "by name")
@@ -147,7 +148,7 @@ def _by_order(network: Watched, file: Watched, network_first: bool) -> Paired | 
     assert file.model is not None
     model: Model = passes.run(network.subject.model, passes.INFERENCE)
     program = compile_float(network.subject.model)
-    holds = nodes(program, model.graph)
+    holds = nodes_by_tensor(program, model.graph)
     mine = [(holds[each[0]], *each[1:]) for each in _maps_in_order(program) if each[0] in holds]
     theirs = _maps_in_order(file.model.runner.program)
     if not mine or [each[1:] for each in mine] != [each[1:] for each in theirs]:

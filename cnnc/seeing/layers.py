@@ -107,7 +107,7 @@ class Watched:
 
 def watch_network(subject: Subject, what: str, labels: tuple[str, ...] = (), compiled: Model | None = None) -> Watched:
     """A network with weights, as it is written, or as passes have made it for `compiled`."""
-    from cnnc.differing import float_values
+    from cnnc.difference import float_values
 
     model = compiled or subject.model
     graph = model.graph
