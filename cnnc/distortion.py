@@ -21,7 +21,9 @@ _GAIN: Final = 6.0
 _CUT: Final = 0.01
 """Unless so many of its values are cut off, which makes channels smaller too."""
 _EXACT: Final = 1e-12
-"""Of the signal's power: less is the last bits of float32, and no error."""
+"""Of a signal's power: less is the last bits of float32, and no error."""
+_ON_CODES: Final = 1e-6
+"""Of an 8-bit tensor's power: rounding leaves more, unless the values that make it up lie on its codes."""
 _PASSES: Final = HOMOGENEOUS | BatchNorm | Dropout | Flatten
 """What a factor of a channel passes through, on its way to the weights that take it back."""
 
@@ -30,9 +32,10 @@ _PASSES: Final = HOMOGENEOUS | BatchNorm | Dropout | Flatten
 class Layer:
     """A tensor of the file beside the float network's value of that name.
 
-    `sqnr` is the ratio of the float value's power to the error's in dB, None where there is no error or nothing but
-    zeros; `cosine` is of the angle between them. `used` is the share of the type's codes from the lowest to the highest
-    that were seen, `clipped` the share of float values beyond the codes' range; both are None for a float tensor.
+    `sqnr` is the ratio of the float value's power to the error's in dB. Where that is more than rounding to the type
+    leaves, it is the worst channel's, and None where no channel has an error, or all are zeros. `cosine` is of the
+    angle between them. `used` is the share of the type's codes from the lowest to the highest that were seen, `clipped`
+    the share of float values beyond the codes' range; both are None for a float tensor.
     `equalized` says that the compiler moved factors of channels to the next layer, and that they are divided out.
     """
 
@@ -79,22 +82,36 @@ class ChannelSums:
 
     def layer(self, name: str, kind: str, shape: tuple[int, ...], *, equalizable: bool) -> Layer:
         rr, qq, rq, ee = (self.sums[key] for key in ("rr", "qq", "rq", "ee"))
-        sqnr, cosine = _decibels(rr.sum(), ee.sum()), _cosine(rr.sum(), qq.sum(), rq.sum())
+        eight = self.tensor.quantization is not None and self.tensor.type in ("INT8", "UINT8")
+        least = _ON_CODES if eight else _EXACT
+        sqnr, cosine = _decibels(rr, ee, least), _cosine(rr.sum(), qq.sum(), rq.sum())
         factors = self.factors
-        scaled = _decibels(float((factors**2 * rr).sum()), float((qq - factors * rq).sum()))
+        scaled = _decibels(factors**2 * rr, qq - factors * rq, least)
         # Rounding leaves a channel's size alone; a whole layer of other sizes is the equaliser's doing.
         nearer = sqnr is not None and scaled is not None and scaled > sqnr + _GAIN
         equalized = equalizable and nearer and self.cut <= _CUT * self.count
         if equalized:
             sqnr, cosine = scaled, _cosine(float((factors**2 * rr).sum()), qq.sum(), float((factors * rq).sum()))
-        eight = self.tensor.quantization is not None and self.tensor.type in ("INT8", "UINT8")
         used = (self.high - self.low + 1) / 256 if eight else None
         clipped = self.beyond / self.count if eight and not equalized else None
         return Layer(name, kind, shape, sqnr, cosine, used, clipped, equalized)
 
 
-def _decibels(signal: float, noise: float) -> float | None:
-    return None if signal <= 0 or noise <= _EXACT * signal else 10 * log10(signal / noise)
+def _decibels(signal: NDArray[np.float64], noise: NDArray[np.float64], least: float) -> float | None:
+    """The ratio of the powers of all channels, or, where `least` of it is more than the noise, of the worst channel.
+
+    Beside a large channel that is stored exactly a small one may be lost without a trace in the sums.
+    """
+    whole, error = float(signal.sum()), float(noise.sum())
+    if whole <= 0:
+        return None
+    if error <= least * whole:
+        wrong = noise > _EXACT * signal
+        if not wrong.any():
+            return None
+        if (says := wrong & (signal > 0)).any():
+            return float(10 * np.log10(signal[says] / noise[says]).min())
+    return 10 * log10(whole / error)
 
 
 def _cosine(rr: float, qq: float, rq: float) -> float | None:
