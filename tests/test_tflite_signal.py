@@ -193,6 +193,16 @@ def test_a_padded_mean_goes_on_to_its_activation(activation: str, flavour: Flavo
     assert_bytes_lose_nothing(text, flavour)
 
 
+@pytest.mark.fault("Q1")
+@pytest.mark.parametrize("normalization", ["normalize(symmetric)", "normalize(mean=100.3, std=50)"])
+def test_a_mean_between_two_pixels_costs_floats_nothing(normalization: str) -> None:
+    """Steps of a pixel cannot hold the rest of the mean: it belongs into the biases, for floats as for bytes."""
+    graph = cnnc.load_text(f"input 16x16x3\n{normalization} | conv(3, 4, padding=half)").graph
+    samples: Samples = [pictures(graph, seed) for seed in range(4)]
+    found = figures(Model(graph, random_weights(graph, 0, samples[0])), samples)
+    assert found["float32"] >= found["int8"] - 0.1, found
+
+
 # Random networks
 
 

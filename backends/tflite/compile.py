@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import ops
-from cnnc.backends.tflite.absorb import absorb
+from cnnc.backends.tflite.absorb import absorb, round_means
 from cnnc.backends.tflite.calibrate import Calibration, Sample, calibrate
 from cnnc.backends.tflite.execute import execute
 from cnnc.backends.tflite.fidelity import Measurement, decibels, fed, measure
@@ -146,8 +146,10 @@ class _State:
 class _Search:
     def __init__(self, model: Model, samples: Sequence[Sample], flavour: Flavour, io: Io) -> None:
         pixels = _pixel_inputs(model.graph, samples)
-        # A float input takes pixels: only bytes can be read through another scale.
-        self.model, self.given = (model, dict.fromkeys(pixels, PIXELS)) if io == "float32" else absorb(model, pixels)
+        if io == "float32":  # takes pixels: only bytes can be read through another scale
+            self.model, self.given = round_means(model, pixels), dict.fromkeys(pixels, PIXELS)
+        else:
+            self.model, self.given = absorb(model, pixels)
         self.raw = samples
         self.samples = [
             {name: _as_real(array, self.given.get(name)) for name, array in sample.items()} for sample in samples
