@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,9 @@ LEAST = 12.0
 """dB that an int8 file of a network in good condition keeps."""
 SLACK = 1.0
 """dB that bytes may lose beside the same network's own float input."""
-PLENTY = 25.0
-"""dB above which a loss may be of one more QUANTIZE: LiteRT's kernels of it round off by up to a whole step."""
-SCATTER = 3.0
-"""dB by which a network of a few hundred values scatters, as each rounds its own way; over all, bytes lose nothing."""
-OUT_OF_CONDITION = ("layer_norm", "lrn", "attention")
-"""Layers that magnify the last bit of a few channels: their networks' own figures are low, whatever goes in."""
+CLEAR = 0.25
+"""dB that a few hundred values may seem to lose by chance; what seems to lose more is measured on `CLOSER` as many."""
+CLOSER = 16
 FEW_POSITIONS = 4
 """A channel of fewer positions has no variance worth the name: random weights cannot normalise it."""
 
@@ -72,7 +69,7 @@ def assert_bytes_lose_nothing(text: str, flavour: Flavour = "int8") -> None:
     samples: Samples = [pictures(graph, seed) for seed in range(4)]
     found = figures(Model(graph, random_weights(graph, 0, samples[0])), samples, flavour)
     assert min(found.values()) >= LEAST, (text, found)
-    assert min(found["int8"], found["uint8"]) >= min(found["float32"], PLENTY) - SLACK, (text, found)
+    assert min(found["int8"], found["uint8"]) >= found["float32"] - SLACK, (text, found)
 
 
 NORMALIZATIONS = (
@@ -206,10 +203,6 @@ def test_a_mean_between_two_pixels_costs_floats_nothing(normalization: str) -> N
 # Random networks
 
 
-def is_calm(spec: Random) -> bool:
-    return not any(layer in spec.text.partition("block gated")[0] for layer in OUT_OF_CONDITION)
-
-
 def has_statistics(graph: Graph) -> bool:
     """Whether each batch norm sees enough positions for its statistics to be some."""
     return all(
@@ -220,19 +213,29 @@ def has_statistics(graph: Graph) -> bool:
 
 
 def loss(spec: Random, seed: int, flavour: Flavour, ios: tuple[Io, ...]) -> float:
-    """The dB that bytes lose beside floats at the input; a network far off either way fails."""
+    """The dB that bytes lose beside floats at the input; a network that loses more than `SLACK` fails.
+
+    Both files are calibrated and measured on the same samples: as many as give some hundred values, or `CLOSER` times
+    as many, as the figure of a few values is a draw of chance, and two files that round apart may lie 2 dB apart in it.
+    """
     graph = cnnc.load_text(spec.text).graph
     values = min(prod(shape) for shape in spec.outputs.values())
-    samples: Samples = [pictures(graph, i) for i in range(min(64, max(8, 400 // values)))]
-    found = figures(Model(graph, random_weights(graph, seed, samples[0])), samples, flavour, (*ios, "float32"))
-    lost = min(found["float32"], PLENTY) - min(min(found.values()), PLENTY)
-    assert lost <= SCATTER, (spec.text, found)
+    count = min(64, max(8, 400 // values))
+    model = Model(graph, random_weights(graph, seed, pictures(graph, 0)))
+    for number in (count, CLOSER * count):
+        samples: Samples = [pictures(graph, i) for i in range(number)]
+        found = figures(model, samples, flavour, (*ios, "float32"))
+        worst = min(found.values())
+        lost = 0.0 if worst == inf else found["float32"] - worst
+        if lost <= CLEAR:
+            break
+    assert lost <= SLACK, (spec.text, found)
     if has_statistics(graph):
         assert min(found.values()) >= LEAST, (spec.text, found)
     return lost
 
 
-NETWORKS = random_specs(of_pixels=True).filter(is_calm)
+NETWORKS = random_specs(of_pixels=True)
 
 
 @pytest.mark.fault("Q1")
