@@ -242,3 +242,28 @@ def test_the_edge_tpu_gets_one_dilation_for_both_directions(kind: str) -> None:
     )
     (found,) = run_program(program, {"input": x}).values()
     np.testing.assert_allclose(found, expected.movedim(1, -1).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("flavour", ["float", "int8", "edgetpu"])
+@pytest.mark.parametrize("pool", ["globalpool", "globalpool(mode=max)", "avgpool(6x4, padding=valid) | flatten"])
+def test_a_dense_layer_reads_the_one_place_of_a_pool_without_a_reshape(pool: str, flavour: Flavour) -> None:
+    text = f"input 6x4x5\nrelu | {pool} | dense(3)"
+    net = cnnc.load_text(text)
+    weights = {node: {k: np.asarray(v) for k, v in own.items()} for node, own in net.init(seed=1).items()}
+    program = lower(run(Model(net.graph, weights), INFERENCE), flavour).program
+    assert "RESHAPE" not in kinds(program)
+    x = np.random.default_rng(0).standard_normal((1, 6, 4, 5)).astype(np.float32)
+    (found,) = run_program(program, {"input": x}).values()
+    np.testing.assert_allclose(found, np.asarray(net.apply(weights, x)), rtol=0, atol=1e-5)
+
+
+FLAT = {
+    "of several places": "relu | flatten | dense(3)",
+    "that something else reads": "x: relu | globalpool\na: x | dense(3)\nb: x | relu\noutput a, b",
+    "that is an output": "x: relu | globalpool\ny: dense(3)\noutput x, y",
+}
+
+
+@pytest.mark.parametrize("features", FLAT)
+def test_a_dense_layer_keeps_the_reshape_of_features(features: str) -> None:
+    assert "RESHAPE" in kinds(lowered(f"input 6x4x5\n{FLAT[features]}", "edgetpu"))

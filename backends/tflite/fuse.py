@@ -1,4 +1,4 @@
-"""Activations into the operators before them, reshapes of reshapes into one, and dead operators out.
+"""Activations into the operators before them, reshapes into dense layers and each other, and dead operators out.
 
 relu(conv(x)) is what CONV_2D computes when told to, so RELU and RELU6 that alone read a convolution, a dense layer, a
 sum or a product become its fused activation. Pools and concatenations keep theirs apart: the Edge TPU wants it so.
@@ -6,6 +6,7 @@ sum or a product become its fused activation. Pools and concatenations keep thei
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -15,9 +16,14 @@ FUSED: Final = ("RELU", "RELU6")
 _HOSTS: Final = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL", "SUB", "CONV_3D")
 
 
-def fuse(program: Program) -> Program:
-    """The program after all of these. The fused operator writes the activation's tensor."""
-    return drop_dead(merge_reshapes(fuse_activations(program)))
+def fuse(program: Program, islands: Collection[str] = ()) -> Program:
+    """The program after all of these. The fused operator writes the activation's tensor.
+
+    Args:
+        program: a float program.
+        islands: the tensors whose operators have no int8 form.
+    """
+    return merge_flat(drop_dead(merge_reshapes(fuse_activations(program))), islands)
 
 
 def fuse_activations(program: Program) -> Program:
@@ -48,6 +54,38 @@ def merge_reshapes(program: Program) -> Program:
             if at is not None and operators[at].kind == "RESHAPE":
                 operators[i] = replace(operator, inputs=(operators[at].inputs[0], operator.inputs[1]))
     return _with(program, operators)
+
+
+def merge_flat(program: Program, islands: Collection[str] = ()) -> Program:
+    """A dense layer reads the features of one place, as a global pool gives them, without a reshape to a row.
+
+    FULLY_CONNECTED flattens what it reads, on the Edge TPU as well: Google's compiled YAMNet has it so. The tensor
+    keeps the reshape's name, which is that of a node.
+    """
+    operators: list[Operator | None] = [*program.operators]
+    tensors = dict(program.tensors)
+    for i, operator in enumerate(program):
+        (row,) = operator.outputs if operator.kind == "RESHAPE" else ("",)
+        if not row or row in program.outputs or program[row].shape != (1, program[row].size):
+            continue
+        place = operator.inputs[0]
+        readers = [program.operators[at].kind for at in program.consumers[row]]
+        at = program.producers.get(place)
+        if set(readers) != {"FULLY_CONNECTED"} or at is None or place in islands or place in program.outputs:
+            continue
+        shape, host = program[place].shape, operators[at]
+        if (
+            host is None
+            or len(host.outputs) > 1
+            or shape != (1, 1, 1, program[row].size)
+            or len(program.consumers[place]) > 1
+        ):
+            continue
+        operators[at] = replace(host, outputs=(row,), origin=operator.origin)
+        operators[i] = None
+        tensors[row] = replace(program[row], shape=shape)
+    kept = [operator for operator in operators if operator is not None]
+    return program if len(kept) == len(operators) else _with(replace(program, tensors=tensors), kept)
 
 
 def drop_dead(program: Program) -> Program:

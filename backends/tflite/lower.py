@@ -86,5 +86,5 @@ def lower(model: Model, flavour: Flavour = "float") -> Lowered:
     for operator in program:  # an activation that follows an island is of it, fused or not
         if operator.kind in FUSED and operator.inputs[0] in out.float_only:
             out.float_only.update(operator.outputs)
-    program = set_versions(fuse(program))
+    program = set_versions(fuse(program, out.float_only))
     return Lowered(program, frozenset(out.float_only & program.tensors.keys()))
