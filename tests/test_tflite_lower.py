@@ -17,6 +17,7 @@ from cnnc import ops
 from cnnc.backends import reference
 from cnnc.backends.tflite.execute import execute
 from cnnc.backends.tflite.lower import lower
+from cnnc.backends.tflite.outline import outline
 from cnnc.backends.tflite.site import Flavour, device_shape, lower_op
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
@@ -267,3 +268,12 @@ FLAT = {
 @pytest.mark.parametrize("features", FLAT)
 def test_a_dense_layer_keeps_the_reshape_of_features(features: str) -> None:
     assert "RESHAPE" in kinds(lowered(f"input 6x4x5\n{FLAT[features]}", "edgetpu"))
+
+
+@pytest.mark.parametrize(("others", "reshapes"), [("relu", 2), (" | ".join(["conv(3x3, 64)", "relu"] * 3), 0)])
+def test_pictures_are_normalised_in_rows_where_the_network_is_small(others: str, reshapes: int) -> None:
+    """Rows fill XNNPACK's registers; two operators more are for networks in which that counts."""
+    text = f"input 32x32x3\nnormalize(imagenet) | conv(3x3, 8) | {others}"
+    program = outline(cnnc.load_text(text).graph, "int8", "int8")
+    assert kinds(program).count("RESHAPE") == reshapes
+    assert kinds(lowered(text)).count("RESHAPE") == 2

@@ -47,6 +47,7 @@ def lower(model: Model, flavour: Flavour = "float") -> Lowered:
         CnnError: `backend`, for an operator that has no lowering.
     """
     graph, out = model.graph, Emitter()
+    work = graph.mac_count
     values: dict[str, str] = {}
     inputs: list[str] = []
     for node in graph:
@@ -66,6 +67,7 @@ def lower(model: Model, flavour: Flavour = "float") -> Lowered:
                 {short: np.asarray(array) for short, array in model.weights.get(node.name, {}).items()},
                 out,
                 flavour,
+                work,
             )
             values[node.name] = lower_op(node.op, site)
             assert out.shape(values[node.name]) == device_shape(node.shape), (node, out.shape(values[node.name]))

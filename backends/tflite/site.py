@@ -22,7 +22,10 @@ Flavour = Literal["float", "int8", "edgetpu"]
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A node to lower: the tensors that it reads with their shapes in the graph, its weights, and where to write."""
+    """A node to lower: the tensors that it reads with their shapes in the graph, its weights, and where to write.
+
+    `work` is what the whole network multiplies and accumulates: beside it, what a node costs is much or little.
+    """
 
     node: Node
     inputs: tuple[str, ...]
@@ -30,6 +33,7 @@ class Site:
     weights: Mapping[str, Array]
     out: Emitter
     flavour: Flavour
+    work: int
 
     @property
     def name(self) -> str:
