@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 
 import cnnc
 from cnnc import ops
-from cnnc.backends.tflite.compile import compile_float
+from cnnc.backends.tflite.compile import compile_float, decisive
 from cnnc.backends.tflite.execute import execute
+from cnnc.backends.tflite.lower import lower
 from cnnc.backends.tflite.outline import outline
+from cnnc.backends.tflite.quantize import Io
+from cnnc.backends.tflite.site import Flavour
 from cnnc.ir import Graph
 from cnnc.net import Net
 from cnnc.passes.model import Model
+from cnnc.passes.run import INFERENCE_INT8, run
 from cnnc.tflite.program import Program
 from tests.pictures import SHARED
 
@@ -82,11 +87,13 @@ def kinds(program: Program) -> list[str]:
 
 
 @pytest.mark.fault("Q5")
+@pytest.mark.parametrize("flavour", ["float", "edgetpu"])
 @pytest.mark.parametrize("text", [REP_VGG, MOBILE_ONE], ids=["RepVGG", "MobileOne"])
-def test_the_float_file_computes_what_the_training_graph_does(text: str) -> None:
+def test_the_chain_computes_what_the_training_graph_does(text: str, flavour: Flavour) -> None:
     net = cnnc.load_text(text)
     weights = trained(net)
-    program = compile_float(Model(net.graph, weights))
+    model = Model(net.graph, weights)
+    program = compile_float(model) if flavour == "float" else lower(run(model, INFERENCE_INT8), flavour).program
     assert "ADD" not in kinds(program)
     x = np.random.default_rng(1).uniform(0, 255, (1, 16, 12, 3)).astype(np.float32)
     expected = np.asarray(net.apply(weights, x))
@@ -128,28 +135,53 @@ def _rep_vgg_of_pytorch(torch: Any, graph: Graph, weights: Any, x: Any) -> Any:
     return (value.mean((2, 3)) @ torch.from_numpy(head["kernel"]) + torch.from_numpy(head["bias"])).numpy()
 
 
+PLAIN = {
+    # Vasu et al. 2023, table 2: a stem, and depthwise and pointwise of 2 + 8 + 10 + 1 blocks, four of stride 2.
+    "mobileone_groups": {"DEPTHWISE_CONV_2D": 1 + 21, "CONV_2D": 1 + 21, "PAD": 4},
+    # Ding et al. 2021, table 2: a stem, and 2 + 4 + 14 + 1 blocks.
+    "repvgg": {"DEPTHWISE_CONV_2D": 1, "CONV_2D": 1 + 21, "PAD": 2},
+}
+"""By kind what is not at the ends of the files for the Edge TPU; one depthwise convolution normalises the picture."""
+ENDS = {"QUANTIZE": 2, "AVERAGE_POOL_2D": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1}
+
+
 @pytest.mark.fault("Q3")
 @pytest.mark.fault("Q5")
-@pytest.mark.parametrize(
-    ("name", "convolutions"),
-    [
-        # Vasu et al. 2023, table 2: a stem, and depthwise and pointwise of 2 + 8 + 10 + 1 blocks.
-        ("mobileone_groups", {"DEPTHWISE_CONV_2D": 21, "CONV_2D": 1 + 21}),
-        # Ding et al. 2021, table 2: a stem, and 2 + 4 + 14 + 1 blocks.
-        ("repvgg", {"CONV_2D": 1 + 21}),
-    ],
-)
-def test_networks_of_papers_deploy_as_plain_chains(name: str, convolutions: dict[str, int]) -> None:
+@pytest.mark.parametrize("name", PLAIN)
+def test_networks_of_papers_deploy_as_plain_chains(name: str) -> None:
+    net = field_network(name)
+    program = outline(net.graph)
+    assert Counter(kinds(program)) == {**PLAIN[name], **ENDS}
+
+
+@pytest.mark.fault("Q5")
+@pytest.mark.parametrize(("flavour", "io"), [("int8", "int8"), ("edgetpu", "uint8")])
+def test_rep_vgg_a0_is_a_chain_of_thirty_operators(flavour: Flavour, io: Io) -> None:
+    program = outline(field_network("repvgg").graph, flavour, io)
+    assert len(program.operators) <= 30
+    assert "ADD" not in kinds(program)
+    assert all(len(readers) <= 1 for name, readers in program.consumers.items() if program[name].data is None)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("Q5")
+@pytest.mark.parametrize("flavour", ["int8", "edgetpu"])
+def test_the_chain_of_rep_vgg_a0_computes_what_it_was_trained_as(flavour: Flavour) -> None:
+    """Before its numbers are rounded: with kernels widened, and the picture normalised pixel by pixel."""
+    net = field_network("repvgg")
+    weights = trained(net)
+    program = lower(run(Model(net.graph, weights), INFERENCE_INT8), flavour).program
+    (scores,) = decisive(program)
+    program = replace(program, outputs=(scores,))
+    x = np.random.default_rng(1).uniform(0, 255, (1, 224, 224, 3)).astype(np.float32)
+    (softmax,) = [node for node in net.graph if isinstance(node.op, ops.Softmax)]
+    head = Net(replace(net.graph, outputs=(("scores", softmax.inputs[0]),)))
+    expected = np.asarray(head.apply(weights, x))
+    np.testing.assert_allclose(run_litert(program, x), expected, rtol=0, atol=1e-5 * np.ptp(expected))
+
+
+def field_network(name: str) -> Net:
     spec = SHARED / "field" / "files" / f"{name}.cnn"
     if not spec.is_file():
         pytest.skip("the files of the field trial are not beside the project")
-    net = cnnc.load(spec)
-    (normalize,) = [node.name for node in net.graph if isinstance(node.op, ops.Normalize)]
-    program = outline(net.graph)
-    found = Counter(operator.kind for operator in program if operator.origin != normalize)
-    assert {kind: count for kind, count in found.items() if kind.endswith("CONV_2D")} == convolutions
-    assert not found.keys() & {"ADD", "SPLIT", "CONCATENATION"}
-    # PyTorch's padding is no SAME under a stride of 2 and an even size: a PAD for each of five, and none with Keras's.
-    assert found["PAD"] == 5
-    same = cnnc.load_text(spec.read_text(encoding="utf-8").replace("padding=half", "padding=same"))
-    assert len(outline(same.graph).operators) == len(program.operators) - 5 <= sum(convolutions.values()) + 7
+    return cnnc.load(spec)

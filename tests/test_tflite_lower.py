@@ -202,7 +202,7 @@ def test_an_output_that_is_an_input_is_a_tensor_of_its_own() -> None:
 
 DILATED = {
     "signal": ("input 32x8\nconv(3, 16, dilation=2)", (1, 3)),
-    "signal, strided": ("input 32x8\nconv(3, 4, stride=2, padding=1)", (1, 3)),
+    "signal, strided": ("input 32x8\nconv(3, 4, stride=2, padding=1)", (1, 4)),  # a zero in place of a PAD
     "signal, depthwise": ("input 32x8\ndepthwise(5, dilation=3)", (1, 5)),
     "row": ("input 9x12x4\nconv(1x3, 6, dilation=1x2)", (1, 3)),
     "column": ("input 9x12x4\nconv(3x1, 6, dilation=2x1)", (3, 1)),

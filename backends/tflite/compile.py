@@ -25,6 +25,7 @@ from cnnc.backends.tflite.ranges import METHODS, Method
 from cnnc.backends.tflite.scales import PIXELS, Range, decode
 from cnnc.backends.tflite.site import Flavour
 from cnnc.backends.tflite.warn import warnings
+from cnnc.backends.tflite.work import macs
 from cnnc.diagnostics import Diagnostic
 from cnnc.ir import Graph
 from cnnc.passes.equalize import equalize
@@ -222,23 +223,14 @@ class _Search:
 
 def _judges(samples: Sequence[Sample], program: Program) -> list[int]:
     """Which samples judge a program: few where it is large."""
-    return spread(len(samples), max(_JUDGES, int(_JUDGED_MACS / max(1, _macs(program)))))
+    work = sum(macs(program, operator) for operator in program)
+    return spread(len(samples), max(_JUDGES, int(_JUDGED_MACS / max(1, work))))
 
 
 def spread(count: int, wanted: int) -> list[int]:
     """So many numbers below a count, evenly, for samples may come class by class; all where there are fewer."""
     wanted = min(wanted, count)
     return [index * count // wanted for index in range(wanted)]
-
-
-def _macs(program: Program) -> int:
-    """Multiply-accumulates of a sample in the operators with weights."""
-    weighted = [op for op in program if op.kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")]
-    sizes = [(program[op.outputs[0]], program[op.inputs[1]]) for op in weighted]
-    return sum(
-        y.size * kernel.size // (kernel.shape[-1] if op.kind == "DEPTHWISE_CONV_2D" else kernel.shape[0])
-        for op, (y, kernel) in zip(weighted, sizes, strict=True)
-    )
 
 
 def decisive(program: Program) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from cnnc.backends.tflite.emit import Emitter
 from cnnc.backends.tflite.fuse import FUSED, fuse
 from cnnc.backends.tflite.site import Flavour, Site, device_shape, lower_op
 from cnnc.backends.tflite.versions import set_versions
+from cnnc.backends.tflite.widen import widen
 from cnnc.passes.model import Model
 from cnnc.tflite.program import Program
 
@@ -88,5 +89,5 @@ def lower(model: Model, flavour: Flavour = "float") -> Lowered:
     for operator in program:  # an activation that follows an island is of it, fused or not
         if operator.kind in FUSED and operator.inputs[0] in out.float_only:
             out.float_only.update(operator.outputs)
-    program = set_versions(fuse(program, out.float_only))
+    program = set_versions(widen(fuse(program, out.float_only), flavour))
     return Lowered(program, frozenset(out.float_only & program.tensors.keys()))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnc.backends.tflite.widen import narrow
 from cnnc.tflite.conversion import is_conversion
 from cnnc.tflite.program import ABSENT, Operator, Program
 from cnnc.tflite.read import open_file
@@ -70,8 +71,8 @@ def read_tflite(path: Path, most: int = MOST_BYTES) -> Source:
             "it is compiled for the Edge TPU, which hides its weights",
             help="give the int8 file that it was compiled from",
         )
-    walk = _Walk(path, file.main)
-    for index in range(len(file.main.operators)):
+    walk = _Walk(path, narrow(file.main))
+    for index in range(len(walk.program.operators)):
         walk.visit(index)
     return Source(
         path, f"TFLite, {walk.type()}", tuple(walk.layers), "running", channels_first=False, ignored=walk.ignored
