@@ -22,7 +22,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -33,6 +32,7 @@ from typing import Any, Final
 
 from cnnc.backends.jax import greeting
 from cnnc.backends.jax.relay import forward
+from cnnc.backends.jax.socket_folder import make_socket_folder
 
 BEAT_SECONDS: Final = 3.0
 SILENT_SECONDS: Final = 30.0
@@ -253,7 +253,7 @@ def serve(host: str, port: int, count: int, seconds: float, secret: bytes) -> No
     sys.stdout.buffer.write(b"ready\n")
     sys.stdout.buffer.flush()
     # A socket in a folder that is this user's alone: jax's service asks nobody who it is.
-    folder = Path(tempfile.mkdtemp(prefix="cnnc-"))
+    folder = make_socket_folder()
     services: list[Any] = []
 
     def start() -> None:

@@ -15,7 +15,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import jax
@@ -34,6 +32,7 @@ from cnnc.backends.jax.hub import BEAT_SECONDS, PATIENCE_SECONDS, SILENT_SECONDS
 from cnnc.backends.jax.place import Place, address, require_index
 from cnnc.backends.jax.process_errors import gone, late, refused, require_same
 from cnnc.backends.jax.relay import relay
+from cnnc.backends.jax.socket_folder import make_socket_folder
 from cnnc.diagnostics import CnnError
 
 START_SECONDS: Final = 300.0
@@ -340,7 +339,7 @@ def _start_jax(place: Place, shared: bytes, own: str) -> None:
         jax.config.update(name, value)  # type: ignore[no-untyped-call]
     # jax would listen wherever the machine's name leads, and has no setting for it.
     _jax.make_gloo_tcp_collectives = partial(_jax.make_gloo_tcp_collectives, hostname=own)
-    folder = Path(tempfile.mkdtemp(prefix="cnnc-"))  # this user's alone
+    folder = make_socket_folder()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     relay(folder / "jax", service)
     jax.distributed.initialize(
