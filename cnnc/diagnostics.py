@@ -48,6 +48,7 @@ CODES: Mapping[str, str] = {
     "quantization": "an int8 file that says something else than the float network",
     "compiler": "the Edge TPU's compiler failing, or not saying what it did",
     "device": "a device or its library that is not there",
+    "memory": "more memory wanted than there is",
     "install": "an optional package that a command needs",
 }
 

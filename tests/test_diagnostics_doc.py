@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +20,7 @@ from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.runtime import open_model
 from cnnc.cli.edgetpu import check_graph, run_edgetpu_compiler
 from cnnc.cli.extras import extra
+from cnnc.cli.shortage import shortage_of
 from cnnc.compiling.samples import samples_of
 from cnnc.compiling.subject import from_spec
 from cnnc.data.decode import decode
@@ -109,6 +111,14 @@ def _run_compiled_on_the_cpu() -> None:
     open_model(Path("mine_edgetpu.tflite"))
 
 
+def _fill_the_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        jnp.zeros(1 << 50, jnp.uint8)
+    shortage = shortage_of(caught.value)
+    assert shortage is not None
+    raise shortage
+
+
 OUTSIDE: Mapping[str, tuple[str, Callable[[], object]]] = {
     "spec": ("cnnc check resnt", lambda: find("resnt")),
     "data": ("cnnc train mlp --data mnits", lambda: load_data("mnits")),
@@ -125,6 +135,7 @@ OUTSIDE: Mapping[str, tuple[str, Callable[[], object]]] = {
     "quantization": ("", _boxes_and_scores),
     "compiler": ("", _compiler),
     "device": ("cnnc bench mine_edgetpu.tflite", _run_compiled_on_the_cpu),
+    "memory": ("cnnc eval runs/mlp/exp1", _fill_the_memory),
     "install": ("cnnc train mlp --data digits", _install),
 }
 """For each code that no spec has by itself: a command that ends so, if one does alone, and what raises it."""

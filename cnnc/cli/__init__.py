@@ -12,6 +12,7 @@ import click
 
 from cnnc import __version__
 from cnnc.cli.report import report
+from cnnc.cli.shortage import shortage_of
 from cnnc.cli.terminal import echo, output_errors
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.printable import printable
@@ -85,6 +86,12 @@ class Commands(click.Group):
             raise click.UsageError(printable(error.format_message()), error.ctx) from None
         except CnnError as error:
             report(error, ctx)
+            ctx.exit(1)
+        except (MemoryError, RuntimeError) as error:
+            shortage = shortage_of(error)
+            if shortage is None:
+                raise
+            report(shortage, ctx)
             ctx.exit(1)
         except KeyboardInterrupt:
             echo("", "interrupted", err=True)
