@@ -75,7 +75,7 @@ def typed(kind: type[T], values: Mapping[Any, Any]) -> T:
         return kind(**frozen)
     except TypeError as error:
         lacking = [name for name in wanted if name not in values and not hasattr(kind, name)]
-        raise BadDocument(f"`{lacking[0]}` is lacking" if lacking else str(error)) from error
+        raise BadDocument(f"`{lacking[0]}` is missing" if lacking else str(error)) from error
 
 
 def is_of(value: Any, annotation: Any) -> bool:
@@ -111,13 +111,13 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         raise BadDocument(
-            f"the name `{next(name for name, count in Counter(names).items() if count > 1)}` is there twice"
+            f"the name `{next(name for name, count in Counter(names).items() if count > 1)}` appears twice"
         )
     return found
 
 
 def _constant(word: str) -> Any:
-    raise BadDocument(f"`{word}` is no number of JSON")
+    raise BadDocument(f"`{word}` is not a JSON number")
 
 
 def _finite(text: str) -> float:
@@ -140,4 +140,4 @@ def _containers(values: Iterable[Any]) -> list[Any]:
 
 
 def _too_deep() -> BadDocument:
-    return BadDocument(f"its lists and mappings lie within each other more than {MOST_DEPTH} deep")
+    return BadDocument(f"its lists and mappings are nested more than {MOST_DEPTH} deep")

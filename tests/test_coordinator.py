@@ -139,10 +139,10 @@ def test_the_hub_tells_who_has_no_secret_nothing(hub: int) -> None:
 def test_the_hub_and_a_process_of_another_secret_do_not_trust_each_other(hub: int) -> None:
     with (
         socket.create_connection(("localhost", hub)) as stranger,
-        pytest.raises(Mistrusted, match="has another secret"),
+        pytest.raises(Mistrusted, match="has a different secret"),
     ):
         greet(stranger, b"another secret, long enough", time.monotonic() + 20)
-    with pytest.raises(CnnError, match="is not trusted: the training there has another secret") as caught:
+    with pytest.raises(CnnError, match="is not trusted: the training there has a different secret") as caught:
         enter(Place(f"localhost:{hub}", 3, 1), 5.0)
     assert "CNNC_SECRET" in (caught.value.diagnostics[0].help or "")
 

@@ -107,7 +107,7 @@ def test_verify_names_what_is_broken_and_what_is_in_two_parts(tmp_path: Path) ->
     assert [each["name"] for each in found["broken"]] == [str(root / "train/a/002.png"), str(root / "val/b/001.png")]
     assert found["repeated"][0]["other_part"] == "train"
     (root / "val/b/notes.txt").touch()
-    assert f"`{root / 'val/b/notes.txt'}` is no picture of a kind that is read" in run("verify", str(root), status=1)
+    assert f"`{root / 'val/b/notes.txt'}` is not a picture of a kind that is read" in run("verify", str(root), status=1)
     assert in_json("stats", str(root))["parts"][1]["broken"] == [str(root / "val/b/001.png")]
 
 

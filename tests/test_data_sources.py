@@ -103,7 +103,7 @@ def test_other_files_are_named_and_junk_is_not(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     assert len(load_all(tmp_path)) == 4
     (tmp_path / "a/notes.txt").touch()
-    assert "notes.txt` is no picture of a kind that is read" in error_of(lambda: load_all(tmp_path))
+    assert "notes.txt` is not a picture of a kind that is read" in error_of(lambda: load_all(tmp_path))
     assert len(load_all(tmp_path, Options(skip_corrupt=True))) == 4
 
 

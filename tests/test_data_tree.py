@@ -89,10 +89,10 @@ def test_one_level_too_deep_is_no_class(tmp_path: Path) -> None:
 def test_folders_that_hold_the_same_folders_are_no_classes(second: tuple[str, ...], tmp_path: Path) -> None:
     tree(tmp_path, "a/cat", "a/dog", *second)
     message = error_of(lambda: load_folder(tmp_path))
-    assert f"`a` and `b` in `{tmp_path}` are no classes: each holds the same folders, `cat`" in message
+    assert f"`a` and `b` in `{tmp_path}` are not classes: each holds the same folders, `cat`" in message
     assert "parts of a data set are called train, val and test" in message
-    assert "are no classes" in error_of(lambda: load_all(tmp_path))
-    assert "are no classes" in refused("data", "data", "stats", tmp_path)
+    assert "are not classes" in error_of(lambda: load_all(tmp_path))
+    assert "are not classes" in refused("data", "data", "stats", tmp_path)
 
 
 @parts

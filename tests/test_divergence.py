@@ -42,7 +42,7 @@ def floating() -> Net:
 def test_a_bad_step_ends_the_training_and_is_explained(tmp_path: Path) -> None:
     message = error_of(lambda: train(floating(), poisoned(), out=tmp_path / "run"))
     assert "error[diverged]: the loss became nan in epoch 1, step" in message
-    assert "the input `input` holds values that are no finite numbers" in message
+    assert "the input `input` holds values that are not finite numbers" in message
     assert "example 11" in (tmp_path / "run/bad_batch.txt").read_text().splitlines()
     assert f"or without such steps: cnnc train --resume {tmp_path / 'run'} --on-nan skip" in message
     assert "the run is saved up to epoch" in message

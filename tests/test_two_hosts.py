@@ -149,7 +149,7 @@ def test_a_process_with_another_secret_is_told_so_and_ends_no_training(hosts: di
     running = [case(hosts, 0, "weights", "1"), case(hosts, 1, "weights", "1", secret="another one, and long enough")]
     stranger = wait_for(running[1:])[0]
     assert stranger.code == 1
-    assert f"`{HOSTS['one']}:{PORT}` is not trusted: the training there has another secret" in stranger.err
+    assert f"`{HOSTS['one']}:{PORT}` is not trusted: the training there has a different secret" in stranger.err
     assert "Traceback" not in stranger.err
     first, second = wait_for([running[0], case(hosts, 1, "weights", "1")])
     assert first.value["weights"] == second.value["weights"]

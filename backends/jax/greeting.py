@@ -30,7 +30,7 @@ _SHORTEST: Final = 16
 
 
 class Mistrusted(Exception):
-    """The other end has another secret, or is no hub."""
+    """The other end has a different secret, or is no hub."""
 
 
 def secret() -> bytes:
@@ -85,12 +85,12 @@ def greet(connection: socket.socket, shared: bytes, deadline: float) -> None:
     """
     said = _received(connection, HELLO, deadline)
     if said[: len(MAGIC)] != MAGIC:
-        raise Mistrusted("what listens there is no training")
+        raise Mistrusted("what listens there is not a training")
     number = secrets.token_bytes(_NUMBER)
     connection.sendall(number + _proof(shared, b"process", said, number))
     proof = _received(connection, _NUMBER, deadline)
     if not hmac.compare_digest(proof, _proof(shared, b"hub", said, number)):
-        raise Mistrusted("the training there has another secret")
+        raise Mistrusted("the training there has a different secret")
 
 
 def _proof(shared: bytes, role: bytes, said: bytes, number: bytes) -> bytes:

@@ -115,7 +115,7 @@ def rows_of(graph: Graph, arrays: Mapping[str, Any], rows: NDArray[np.integer]) 
         elif array.dtype != np.uint8:
             array = array.astype(np.float32)
         if not np.isfinite(array).all():
-            raise CnnError.of("data", f"{_called(source, node)} holds values that are no finite numbers")
+            raise CnnError.of("data", f"{_called(source, node)} holds values that are not finite numbers")
         inputs.append(array)
     return Examples(tuple(inputs), (np.zeros(len(rows), np.int32),))
 

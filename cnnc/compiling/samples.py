@@ -163,7 +163,7 @@ def _collected(graph: Graph, data: Any, count: int) -> tuple[NDArray[Any], ...]:
     if not isinstance(data, Iterable):
         raise CnnError.of(
             "calibration",
-            f"calibration data is an array, a path or what gives examples, and no {type(data).__name__}",
+            f"calibration data is an array, a path or an iterable of examples, and not {type(data).__name__}",
             help="such as a dict of arrays by the names of the inputs",
         )
     names = [node.name for node in graph.inputs]

@@ -109,8 +109,8 @@ def _require_classes(folder: Path, names: tuple[str, ...]) -> None:
     if all(fewest <= each for each in within):
         raise CnnError.of(
             "data",
-            f"`{names[0]}` and `{names[1]}` in `{folder}` are no classes: each holds the same folders, {listed}",
-            help="parts of a data set are called train, val and test; in a class folder the pictures lie themselves",
+            f"`{names[0]}` and `{names[1]}` in `{folder}` are not classes: each holds the same folders, {listed}",
+            help="parts of a data set are called train, val and test; a class folder holds the pictures themselves",
         )
 
 
@@ -157,6 +157,6 @@ def _pictures(folder: Path, options: Options, others: tuple[str, ...] = ()) -> I
             elif not (name.lower().endswith(others) or name.lower() in _JUNK or options.skip_corrupt):
                 raise CnnError.of(
                     "data",
-                    f"`{place / name}` is no picture of a kind that is read ({', '.join(PICTURES)})",
+                    f"`{place / name}` is not a picture of a kind that is read ({', '.join(PICTURES)})",
                     help="move it out of the class folder, or pass `--skip-corrupt` to leave such files out",
                 )

@@ -40,7 +40,7 @@ def read_class_list(path: Path) -> ClassList:
         raise CnnError.of("labels", f"there is no list of classes `{path}`") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = (
-            "it is no text in UTF-8"
+            "it is not UTF-8 text"
             if isinstance(error, UnicodeDecodeError)
             else str(getattr(error, "strerror", None) or error).lower()
         )

@@ -103,5 +103,5 @@ def _array(path: Path, watched: Watched) -> NDArray[Any]:
             f"`{path}` holds {format_shape(array.shape)}, and `{watched.what}` takes {format_shape(watched.input)}",
         )
     if not np.isfinite(array).all():
-        raise CnnError.of("data", f"`{path}` holds values that are no finite numbers")
+        raise CnnError.of("data", f"`{path}` holds values that are not finite numbers")
     return array if array.dtype.kind in "iu" else array.astype(np.float32)

@@ -16,7 +16,7 @@ from cnnc.training.team import Team
 NO_CAUSE = "computed once more, the step has finite values"
 _NAMED = 3
 _SAYS = {
-    "input": "the input `{}` holds values that are no finite numbers",
+    "input": "the input `{}` holds values that are not finite numbers",
     "target": "what the output `{}` is held to is no finite number",
     "value": "the first layer whose values are no finite numbers is `{}`",
     "loss": "all layers have finite values, and the loss of the output `{}` has none",

@@ -96,7 +96,7 @@ def lacking_arrays(source: Source, names: Sequence[str]) -> CnnError:
     return CnnError.of(
         "weights",
         f"`{source.path}` lacks {listed(names)}",
-        help="--partial leaves what is lacking at its first value",
+        help="--partial leaves what is missing at its first value",
     )
 
 
@@ -128,7 +128,7 @@ def _advice(lacking: Sequence[Unit], unused: Sequence[SourceLayer]) -> str:
                 return "the file has one class more: --drop-class 0 leaves its first out, a background"
     if len(lacking) == len(unused) == 1 and lacking[0].forms[0][0] == "linear" and not lacking[0].forms[0][1]:
         return f"--partial leaves `{lacking[0].name}` at its first values; or give its size: --set classes=N"
-    return "--partial leaves what is lacking at its first values, and what is too many out"
+    return "--partial leaves what is missing at its first values, and what is too many out"
 
 
 def _size(unit: Unit) -> int:
