@@ -131,7 +131,11 @@ def batch() -> tuple[dict[str, Any], tuple[Any]]:
     return {"input": pictures}, (generator.integers(0, 10, 6).astype(np.int32),)
 
 
-@pytest.mark.parametrize("optimizer", [Sgd(0.9, True, 1e-4), Adam(), Lars(), Lion()], ids=repr)
+@pytest.mark.parametrize(
+    "optimizer",
+    [Sgd(0.9, True, 1e-4), Adam(), *(pytest.param(each, marks=pytest.mark.slow) for each in (Lars(), Lion()))],
+    ids=repr,
+)
 def test_all_that_a_step_keeps_is_in_float32(optimizer: Optimizer) -> None:
     step, state, _ = lowered("bf16", PLAIN, Recipe(optimizer=optimizer))
     for update in (False, True):

@@ -58,14 +58,14 @@ def test_passes_keep_the_function_of_many_random_networks(spec: Random, seed: in
     assert_folds(spec, seed)
 
 
-SMALL = [
-    ("resnet50", (32, 32, 3)),
+SMALL = [  # one of residual branches, one of depthwise layers, one plain, one of signals with several inputs
+    pytest.param("resnet50", (32, 32, 3), marks=pytest.mark.slow),
     ("resnet_cifar", (8, 8, 3)),
     ("mobilenet_v2", (32, 32, 3)),
-    ("efficientnet_b0", (32, 32, 3)),
+    pytest.param("efficientnet_b0", (32, 32, 3), marks=pytest.mark.slow),
     ("mnist_cnn", None),
-    ("cifar_cnn", None),
-    ("alphazero", None),
+    pytest.param("cifar_cnn", None, marks=pytest.mark.slow),
+    pytest.param("alphazero", None, marks=pytest.mark.slow),
     ("astronet", None),
 ]
 
