@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -254,12 +254,14 @@ def test_random_networks_keep_their_signal() -> None:
 @pytest.mark.slow
 @pytest.mark.fault("Q1")
 def test_a_thousand_random_networks_keep_their_signal() -> None:
-    losses: list[float] = []
+    losses: dict[tuple[str, int, Flavour], float] = {}
 
     @settings(max_examples=1000, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
-    @given(NETWORKS, st.integers(0, 100))
-    def measure(spec: Random, seed: int) -> None:
-        losses.extend(loss(spec, seed, flavour, IOS) for flavour in ("int8", "edgetpu"))
+    @given(NETWORKS, st.integers(0, 100), st.sampled_from(["int8", "edgetpu"]))
+    def measure(spec: Random, seed: int, flavour: Flavour) -> None:
+        assume((spec.text, seed, flavour) not in losses)  # hypothesis draws half of them again
+        losses[spec.text, seed, flavour] = loss(spec, seed, flavour, IOS)
 
     measure()
-    assert np.mean(losses) <= SLACK / 10
+    assert len(losses) == 1000
+    assert np.mean([*losses.values()]) <= SLACK / 10
