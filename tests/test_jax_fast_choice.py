@@ -104,7 +104,7 @@ def test_a_layer_is_asked_for_its_parts() -> None:
 def test_tune_measures_and_writes_a_table(tmp_path: Path) -> None:
     spec = tmp_path / "small.cnn"
     spec.write_text("model small {\n  input 6x6x5\n  conv(3x3, 4) | bn | relu | maxpool(2x2) | flatten | dense(2)\n}\n")
-    path = tmp_path / "there" / "table.json"
+    path = tmp_path / "table.json"
     found: Any = call("tune", str(spec), "--batch", "4", "--rounds", "1", "-o", str(path))
     assert found.exit_code == 0, found.output
     parts = {entry.layer.part for entry in choice.read_table(path).entries}
