@@ -64,8 +64,7 @@ def _refused(report: Report) -> list[str]:
     for refusal in report.refused[:_MOST]:
         place = f" (operator {refusal.index})" if refusal.index >= 0 else ""
         lines += [f"refused: {refusal.message}{place}", f"  {refusal.remedy} [{refusal.source}]"]
-    hidden = len(report.refused) - _MOST
-    return [*lines, f"... {hidden} more"] if hidden > 0 else lines
+    return [*lines, *_hidden(len(report.refused))]
 
 
 def _table(report: Report, widest: int | None) -> str:
@@ -92,7 +91,7 @@ def _left(report: Report) -> list[str]:
             f"{first.index} {first.op} version {first.version} `{first.name}`: {first.reason}{_more(others)}",
             f"  {first.remedy} [{first.source}]",
         ]
-    return [*lines, f"... {len(alike) - _MOST} more"] if len(alike) > _MOST else lines
+    return [*lines, *_hidden(len(alike))]
 
 
 def _cut(report: Report) -> list[str]:
@@ -113,10 +112,16 @@ def _doubts(report: Report) -> list[str]:
     for first, *others in sorted(alike.values(), key=lambda group: -GRADES.index(group[0].certainty))[:_MOST]:
         lines.append(f"{first.certainty}: {first.doubt}{_more(others)}")
         lines += [f"  {first.remedy}"] if first.remedy else []
+    lines += _hidden(len(alike))
     if report.mapped["unknown"] and report.compiles:
         few = number_of(report.mapped_at_least, "operator")
         lines.append(f"if what is unknown stays on the CPU, the graph is cut there, and the Edge TPU gets {few}")
     return lines
+
+
+def _hidden(count: int) -> list[str]:
+    """How many of `count` are not told."""
+    return [f"... {count - _MOST} more"] if count > _MOST else []
 
 
 def _more(others: Sequence[object]) -> str:
@@ -138,7 +143,7 @@ def _warnings(report: Report) -> list[str]:
     for each in report.warnings[:_MOST]:
         lines.append(f"warning: {each.message}")
         lines += [f"  {each.remedy}"] if each.remedy else []
-    return lines
+    return [*lines, *_hidden(len(report.warnings))]
 
 
 def _bytes(count: int) -> str:
