@@ -234,7 +234,7 @@ class Writer:
                 break
             reads = self._reads(turn)
             inside = {node.name for node in turn.nodes}
-            if len(made) != 1 or len(self._makes(turn)) != 1 or made[0] not in reads or made[0] in self._outputs:
+            if len(made) != 1 or made[0] not in reads or made[0] in self._outputs:
                 break
             if not all(reader.name in inside for reader in self._readers[made[0]]):
                 break
