@@ -253,8 +253,8 @@ def test_a_filter_of_tiny_weights_keeps_its_bias() -> None:
     """Bias / (input scale * weight scale) would not fit 32 bits, unless the weight scale is widened."""
     kernel = np.full((1, 1, 1, 4), 1e-12)
     found = weight_scales(kernel, np.array([5.0]), 0.01, 0.1, 0)
-    assert 5.0 / (0.01 * found.scale[0]) < 2**31
-    assert found.scale[0] > 0
+    # Half of what 32 bits hold, so that the products have room.
+    assert 5.0 / (0.01 * found.scale[0]) == pytest.approx(2**30)
 
 
 def test_a_dead_filter_has_a_scale_above_zero() -> None:
@@ -319,12 +319,29 @@ def test_no_samples_are_an_error() -> None:
         compile_int8(Model(graph, random_weights(graph, 0)), [], PLAIN)
 
 
-def test_a_network_that_is_not_finite_is_an_error_that_names_the_layer() -> None:
-    graph = cnnc.load_text("input 4x4x1\nstem: conv(3, 2) | relu\nglobalpool").graph
+def with_weight(short: str, value: float, layer: str = "conv(3, 2)") -> Model:
+    """A network of one layer with weights, of which some of the first output channel have a value."""
+    graph = cnnc.load_text(f"input 4x4x1\nstem: {layer} | relu\nglobalpool").graph
     weights = {name: dict(own) for name, own in random_weights(graph, 0).items()}
-    weights[graph.nodes[1].name]["kernel"][:] = np.nan
-    with pytest.raises(CnnError, match=r"`stem.*` is not finite on calibration sample 1"):
-        compile_int8(Model(graph, weights), [random_sample(graph, 0)], PLAIN)
+    weights[graph.nodes[1].name][short][..., 0] = value
+    return Model(graph, weights)
+
+
+def test_a_network_that_is_not_finite_is_an_error_that_names_the_layer() -> None:
+    model = with_weight("bias", 3e38)  # sixteen of which are too much for float32
+    with pytest.raises(CnnError, match=r"`globalpool1` is not finite on calibration sample 1"):
+        compile_int8(model, [random_sample(model.graph, 0)], PLAIN)
+
+
+@pytest.mark.parametrize("layer", ["conv(3, 2)", "conv_transpose(2, 2)"])
+@pytest.mark.parametrize(("short", "value"), [("kernel", np.nan), ("kernel", -np.inf), ("bias", -np.inf)])
+def test_a_weight_that_is_not_finite_is_an_error_though_an_activation_hides_it(
+    layer: str, short: str, value: float
+) -> None:
+    model = with_weight(short, value, layer)
+    sample = {"input": np.ones((1, 4, 4, 1), np.float32)}
+    with pytest.raises(CnnError, match=rf"weights of `stem\..*` are not finite: `stem\..*{short}`"):
+        compile_int8(model, [sample], PLAIN)
 
 
 # Versions

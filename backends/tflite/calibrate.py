@@ -14,7 +14,7 @@ from cnnc.backends.tflite.groups import MOVES
 from cnnc.backends.tflite.readers import read_as
 from cnnc.backends.tflite.statistics import Gatherer, Statistics
 from cnnc.diagnostics import CnnError
-from cnnc.tflite.program import Program
+from cnnc.tflite.program import ABSENT, Program
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]
@@ -50,10 +50,11 @@ def calibrate(
         also: tensors to look at although an operator only moves values into them, which have their source's range.
 
     Raises:
-        CnnError: `calibration`, when there are no samples, or a tensor is not finite on one.
+        CnnError: `calibration`, when there are no samples, or a weight is not finite, or a tensor on a sample.
     """
     if not samples:
         raise CnnError.of("calibration", "there is nothing to measure ranges on: 0 samples")
+    _require_finite_weights(program)
     moved = {name for op in program if op.kind in MOVES for name in op.outputs}
     met = {op.inputs[0] for op in program if op.kind in _MEETS_WEIGHTS}
     wanted = [
@@ -83,6 +84,17 @@ def calibrate(
         {name: replace(seen, read=read_as(program, name, seen.centres)) for name, seen in statistics.items()},
         tuple(watched),
     )
+
+
+def _require_finite_weights(program: Program) -> None:
+    """Raises CnnError for an infinite weight or bias, which an activation may hide: relu makes minus infinity zero."""
+    for op in program:
+        for name in op.inputs:
+            data = None if name == ABSENT else program[name].data
+            if data is not None and not np.isfinite(data).all():
+                raise CnnError.of(
+                    "calibration", f"weights of `{op.origin}` are not finite: `{name}`", help="the weights are broken"
+                )
 
 
 def _float_inputs(program: Program) -> list[str]:

@@ -257,10 +257,14 @@ class _Quantizer:
         if operator.inputs[0] in self.means:
             shift = shift - _drift(rounded.error, self.means[operator.inputs[0]])
         scales = np.asarray(found.scale, np.float64) * read.scale[0]
-        whole = np.clip(np.rint(shift / scales), -(2**31) + 1, 2**31 - 1).astype(np.int32)
+        whole = np.rint(shift / scales)
+        assert np.abs(whole).max(initial=0.0) < 2**31, operator.origin
         numbers = tuple(map(float, scales.astype(np.float32)))
         self.tensors[bias] = replace(
-            self.program[bias], type="INT32", quantization=Quantization(numbers, (0,) * len(numbers)), data=whole
+            self.program[bias],
+            type="INT32",
+            quantization=Quantization(numbers, (0,) * len(numbers)),
+            data=whole.astype(np.int32),
         )
         return (x, kernel, bias)
 
