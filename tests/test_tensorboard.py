@@ -85,13 +85,13 @@ def test_epochs_and_steps_are_curves_over_the_steps_of_the_training(tmp_path: Pa
 
 def test_no_thread_is_left_and_none_is_needed(tmp_path: Path) -> None:
     before = threading.active_count()
-    curves = Curves(tmp_path)
+    curves = Curves(tmp_path, first_step=1)
     assert threading.active_count() == before
     curves.close()
 
 
 def test_a_training_that_goes_on_voids_what_the_one_before_wrote_of_the_same_steps(tmp_path: Path) -> None:
-    first = Curves(tmp_path)
+    first = Curves(tmp_path, first_step=1)
     for step in (20, 40, 60):
         first.write(step, {"step/loss": 1.0})
     first.close()
@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_is_an_error_and_no_standstill(tmp_path: Path) -> None:
-    curves = Curves(tmp_path)
+    curves = Curves(tmp_path, first_step=1)
     with open("/dev/full", "wb", buffering=0) as full:
         curves._file._py_recordio_writer._writer.close()
         curves._file._py_recordio_writer._writer = full

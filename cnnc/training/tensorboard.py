@@ -32,7 +32,7 @@ class Curves:
     (`tensorboardX.SummaryWriter` writes by a thread that dies of a full disk, after which its caller waits for ever.)
     """
 
-    def __init__(self, folder: Path, first_step: int = 1) -> None:
+    def __init__(self, folder: Path, first_step: int) -> None:
         """Open a file of its own in a folder, which may hold those of earlier processes.
 
         Args:
