@@ -182,6 +182,18 @@ def test_what_a_file_says_of_an_output_is_read_back(reading: answers.Reading) ->
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "are_pixels"),
+    [(0, 32, False), (0, 33, True), (0, 255, True), (0, 256, False), (-1, 255, False), (32, 32, False)],
+)
+def test_pixels_go_from_zero_to_255_and_are_bright_somewhere(
+    low: int, high: int, are_pixels: bool, tmp_path: Path
+) -> None:
+    graph = load_text("input 4x6x1\nflatten | dense(2)\n", "n.cnn").graph
+    np.savez(kept := tmp_path / "kept.npz", input=np.linspace(low, high, 48, dtype=np.float32).reshape(2, 4, 6, 1))
+    assert (unlike_pixels(kept, graph) == ()) is are_pixels
+
+
+@pytest.mark.parametrize(
     ("scale", "shift", "told"),
     [
         (1, 0, ""),

@@ -101,6 +101,7 @@ def test_the_most_confused_are_pairs_in_order() -> None:
     confusion = np.array([[5, 3, 0], [1, 9, 2], [0, 0, 7]])
     assert most_confused(confusion) == [(0, 1, 3, 3 / 8), (1, 2, 2, 2 / 12), (1, 0, 1, 1 / 12)]
     assert most_confused(np.diag([3, 4])) == []
+    assert len(most_confused(np.ones((5, 5), np.int64))) == 15
 
 
 @pytest.mark.parametrize(

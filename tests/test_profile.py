@@ -116,3 +116,12 @@ def test_the_table_is_of_the_slowest_and_the_rest() -> None:
     assert "6 more" in text
     assert text.splitlines()[-1] == "5 steps, 400.0 ms each (+12 % under the profiler, which the table is of)"
     assert "100.0 %" in text
+
+
+@pytest.mark.parametrize(("count", "told"), [(15, 15), (16, 15)])
+def test_fifteen_layers_are_told_one_by_one(count: int, told: int) -> None:
+    from cnnc.training.profile import Cost
+
+    text = in_words(Profile(tuple(Cost(f"layer{i}", "relu", 0.1, 0.1) for i in range(count)), 5, 0.4, 0.45))
+    assert text.count("relu") == told
+    assert ("1 more" in text) is (count > told)

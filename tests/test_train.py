@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -289,6 +291,41 @@ def test_one_interrupt_is_deferred_and_two_are_not() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+LEAVING = """
+import os, signal
+from cnnc.training.interrupt import deferred_interrupt
+near, far = os.openpty()
+os.dup2(far, 1)
+os.close(far)
+signal.signal(signal.{number}, signal.SIG_IGN if {ignored} else signal.SIG_DFL)
+with deferred_interrupt():
+    os.close(near)
+    signal.raise_signal(signal.{number})
+    try:
+        os.write(1, b"into the void")
+        os.write(2, b"written")
+    except OSError as error:
+        os.write(2, error.strerror.encode())
+"""
+"""A terminal goes away, a signal comes, and something is printed."""
+
+
+@pytest.mark.fault("S11")
+@pytest.mark.parametrize(
+    ("number", "ignored", "said"),
+    [
+        ("SIGHUP", False, "written"),
+        ("SIGHUP", True, "Input/output error"),
+        ("SIGTERM", False, "Input/output error"),
+    ],
+)
+def test_what_is_printed_after_a_hangup_leads_nowhere(number: str, ignored: bool, said: str) -> None:
+    """And only then, and only what went to the terminal: the other stream is a pipe."""
+    source = LEAVING.format(number=number, ignored=ignored)
+    done = subprocess.run([sys.executable, "-c", source], stderr=subprocess.PIPE, text=True, check=True)
+    assert done.stderr == said
 
 
 @pytest.mark.fault("S11")
