@@ -122,6 +122,30 @@ def model(**changes: Any) -> bytes:
     return flatbuffer.write("Model", fields("model", **table), IDENTIFIER)
 
 
+def test_a_file_of_more_than_two_gibibytes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.tflite").open("wb") as file:
+        file.truncate((2 << 30) + 1)
+    with pytest.raises(CnnError, match="it has more than 2,147,483,648 bytes"):
+        open_file(tmp_path / "large.tflite")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        ((1 << 20, 1 << 20), (0,), None),
+        ((1 << 20, (1 << 20) + 1), (0,), "tensor `x` has a size of 1048577"),
+        ((1 << 20, 1 << 20), (1,), "its tensors take more than 1 TiB together"),
+        ((1 << 20, (1 << 20) - 1), (1 << 20,), None),
+    ],
+)
+def test_tensors_have_a_tebibyte_at_most(x: tuple[int, ...], y: tuple[int, ...], message: str | None) -> None:
+    data = model(x_shape=list(x), y_shape=list(y))
+    if message is None:
+        assert [tensor.shape for tensor in read_file(data).main.tensors.values()] == [x, y]
+    else:
+        assert message in refusal(data)
+
+
 SCALES = {"scale": [0.1, 0.2], "zero_point": [0, 0], "axis": 5}
 
 
