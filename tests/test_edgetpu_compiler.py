@@ -174,6 +174,34 @@ def test_a_search_that_succeeds_at_last_has_succeeded() -> None:
     assert log.milliseconds == 542
 
 
+@pytest.mark.parametrize(("digits", "known"), [(12, True), (13, False)])
+def test_figures_of_twelve_digits_are_read(digits: int, known: bool) -> None:
+    """Longer ones are no figures of a compiler's, and Python takes a long time over them."""
+    figure = "9" * digits
+    log = parse_log(
+        f"Model compiled successfully in {figure} ms\nNumber of Edge TPU subgraphs: {figure}\n"
+        f"Total number of operations: {figure}\nOutput size: {figure}KiB\n"
+    )
+    number = int(figure) if known else None
+    assert (log.milliseconds, log.subgraphs, log.operations) == (number,) * 3
+    assert log.output_bytes == (int(figure) * 1024 if known else None)
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        ("7B", 7),
+        ("1.5KiB", 1536),
+        ("2.25MiB", 2_359_296),
+        ("1GiB", 2**30),
+        ("1.123456KiB", 1150),
+        ("1.1234567KiB", None),
+    ],
+)
+def test_sizes_have_units(size: str, count: int | None) -> None:
+    assert parse_log(f"Output size: {size}\n").output_bytes == count
+
+
 @pytest.mark.parametrize("text", ["", "hello\n", "\x00\xff" * 50, "Operator Count Status\n", "Output size: 9" * 99])
 def test_any_text_is_a_log_that_says_little(text: str) -> None:
     assert not parse_log(text).succeeded
@@ -242,6 +270,32 @@ def test_what_no_one_expected_is_told(tmp_path: Path, body: str, message: str) -
     assert len(str(caught.value)) < 5000
 
 
+def test_the_last_twelve_lines_are_told(tmp_path: Path) -> None:
+    lines = [f"line {i} {'x' * 300}" for i in range(14)]
+    with pytest.raises(CnnError) as caught:
+        run_compiler(MODEL, script(tmp_path, printing("\n\n".join(lines))))
+    assert list(caught.value.diagnostics[0].notes) == [f"it printed: {line[:200]}" for line in lines[2:]]
+
+
+@pytest.mark.parametrize(
+    ("failure", "help"),
+    [
+        ("large activation tensors", "smaller input"),
+        ("Didn't find op", "older version"),
+        ("Op builtin_code out of range", "TensorFlow 2.5"),
+        ("static-sized", "fixed size"),
+        ("not quantized", "8 bits"),
+        ("custom op", "own operators"),
+        ("Internal compiler error", "version 16"),
+    ],
+)
+def test_a_failure_comes_with_its_remedy(tmp_path: Path, failure: str, help: str) -> None:
+    text = next((text for text in FAILURES.values() if failure in text), f"ERROR: {failure}\n")
+    with pytest.raises(CnnError) as caught:
+        run_compiler(MODEL, script(tmp_path, f"{printing(text)}; exit 1"))
+    assert help in str(caught.value.diagnostics[0].help)
+
+
 def test_a_compiler_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     compiler = script(tmp_path, f"(while :; do echo . >> {shlex.quote(str(alive))}; sleep 0.05; done) & sleep 1000")
@@ -300,4 +354,5 @@ def test_prediction_and_outcome_stand_side_by_side(tmp_path: Path, status: str) 
     assert comparison.cached_bytes == (0, 619_008)
     text = render_comparison(comparison)
     assert ("differs" in text) is not comparison.agrees
-    assert "RELU" in text
+    counts = ("1", "0") if comparison.agrees else ("0", "1")
+    assert f"│ RELU     │             1 │   0 │ {counts[0]:>12} │   {counts[1]} │" in text
