@@ -146,6 +146,22 @@ def test_all_forms_of_the_same_data_give_the_same_samples(subject: Subject, tmp_
     assert len(fewer.arrays) == 20
 
 
+@pytest.mark.parametrize(
+    ("count", "note"),
+    [
+        (15, "ranges are measured on only 15 examples in arrays, and the next may leave them; 100 are a safer number"),
+        (16, "ranges are measured on all 16 examples in arrays: there are no more"),
+        (99, "ranges are measured on all 99 examples in arrays: there are no more"),
+        (100, None),
+        (101, None),
+    ],
+)
+def test_few_samples_are_noted(subject: Subject, count: int, note: str | None) -> None:
+    found = samples_of(subject, examples(count))
+    assert found.notes == (() if note is None else (note,))
+    assert len(found.arrays) == min(count, 100)
+
+
 def test_no_more_is_asked_of_an_iterable_than_is_wanted(subject: Subject) -> None:
     asked: list[Arrays] = []
 
@@ -219,7 +235,7 @@ def test_accuracy_is_measured_on_arrays_too(run: Path, empty: Path) -> None:
             "`where` in `{path}` holds examples of 3 in float32, and the input",
         ),
         (lambda a: a.update(signal=a["signal"][:7]), "hold 7 examples for `signal`, 20 examples for `where`"),
-        (lambda a: a.update(where=np.full((20, 4), np.nan)), "`where` in `{path}` holds values that are no finite"),
+        (lambda a: a.update(where=np.full((20, 4), np.nan)), "`where` in `{path}` holds values that are not finite"),
         (lambda a: a.update(where=np.array(["a"] * 20)), "`where` in `{path}` holds text"),
         (lambda a: a.update(where=a["where"].astype(complex)), "`where` in `{path}` holds complex128, and numbers"),
         (lambda a: a.update(where=np.float32(3)), "`where` in `{path}` has the shape (), and the first axis counts"),
@@ -251,7 +267,7 @@ def test_data_that_is_none_is_named(subject: Subject, tmp_path: Path) -> None:
     assert "cannot read" in (said := error_of(lambda: samples_of(subject, tmp_path / "words.npy")))
     assert ": EOF" in said  # and not `eOF`
     assert "the calibration data gives no examples" in error_of(lambda: samples_of(subject, []))
-    assert "and no int" in error_of(lambda: samples_of(subject, 7))
+    assert "and not int" in error_of(lambda: samples_of(subject, 7))
     assert "`signal` holds Python objects, and numbers are wanted" in error_of(
         lambda: samples_of(subject, [(np.full((128, 8), None), np.zeros(4))])
     )
