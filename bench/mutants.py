@@ -184,12 +184,15 @@ class Reach:
     def of(self, mutant: Mutant) -> list[str]:
         """The tests of a mutant's line.
 
-        Of what runs when a module is imported, and of what only another process runs, those of the whole file; of a
-        file that no test was seen to run, those of the test files that name its module.
+        Of what runs when a module is imported, such as a limit, and of what only another process runs, those of the
+        whole file and those of the test files that name its module.
         """
-        by_line = self.data.contexts_by_lineno(str(ROOT / mutant.path))
-        every = self._tests({context for each in by_line.values() for context in each})
-        tests = self._tests(by_line.get(mutant.line, ())) or every or self._naming(Path(mutant.path).stem)
+        path = ROOT / mutant.path
+        by_line = self.data.contexts_by_lineno(str(path))
+        tests = set() if _runs_on_import(path, mutant.line) else self._tests(by_line.get(mutant.line, ()))
+        if not tests:
+            every = self._tests({context for each in by_line.values() for context in each})
+            tests = every | self._naming(path.stem)
         chosen: list[str] = []
         used = 0.0
         for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
@@ -206,6 +209,12 @@ class Reach:
         word = re.compile(rf"\b{module}\b")
         files = {path.name for path in (ROOT / "tests").glob("test_*.py") if word.search(path.read_text())}
         return {test for test in self.seconds if Path(test.partition("::")[0]).name in files}
+
+
+def _runs_on_import(path: Path, line: int) -> bool:
+    """Whether a line is in no function's body; whichever test imports a module first is seen to run those."""
+    functions = (node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.FunctionDef))
+    return not any(node.body[0].lineno <= line <= (node.end_lineno or 0) for node in functions)
 
 
 # Trying them

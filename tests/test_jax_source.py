@@ -1,4 +1,4 @@
-"""The module that `source` writes: what it computes, what it imports, how it reads."""
+"""The module that `source` writes, with functions of `portable`: what it computes, what it imports, how it reads."""
 
 from __future__ import annotations
 
