@@ -197,7 +197,7 @@ def _fidelity(found: Measurement) -> list[str]:
     """How near the file comes to the float one, and where it falls back most."""
     outputs = sorted(found.outputs.values(), key=lambda each: each.sqnr)
     figures = [f"`{each.name}` {_decibels(each.sqnr)}" for each in outputs[: 2 * _NAMED]]
-    figures += [f"{len(outputs) - len(figures)} better ones"] if len(outputs) > len(figures) else []
+    figures += [number_of(len(outputs) - len(figures), "better one")] if len(outputs) > len(figures) else []
     lines = [f"signal to noise beside the float file, on {number_of(found.samples, 'sample')}: {', '.join(figures)}"]
     if fallen := _fallen(found)[:_NAMED]:
         told = (f"`{each.name}`, from {_decibels(each.sqnr + each.fall)} to {_decibels(each.sqnr)}" for each in fallen)
