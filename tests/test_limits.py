@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from cnnc.diagnostics import MOST_REPORTED, Diagnostic, Source, render
+from cnnc import build, documents, expand, files, loading, meter, namespace, parser, parser_layout, parser_tree, repeats
+from cnnc.arithmetic import show_value
+from cnnc.diagnostics import MOST_REPORTED, Diagnostic, Source, Span, render
 from cnnc.loading import Spec, examine
 from cnnc.overrides import Overrides
 
@@ -183,3 +188,182 @@ def test_the_cost_of_a_layer_does_not_grow_with_their_number() -> None:
 
     seconds(300)
     assert seconds(12_000) < 12 * min(seconds(3000), seconds(3000))
+
+
+def lines(count: int) -> str:
+    """A text of so many words, numbers, signs and ends of lines."""
+    return "input 3" + "\nrelu" * (count // 2 - 1) + "\n" * (count % 2)
+
+
+def calls(depth: int) -> str:
+    """Blocks that call each other, so many deep."""
+    blocks = [f"block b{i} {{ b{i - 1} }}" for i in range(1, depth)]
+    return "\n".join(["block b0 { relu }", *blocks, "input 3", f"b{depth - 1}"])
+
+
+EXACT: dict[str, tuple[ModuleType, str, int, Callable[[int], str], str]] = {
+    "characters": (parser, "LONGEST_FILE", 20, "input 3\nrelu".ljust, "a file of more than 20 characters"),
+    "words": (parser, "MOST_TOKENS", 8, lines, "a file of more than 8 words"),
+    "brackets": (
+        parser_layout,
+        "DEEPEST_BRACKETS",
+        5,
+        lambda n: f"input 3\ndense({'(' * (n - 1)}1{')' * n}",
+        "brackets nest more than",
+    ),
+    "expressions": (  # the signs and the number
+        parser_tree,
+        "DEEPEST_EXPRESSION",
+        8,
+        lambda n: f"input 3\nrelu\na = {'-' * (n - 1)}1",
+        "an expression nests more than",
+    ),
+    "entries": (
+        parser_tree,
+        "MOST_ENTRIES",
+        4,
+        lambda n: f"input 3\n[{'1, ' * (n - 1)}1] x relu",
+        "5 entries in a pair",
+    ),
+    "parameters": (
+        parser_tree,
+        "MOST_ENTRIES",
+        4,
+        lambda n: f"block b({', '.join(f'a{i}=1' for i in range(n))}) {{ relu }}\ninput 3\nb",
+        "5 entries in a pair",
+    ),
+    "a name": (parser_tree, "LONGEST_NAME", 5, lambda n: f"input 3\n{'a' * n}: relu", "a name of 6 characters"),
+    "a string": (
+        parser_tree,
+        "LONGEST_STRING",
+        15,
+        lambda n: f'input 32x32x3\ntimm("{"cn_r1_k3_s1_c8".ljust(n, "0")}")',
+        "a string of 16 characters",
+    ),
+    "digits": (parser_tree, "MOST_DIGITS", 4, lambda n: f"input 3\ndense({'1' * n})", "a number of 5 digits"),
+    "calls": (expand, "DEEPEST_CALLS", 4, calls, "blocks call each other more than"),
+    "layers": (build, "MOST_NODES", 4, lambda n: "input 3" + "\nrelu" * (n - 1), "more than 4 layers"),
+    "weights": (build, "MOST_WEIGHTS", 4, lambda n: f"input {n}\ndense(1, bias=false)", "more than 4 weights"),
+    "turns": (repeats, "MOST_NODES", 4, lambda n: f"input 3\n{n} x relu", "repeats of 5 turns"),
+    "layers of variants": (
+        loading,
+        "MOST_LAYERS",
+        4,
+        lambda n: f"model m(a=1) {{\n input 3\n {n - 1} x relu\n}}\nvariants {{\n v: a=2\n}}",
+        "have 5 layers in all; at most 4",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EXACT)
+def test_a_limit_itself_is_within_the_limit(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, name, most, text, message = EXACT[case]
+    assert told("input 3\nrelu") == []  # the prelude, under the usual limits
+    monkeypatch.setattr(module, name, most)
+    assert told(text(most)) == []
+    (found,) = told(text(most + 1))
+    assert found.code == "limit"
+    assert message in found.message
+
+
+@pytest.mark.parametrize(
+    ("within", "beyond", "message"),
+    [
+        ("input 1\ndense(10^40 - 10^40 + 1)", "input 1\ndense((10^40 + 1) - 10^40)", "limit of 40 digits"),
+        ("input 1\ndense(2^31)", "input 1\ndense(2^31 + 1)", "must not be above 2147483648"),
+        (
+            "input 1\nconcat {\n dense(2^30)\n dense(2^30)\n}",
+            "input 1\nconcat {\n dense(2^30)\n dense(2^30 + 1)\n}",
+            "a result of 2147483649 is beyond the limit",
+        ),
+        ("input 65536x65536x16\nrelu", "input 65536x65536x17\nrelu", "beyond the limit of 68,719,476,736 values"),
+    ],
+)
+def test_the_largest_number_is_within_the_limit(within: str, beyond: str, message: str) -> None:
+    assert told(within) == []
+    (found,) = told(beyond)
+    assert message in found.message
+
+
+def test_so_many_steps_and_levels_of_an_expansion_are_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    span = Span(Source("a.cnn", "relu"), 0, 4)
+    monkeypatch.setattr(meter, "MOST_STEPS", 4)
+    monkeypatch.setattr(meter, "DEEPEST_LAYERS", 5)
+    steps = meter.Meter()
+    for _ in range(4 + 2 * meter.STEPS_A_LAYER):
+        steps.step(span, 2)
+    with pytest.raises(build.LimitReached, match="more than 10 steps so far, for 2 layers"):
+        steps.step(span, 2)
+    steps.step(span, 3)
+    for _ in range(2):  # what was left or refused is not open
+        with ExitStack() as levels:
+            for _ in range(5):
+                levels.enter_context(steps)
+            for _ in range(2):
+                with pytest.raises(build.LimitReached, match="nest more than 5 deep"), steps:
+                    pass
+
+
+def test_so_many_imports_are_within_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told_of_file(text: str) -> list[str]:
+        (tmp_path / "a.cnn").write_text(text, encoding="utf-8")
+        spec = Spec(Source(str(tmp_path / "a.cnn"), text), tmp_path, "a")
+        return [d.message for d in examine(spec, Overrides(), budgets=True)[1]]
+
+    monkeypatch.setattr(namespace, "DEEPEST_IMPORTS", 3)
+    for i in range(6):
+        inner = f'import "c{i - 1}.cnn"\n' if i else ""
+        (tmp_path / f"c{i}.cnn").write_text(f"{inner}block b{i} {{ relu }}\n", encoding="utf-8")
+    imports = [f'import "c{i}.cnn"\n' for i in range(6)]
+    assert told_of_file(f"{imports[2]}input 3\nb2") == []
+    assert told_of_file(f"{imports[3]}input 3\nb3") == ["imports nest more than 3 deep"]
+    monkeypatch.setattr(namespace, "DEEPEST_IMPORTS", 32)
+    monkeypatch.setattr(namespace, "MOST_FILES", 4)
+    assert told_of_file("".join(imports[:4]) + "input 3\nb0") == []
+    assert told_of_file("".join(imports[:5]) + "input 3\nb0") == ["more than 4 files are imported"]
+
+
+def test_a_file_is_never_cut_to_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told("input 3\nrelu")
+    for module in (parser, namespace):
+        monkeypatch.setattr(module, "LONGEST_FILE", 20)
+    for text in ("block b { relu }".ljust(20), "block b { relu }".ljust(21), "block b { relu }".ljust(20) + "x"):
+        (tmp_path / "b.cnn").write_text(text, encoding="utf-8")
+        spec = Spec(Source("a.cnn", 'import "b.cnn"'), tmp_path, "a")
+        is_told = any("more than 20 characters" in d.message for d in examine(spec, Overrides(), budgets=True)[1])
+        assert is_told == (len(text) > 20)
+
+
+@pytest.mark.parametrize("parse", [documents.parse_json, documents.parse_yaml])
+def test_documents_nest_to_the_limit(parse: Callable[[str], object]) -> None:
+    parse("[" * 100 + "]" * 100)
+    parse('{"a": ' * 50 + "[" * 50 + "]" * 50 + "}" * 50)
+    with pytest.raises(documents.BadDocument, match="nested more than 100 deep"):
+        parse("[" * 101 + "]" * 101)
+
+
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_so_many_bytes_are_read_and_no_more(tmp_path: Path, is_pipe: bool) -> None:
+    for size in (7, 8, 9):
+        if is_pipe:
+            reader, writer = os.pipe()
+            os.write(writer, bytes(size))
+            os.close(writer)
+            path = Path(f"/dev/fd/{reader}")
+        else:
+            path = tmp_path / "a"
+            path.write_bytes(bytes(size))
+        if size > 8:
+            with pytest.raises(OSError, match="it has more than 8 bytes"):
+                files.read_bytes(path, 8)
+        else:
+            assert files.read_bytes(path, 8) == bytes(size)
+        if is_pipe:
+            os.close(reader)
+
+
+def test_values_of_a_message_are_shown_in_part_once_they_are_long() -> None:
+    assert show_value(list(range(8))) == "[0, 1, 2, 3, 4, 5, 6, 7]"
+    assert show_value(list(range(9))) == "[0, 1, 2, 3, 4, 5, 6, 7, ...]"
+    assert show_value("a" * 58) == f'"{"a" * 58}"'
+    assert show_value("a" * 59) == f'"{"a" * 59}...'
