@@ -117,6 +117,7 @@ BRANCHES = {
     "SAME of an even size reads one more at the end": ("conv(3x3, 8, stride=2)\nconv(1x1, 8, stride=2)", "conv"),
     "even kernels": ("conv(4x4, 4)\nconv(2x2, 4)\nidentity", "conv"),
     "sides": ("conv(3x3, 4)\nconv(1x3, 4) | bn\nconv(3x1, 4) | bn", "conv"),  # Ding et al. 2019, ACNet
+    "dilated, of an even size": ("conv(2x2, 4, dilation=3)\nconv(2x2, 4, dilation=3)", "conv"),
     "dilated": ("conv(3x3, 4, dilation=2)\nconv(1x1, 4)\nidentity", "conv"),
     "depthwise": ("depthwise(3x3) | bn\ndepthwise(1x1) | bn\nbn", "depthwise"),
     "multiplied": ("depthwise(3x3, multiplier=2)\nconv(1x1, 8, groups=in.channels)", "depthwise"),
