@@ -41,6 +41,21 @@ def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
     assert decode(tmp_path / "deep.png", (1, 4), 3)[0, 3].tolist() == [255, 255, 255]
 
 
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (np.array([[-5, 0, 255]], np.int32), [0, 0, 255]),  # 8 bits, kept in 32
+        (np.array([[-5, 255, 256, 65535, 65536, 2**31 - 1]], np.int32), [0, 0, 1, 255, 255, 255]),
+        (np.array([[0, 256]], np.int32), [0, 1]),
+        (np.array([[-0.5, 254.9, 255]], np.float32), [0, 254, 255]),
+        (np.array([[255, 256, 65536]], np.float32), [0, 1, 255]),
+    ],
+)
+def test_numbers_of_32_bits_never_wrap_round(tmp_path: Path, values: np.ndarray, wanted: list[int]) -> None:
+    Image.fromarray(values).save(tmp_path / "a.tiff")
+    assert decode(tmp_path / "a.tiff", values.shape, 1)[0, :, 0].tolist() == wanted
+
+
 def test_a_dark_sixteen_bit_picture_stays_dark(tmp_path: Path) -> None:
     Image.fromarray(np.full((2, 2), 200, np.uint16)).save(tmp_path / "dark.png")
     assert decode(tmp_path / "dark.png", (2, 2), 1).max() == 0

@@ -272,3 +272,12 @@ def test_memory_is_that_of_a_few_batches(files: Files, monkeypatch: pytest.Monke
     next(batches)
     assert len(read) <= 3 * 16
     batches.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system lends no cores")
+def test_so_many_workers_read_as_the_process_has_cores() -> None:
+    command = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nimport cnnc.data.feed as feed\n"
+    command += "print(feed.WORKERS)\ndel os.sched_getaffinity\nfrom importlib import reload\n"
+    command += "print(reload(feed).WORKERS == os.cpu_count())"
+    told = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["1", "True"]
