@@ -129,3 +129,29 @@ def test_a_result_is_no_number(use: str) -> None:
     with pytest.raises(CnnError) as error:
         operators(f"input 4\na: relu\n{use}")
     assert [d.code for d in error.value.diagnostics] == ["type"]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "nn",
+        "-nn",
+        "n * nn",
+        "nn + 1",
+        "min(n, nn)",
+        "max(nn, n)",
+        "2 if nn > 1 else 3",
+        "nn if n > 1 else 3",
+        "2 if n > 1 else nn",
+        "min(n, nn if n > 1 else 3)",
+        "nn.channels",
+        "min(n, nn.channels)",
+    ],
+)
+@pytest.mark.parametrize("body", ["dense({})", "a = {}\n dense(a)", "if ({}) > 2 {{ relu }}"])
+def test_a_misspelt_name_is_found_anywhere_in_an_expression_that_is_never_computed(expression: str, body: str) -> None:
+    text = f"block b(n=1) {{\n if n > 1 {{\n {body.format(expression)}\n }}\n}}\ninput 3\nrelu"
+    with pytest.raises(CnnError) as caught:
+        operators(text)
+    assert [d.code for d in caught.value.diagnostics] == ["name"]
+    assert "`nn`" in caught.value.diagnostics[0].message
