@@ -91,6 +91,18 @@ def test_a_match_that_the_files_connections_contradict_is_refused(tmp_path: Path
         combine(net.graph, source, Options(tuple(Mapped(*pair, "a test") for pair in wrong)))
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [("", " | conv(5x5, 8) | relu"), (" | conv(5x5, 8) | relu", "")])
+def test_a_layer_without_a_counterpart_is_no_contradiction(theirs: str, ours: str, tmp_path: Path) -> None:
+    """With `--partial`: what a layer sees of one that only the network, or only the file, has."""
+    text = "input 8x8x4\na: conv(3x3, 8)\nrelu{}\nz: conv(1x1, 2)\n"
+    source = tflite(cnnc.load_text(text.format(theirs)), tmp_path / "a.tflite")
+    names = [layer.name for layer in source.layers]
+    given = (Mapped(names[0], "a", "a test"), Mapped(names[-1], "z", "a test"))
+    found = combine(cnnc.load_text(text.format(ours)).graph, source, Options(given, partial=True))
+    assert found.values == 3 * 3 * 4 * 8 + 8 + 8 * 2 + 2
+    assert (len(found.initial), len(found.unused)) == (2 * bool(ours), 2 * bool(theirs))
+
+
 ALIKE = {
     "zeros before a convolution": ("pad(1) | conv(3x3, 4, padding=valid)", "conv(3x3, 4)"),
     "zeros before a pool of positive values": (

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnc.diagnostics import CnnError
 from cnnc.weights.importing.read import read_source
 from tests.weight_files import kinds, named, said
 
@@ -59,6 +60,14 @@ def test_an_orbax_checkpoint(checkpoints: Path, name: str) -> None:
     np.testing.assert_array_equal(kernel.array.reshape(-1), np.arange(108))
     assert source.ignored is not None
     assert set(source.ignored) == {"opt_state/0/mu", "step"}
+
+
+@pytest.mark.fault("S6")
+def test_the_arrays_of_a_checkpoint_are_counted_before_they_are_read(checkpoints: Path) -> None:
+    size = 4 * (108 + 4 + 4 + 4 + 8 + 16 + 4 + 4 + 4 + 1)  # the step is one number
+    read_source(checkpoints / "tree", size)
+    with pytest.raises(CnnError, match="it says that it holds"):
+        read_source(checkpoints / "tree", size - 1)
 
 
 def test_checkpoints_of_several_steps(checkpoints: Path) -> None:

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import cnnc
 from cnnc.diagnostics import CnnError
 from cnnc.weights.importing import hdf5
 from cnnc.weights.importing.read import read_source
 from cnnc.weights.importing.sizes import MOST_BYTES, most_bytes
-from tests.weight_files import said
+from tests.weight_files import said, save_archive
 
 SECRET = np.arange(1000, 1016, dtype="<f4")
 
@@ -118,6 +119,46 @@ def test_links_within_a_file_are_followed_and_circles_are_said(tmp_path: Path, m
             file[f"g{depth}/a"] = file[f"g{depth}/b"] = h5py.SoftLink(f"/g{depth + 1}")
     monkeypatch.setattr(hdf5, "_MOST_OBJECTS", 1000)
     assert "more than 1,000 groups" in said(tmp_path / "c.h5")
+
+
+@pytest.mark.fault("S2")
+def test_groups_and_objects_are_read_up_to_the_limit(tmp_path: Path, monkeypatch: Any) -> None:
+    h5py = pytest.importorskip("h5py")
+
+    def size(depth: int) -> int:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.create_group("/".join("g" * depth))["x"] = np.ones(3, np.float32)
+        with hdf5.open_hdf5(tmp_path / "a.h5", tmp_path / "a.h5", 12) as opened:
+            return int(opened["/".join("g" * depth)]["x"].nbytes)
+
+    assert size(64) == 12
+    with pytest.raises(CnnError, match="or too deep"):
+        size(65)
+    monkeypatch.setattr(hdf5, "_MOST_OBJECTS", 4)
+    assert size(3) == 12
+    with pytest.raises(CnnError, match="more than 4 groups and arrays"):
+        size(4)
+
+
+@pytest.mark.fault("S6")
+@pytest.mark.parametrize("name", ["a.npz", "a.safetensors", "a.h5", "caffe"])
+def test_a_file_may_hold_as_much_as_is_read_and_no_more(tmp_path: Path, name: str) -> None:
+    values, path = np.ones((4, 2), np.float32), tmp_path / name
+    if name == "caffe":
+        path.mkdir()
+        (path / "fc.weights").write_bytes(values.tobytes())
+    elif name == "a.h5":
+        with pytest.importorskip("h5py").File(path, "w") as file:
+            file["layers/dense/vars/0"] = values
+    elif name == "a.npz":
+        save_archive(path, {"dense/kernel": values})
+    else:
+        save_file({"dense.kernel": values}, path)
+    # An array of NumPy has a header of 128 bytes; of safetensors, the whole file counts.
+    size = {"a.npz": 128 + 32, "a.safetensors": path.stat().st_size}.get(name, 32)
+    assert len(read_source(path, size).layers) == 1
+    with pytest.raises(CnnError, match="it says that it holds"):
+        read_source(path, size - 1)
 
 
 def header(shape: tuple[int, ...]) -> bytes:
