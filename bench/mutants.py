@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
@@ -185,14 +186,15 @@ class Reach:
         """The tests of a mutant's line.
 
         Of what runs when a module is imported, such as a limit, and of what only another process runs, those of the
-        whole file and those of the test files that name its module.
+        whole file and those of the test files that name its module, or else one that imports it: another process may
+        run what that one writes.
         """
         path = ROOT / mutant.path
         by_line = self.data.contexts_by_lineno(str(path))
         tests = set() if _runs_on_import(path, mutant.line) else self._tests(by_line.get(mutant.line, ()))
         if not tests:
             every = self._tests({context for each in by_line.values() for context in each})
-            tests = every | self._naming(path.stem)
+            tests = every | self._around(mutant.path)
         chosen: list[str] = []
         used = 0.0
         for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
@@ -205,6 +207,17 @@ class Reach:
     def _tests(self, contexts: Collection[str]) -> set[str]:
         return {context.rpartition("|")[0] for context in contexts if context} & self.seconds.keys()
 
+    def _around(self, path: str) -> set[str]:
+        """The tests that name a module, or else the nearest of those that import it."""
+        known, near = {path}, {path}
+        while near:
+            tests = set().union(*(self._naming(_dotted(each).rpartition(".")[2]) for each in near))
+            if tests:
+                return tests
+            near = {user for each in near for user in users_of(each)} - known
+            known |= near
+        return set()
+
     def _naming(self, module: str) -> set[str]:
         word = re.compile(rf"\b{module}\b")
         files = {path.name for path in (ROOT / "tests").glob("test_*.py") if word.search(path.read_text())}
@@ -215,6 +228,32 @@ def _runs_on_import(path: Path, line: int) -> bool:
     """Whether a line is in no function's body; whichever test imports a module first is seen to run those."""
     functions = (node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.FunctionDef))
     return not any(node.body[0].lineno <= line <= (node.end_lineno or 0) for node in functions)
+
+
+def _dotted(path: str) -> str:
+    """The name by which a source is imported; a package's `__init__.py` is its folder."""
+    place = Path(path)
+    parts = (place.parent if place.stem == "__init__" else place.with_suffix("")).parts
+    return ".".join(parts if parts[0] == "cnnc" else ("cnnc", *parts))
+
+
+@cache
+def _sources() -> Mapping[str, str]:
+    """The text of every source by its path; folders that `cnnc` links to are there once."""
+    paths = [path for folder in ("cnnc", "backends") for path in sorted((ROOT / folder).rglob("*.py"))]
+    own = [path for path in paths if not path.is_relative_to(ROOT / "cnnc" / "backends")]
+    return {path.relative_to(ROOT).as_posix(): path.read_text() for path in own}
+
+
+@cache
+def users_of(path: str) -> tuple[str, ...]:
+    """The sources that import a module, at their head or within a function."""
+    name = re.escape(_dotted(path))
+    package, _, module = name.rpartition(r"\.")
+    word = re.compile(
+        rf"^\s*(?:from {name} import|import {name}\b|from {package} import (?:\([^)]*|.*)\b{module}\b)", re.MULTILINE
+    )
+    return tuple(other for other, text in _sources().items() if other != path and word.search(text))
 
 
 # Trying them
