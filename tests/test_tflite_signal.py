@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import cnnc
-from cnnc import ops
 from cnnc.backends.tflite.condition import random_weights
 from cnnc.ir import Graph
 from cnnc.passes.model import Model
@@ -35,11 +34,8 @@ SLACK = 1.0
 CLEAR = 0.25
 """dB that a few hundred values may seem to lose by chance; what seems to lose more is measured on `CLOSER` as many."""
 CLOSER = 16
-FEW_POSITIONS = 4
-"""A channel of fewer positions has no variance worth the name: random weights cannot normalise it."""
-UNEVEN = 50
-"""A channel of so much less variance than another of its tensor has a seventh of its codes, and a batch norm makes the
-two count alike: that costs such a network its signal, whatever its bytes are."""
+RARE = 1 / 50
+"""Of random networks that may keep less than `LEAST`: weights that cancel, or a norm of two values, which is a sign."""
 
 
 def figures(model: Model, samples: Samples, flavour: Flavour = "int8", ios: tuple[Io, ...] = IOS) -> Mapping[Io, float]:
@@ -206,17 +202,10 @@ def test_a_mean_between_two_pixels_costs_floats_nothing(normalization: str) -> N
 # Random networks
 
 
-def has_statistics(model: Model) -> bool:
-    """Whether each batch norm sees enough positions for its statistics to be some, and channels that share a scale."""
-    norms = [node for node in model.graph if isinstance(node.op, ops.BatchNorm) and len(node.shape) > 1]
-    variances = [model.weights[node.owner]["variance"] for node in norms]
-    return all(prod(node.shape[:-1]) >= FEW_POSITIONS for node in norms) and all(
-        UNEVEN * variance.min() >= variance.max() for variance in variances
-    )
+def loss(spec: Random, seed: int, flavour: Flavour, ios: tuple[Io, ...]) -> tuple[float, float]:
+    """The dB that bytes lose beside floats at the input, and those that are left.
 
-
-def loss(spec: Random, seed: int, flavour: Flavour, ios: tuple[Io, ...]) -> float:
-    """The dB that bytes lose beside floats at the input; a network that loses more than `SLACK` fails.
+    A network that loses more than `SLACK` fails.
 
     Both files are calibrated and measured on the same samples: as many as give some hundred values, or `CLOSER` times
     as many, as the figure of a few values is a draw of chance, and two files that round apart may lie 2 dB apart in it.
@@ -233,9 +222,13 @@ def loss(spec: Random, seed: int, flavour: Flavour, ios: tuple[Io, ...]) -> floa
         if lost <= CLEAR:
             break
     assert lost <= SLACK, (spec.text, found)
-    if has_statistics(model):
-        assert min(found.values()) >= LEAST, (spec.text, found)
-    return lost
+    return lost, min(found.values())
+
+
+def assert_signal_is_kept(found: Sequence[tuple[float, float]]) -> None:
+    lost, left = np.array(found).T
+    assert lost.mean() <= SLACK / 10
+    assert (left < LEAST).mean() <= RARE, np.sort(left)[:20]
 
 
 NETWORKS = random_specs(of_pixels=True)
@@ -243,28 +236,28 @@ NETWORKS = random_specs(of_pixels=True)
 
 @pytest.mark.fault("Q1")
 def test_random_networks_keep_their_signal() -> None:
-    losses: list[float] = []
+    found: list[tuple[float, float]] = []
 
     @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(NETWORKS, st.integers(0, 100), st.sampled_from(["int8", "edgetpu"]), st.sampled_from(["int8", "uint8"]))
     def measure(spec: Random, seed: int, flavour: Flavour, io: Io) -> None:
-        losses.append(loss(spec, seed, flavour, (io,)))
+        found.append(loss(spec, seed, flavour, (io,)))
 
     measure()
-    assert np.mean(losses) <= SLACK / 10
+    assert_signal_is_kept(found)
 
 
 @pytest.mark.slow
 @pytest.mark.fault("Q1")
 def test_a_thousand_random_networks_keep_their_signal() -> None:
-    losses: dict[tuple[str, int, Flavour], float] = {}
+    found: dict[tuple[str, int, Flavour], tuple[float, float]] = {}
 
     @settings(max_examples=1000, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     @given(NETWORKS, st.integers(0, 100), st.sampled_from(["int8", "edgetpu"]))
     def measure(spec: Random, seed: int, flavour: Flavour) -> None:
-        assume((spec.text, seed, flavour) not in losses)  # hypothesis draws half of them again
-        losses[spec.text, seed, flavour] = loss(spec, seed, flavour, IOS)
+        assume((spec.text, seed, flavour) not in found)  # hypothesis draws half of them again
+        found[spec.text, seed, flavour] = loss(spec, seed, flavour, IOS)
 
     measure()
-    assert len(losses) == 1000
-    assert np.mean([*losses.values()]) <= SLACK / 10
+    assert len(found) == 1000
+    assert_signal_is_kept([*found.values()])
