@@ -17,6 +17,7 @@ from cnnc.data.batches import evaluation_batches, prefetch
 from cnnc.data.decode import MODES, centred, decode, undecodable
 from cnnc.data.feed import Feed, prepare
 from cnnc.data.folder import Options
+from cnnc.data.parts import HELD_OUT
 from cnnc.diagnostics import CnnError
 from cnnc.ops import format_shape
 from cnnc.tflite.metadata import Description, InputNote, read_description
@@ -180,7 +181,7 @@ def measure(
 
     The loss is the cross-entropy of the probabilities that come out, which in 8 bits are coarse.
     """
-    options = Options(0.2 if held_out is None else held_out, 0, skip_corrupt)
+    options = Options(HELD_OUT if held_out is None else held_out, 0, skip_corrupt)
     tested = part_to_test(data, folder, options, whole=held_out is None, classes=classes, report=report)
     count, end = _classes(model)
     _require_labels(model, count)

@@ -63,6 +63,7 @@ def find_lr(
     with extra("train", "training"):
         from cnnc.data.folder import Options
         from cnnc.data.load import load_data
+        from cnnc.data.parts import HELD_OUT
         from cnnc.training.events import Event, Said
         from cnnc.training.find_rate import STEPS, find_rate, write_points
         from cnnc.training.folder import claim_folder
@@ -79,7 +80,7 @@ def find_lr(
             echo(event.text)
 
     make_ready(say)
-    options = Options(0.2 if held_out is None else held_out, recipe.seed, skip_corrupt)
+    options = Options(HELD_OUT if held_out is None else held_out, recipe.seed, skip_corrupt)
     data_set = load_data(name, folder=data_dir, options=options, report=echo)
     # One that is named and taken is found out before the test, and one that is not named is not left empty.
     folder = None if out is None else claim_folder(net.name, "lr", out)

@@ -147,6 +147,7 @@ def train(
         from cnnc.cli.watch import watching
         from cnnc.data.folder import Options
         from cnnc.data.load import load_data
+        from cnnc.data.parts import HELD_OUT
         from cnnc.training.events import Said
         from cnnc.training.run import Origin
         from cnnc.training.run import train as start
@@ -159,7 +160,7 @@ def train(
     with told_how_to_go_on(), together(where, context) as group, watching(group=group) as report:
 
         def run(seed: int, folder: Path | None) -> Trained:
-            options = Options(0.2 if held_out is None else held_out, seed, skip_corrupt)
+            options = Options(HELD_OUT if held_out is None else held_out, seed, skip_corrupt)
             data_set = load_data(name, folder=data_dir, options=options, report=lambda line: report(Said(line)))
             return start(
                 net,

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cnnc import backends
+from cnnc.data.parts import HELD_OUT
 from cnnc.diagnostics import CnnError
 from cnnc.loading import find, load_spec
 from cnnc.net import Net
@@ -33,7 +34,7 @@ class Subject:
     classes: tuple[str, ...] = ()
     data: str | None = None
     data_folder: Path | None = None
-    held_out: float = 0.2
+    held_out: float = HELD_OUT
     seed: int = 0
     is_random: bool = False
     is_trained: bool = False

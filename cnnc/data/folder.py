@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnc.data.parts import part_folders
+from cnnc.data.parts import HELD_OUT, part_folders
 from cnnc.data.sources import DataSet, Files, split, take
 from cnnc.data.tree import entries, require_folder, walk
 from cnnc.diagnostics import CnnError, did_you_mean
@@ -24,7 +24,7 @@ _JUNK = ("thumbs.db", "desktop.ini")
 class Options:
     """How to read a folder: the fraction held out of one without parts, its seed, and whether to skip other files."""
 
-    held_out: float = 0.2
+    held_out: float = HELD_OUT
     seed: int = 0
     skip_corrupt: bool = False
 

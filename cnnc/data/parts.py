@@ -10,6 +10,8 @@ from cnnc.data.tree import entries
 from cnnc.diagnostics import CnnError
 
 Part = Literal["train", "val", "test"]
+HELD_OUT: Final = 0.2
+"""The share of every class that is held out of a data set without parts, unless its user says another."""
 NAMES: Final[Mapping[str, Part]] = {
     "train": "train",
     "training": "train",

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
+from cnnc.data.parts import HELD_OUT
 from cnnc.diagnostics import CnnError, Source
 from cnnc.documents import BadDocument, parse_yaml, typed
 from cnnc.files import read_bytes, write_atomically
@@ -77,7 +78,7 @@ def open_weights(net: Net, weights: Path, classes: tuple[str, ...] = ()) -> Aske
     """
     _require_names(net, classes, "there are", "a list has a label a line, in the order of the network's outputs")
     arrays, _ = load_weights(weights, net.graph)
-    note = DataNote(net.recipe.data or "arrays", None, 0.2, net.recipe.seed, classes, 0, 0)
+    note = DataNote(net.recipe.data or "arrays", None, HELD_OUT, net.recipe.seed, classes, 0, 0)
     return Asked(net, net.recipe, note, arrays)
 
 

@@ -16,6 +16,7 @@ from cnnc import backends
 from cnnc.data.arrays import Arrays, arrays_data_set
 from cnnc.data.folder import Options
 from cnnc.data.load import NAMES, load_data
+from cnnc.data.parts import HELD_OUT
 from cnnc.data.sources import DataSet
 from cnnc.diagnostics import CnnError
 from cnnc.net import Net
@@ -56,7 +57,7 @@ class Origin:
 
     data: str = "arrays"
     folder: Path | None = None
-    held_out: float = 0.2
+    held_out: float = HELD_OUT
 
 
 def train(
