@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from cnnc import ops
 from cnnc.ops import Op, OpError, Shape
+from cnnc.ops.base import LARGEST
 from cnnc.signature import signature_of
 from tests.strategies import Case, cases
 
@@ -273,3 +275,17 @@ def test_any_shape_is_accepted_or_refused(cls: type[Op]) -> None:
 
 def _unspread(value: Any, kind: str) -> Any:
     return value[:1] if kind in ("dims", "padding") and isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("cls", sorted(Op.__subclasses__(), key=lambda cls: cls.__name__))
+@settings(max_examples=2)
+@given(data=st.data())
+def test_numbers_without_bound_are_refused(cls: type[Op], data: st.DataObject) -> None:
+    op = data.draw(cases(cls)).op
+    for parameter in signature_of(cls):
+        value = getattr(op, parameter.name)
+        beyond = (inf, -inf, nan) if isinstance(value, float) else (LARGEST + 1,) if type(value) is int else ()
+        for number in beyond:
+            with pytest.raises(OpError) as caught:
+                replace(op, **{parameter.name: number}).validate()
+            assert (caught.value.code, caught.value.attribute) == ("value", parameter.name)

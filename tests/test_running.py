@@ -151,3 +151,19 @@ def test_what_is_no_classifier_of_pictures_predicts_nothing(tmp_path: Path, prog
     model = open_tflite(write(tmp_path / "m.tflite", program))
     with pytest.raises(CnnError, match=words):
         predict(model, [tmp_path / "x.png"])
+
+
+def test_a_file_that_takes_whole_numbers_is_refused(tmp_path: Path) -> None:
+    model = open_tflite(write(tmp_path / "m.tflite", identity("INT32")))
+    with pytest.raises(CnnError, match="takes int32, and pictures go in as uint8, int8 or float32"):
+        predict(model, [tmp_path / "never.png"])
+
+
+def test_more_values_than_the_file_says_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = open_tflite(write(tmp_path / "m.tflite", brightness()))
+    Image.fromarray(noise(8, 8, 3)).save(tmp_path / "p.png")
+    monkeypatch.setattr(
+        "cnnc.backends.tflite.runtime.Runner.__call__", lambda runner, arrays: {"class": np.zeros((1, 3))}
+    )
+    with pytest.raises(CnnError, match="gives 3 values, and says that they are 2"):
+        predict(model, [tmp_path / "p.png"])

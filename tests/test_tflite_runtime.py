@@ -13,6 +13,7 @@ from cnnc.backends.tflite.runtime import dequantized, open_model, quantized
 from cnnc.diagnostics import CnnError
 from cnnc.tflite.program import File, Tensor
 from cnnc.tflite.write import write_file
+from cnnc.timing import _WARMING as WARMING
 from cnnc.timing import bench
 from tests.tflite_pictures import brightness, identity, write
 from tests.tflite_programs import one_operator, run_litert, tensor
@@ -74,6 +75,13 @@ def test_latencies_are_in_order_and_to_the_first(tmp_path: Path) -> None:
     assert 0 < first.low <= first.median <= first.high
     assert first.ratio == 1
     assert second.ratio == pytest.approx(second.median / first.median)
+
+
+def test_latencies_are_of_the_runs_in_milliseconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([9.0] * WARMING + [0.004, 0.002, 0.003, 0.001, 0.005])
+    monkeypatch.setattr("cnnc.backends.tflite.runtime.Runner.time", lambda runner: next(seconds))
+    (found,) = bench([write(tmp_path / "model.tflite", brightness())], 5)
+    assert (found.low, found.median, found.high) == pytest.approx((1.4, 3, 4.6))
 
 
 @pytest.mark.parametrize("kind", ["UINT8", "INT8", "FLOAT32", "INT32"])
