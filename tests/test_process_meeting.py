@@ -154,7 +154,9 @@ def test_a_name_that_leads_to_the_loopback_is_said_where_nobody_comes(monkeypatc
 
 
 @pytest.mark.fault("S11")
-@pytest.mark.parametrize(("says", "message"), [(b"", "it says nothing"), (b"SSH-2.0-OpenSSH_9.6 " * 3, "no training")])
+@pytest.mark.parametrize(
+    ("says", "message"), [(b"", "it says nothing"), (b"SSH-2.0-OpenSSH_9.6 " * 3, "not a training")]
+)
 def test_a_server_that_is_no_hub_is_left_in_time(says: bytes, message: str) -> None:
     with listening("localhost", 0) as server:
         stop = threading.Event()
