@@ -20,6 +20,9 @@ from cnnc.backends.tflite.widen import narrow as narrow_again
 from cnnc.backends.tflite.widen import widen
 from cnnc.passes.model import Model
 from cnnc.passes.run import INFERENCE, INFERENCE_INT8, run
+from cnnc.running import open_tflite
+from cnnc.seeing.filters import first_filters
+from cnnc.seeing.layers import watch_file
 from cnnc.tflite.program import File, Program
 from cnnc.tflite.write import write_file
 from cnnc.weights.importing.tflite import read_tflite
@@ -197,8 +200,25 @@ def test_a_file_with_wider_kernels_holds_the_layers_own(layer: str, turn: tuple[
     assert found.sees.window.padding == (((1, 0), (1, 0)) if own["kernel"].shape[0] == 3 else ((2, 1), (2, 1)))
 
 
+def test_the_filters_of_a_file_are_shown_without_the_zeros(tmp_path: Path) -> None:
+    model = model_of(f"input 16x16x3\nconv(3x3, 8, stride=2, padding=half) | relu | {LARGE}")
+    path = tmp_path / "wide.tflite"
+    path.write_bytes(write_file(File((lower(run(model, INFERENCE_INT8), "int8").program,))))
+    file = watch_file(open_tflite(path, all_tensors=True))
+    assert file.model is not None
+    program = file.model.runner.program
+    assert program[program.operators[0].inputs[1]].shape[1:3] == (4, 4)
+    found = first_filters(file)
+    assert found is not None
+    own = next(iter(model.weights.values()))["kernel"]
+    np.testing.assert_array_equal(found.kernel, own)
+    assert found.in_colour
+
+
 @pytest.mark.parametrize(
-    "zeros", ["0,0,0,0", "1,0,0,0", "0,1,0,0", "0,9,0,0", "9,9,9,9", "0,1,0,1,", "", "0,99999999999999999999,0,1"]
+    "zeros",
+    ["0,0,0,0", "1,0,0,0", "0,1,0,0", "0,9,0,0", "9,9,9,9", "0,1,0,1,", "", "0,9999,0,1", f"0,{'9' * 5000},0,1"],
+    ids=lambda zeros: zeros[:10],
 )
 @pytest.mark.parametrize("stride", [0, 2])
 def test_a_name_that_lies_about_zeros_means_nothing(zeros: str, stride: int) -> None:

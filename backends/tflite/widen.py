@@ -33,7 +33,7 @@ _SHARE: Final = 0.02
 """Of a network's products, how many more all wider kernels together may cost a CPU."""
 
 _CONVOLUTIONS: Final = ("CONV_2D", "DEPTHWISE_CONV_2D")
-_MARK: Final = re.compile(r".*:zeros=(\d+),(\d+),(\d+),(\d+)")
+_MARK: Final = re.compile(r".*:zeros=([0-9]{1,4}),([0-9]{1,4}),([0-9]{1,4}),([0-9]{1,4})", re.DOTALL)
 """The name of a kernel that was widened: above it, below it, before it and after it are so many zeros."""
 
 _Ends = tuple[tuple[int, int], ...]
@@ -161,7 +161,7 @@ def _widenings(program: Program) -> Iterator[_Widening]:
 
 
 def _ends(program: Program, pad: Operator, convolution: Operator) -> _Ends | None:
-    """The fewest zeros before and after a kernel, down and across, under which SAME gives what PAD does; None: none."""
+    """The fewest zeros before and after a kernel, down and across, under which SAME gives what PAD does, if any."""
     amounts = program[pad.inputs[1]].data
     assert amounts is not None, pad
     if len(amounts) != 4 or amounts[[0, 3]].any():

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import ops
+from cnnc.backends.tflite.widen import narrow
 from cnnc.ir import Graph, Node
 from cnnc.seeing.colours import GAP, SIGNED
 from cnnc.seeing.grid import grid
@@ -85,7 +86,7 @@ def first_filters(watched: Watched) -> Filters | None:
     if watched.subject is not None:
         return _of_network(watched)
     assert watched.model is not None
-    program = watched.model.runner.program
+    program = narrow(watched.model.runner.program)
     for operator in program:
         if operator.kind in FILE_CONVOLUTIONS and not _is_pixelwise(program, operator):
             return _of_file(program, operator)
