@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from cnnc.cli import main
+from cnnc.diagnostics import CnnError
 
 
 def call(*arguments: object) -> Result:
@@ -31,3 +34,10 @@ def refused(code: str, *arguments: object, exit_code: int = 1) -> str:
     assert told["ok"] is False
     assert {each["code"] for each in told["diagnostics"]} == {code}
     return result.stderr
+
+
+def error_of(action: Callable[[], object]) -> str:
+    """What an action fails with."""
+    with pytest.raises(CnnError) as caught:
+        action()
+    return str(caught.value)

@@ -37,6 +37,13 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             os.environ[name] = value
 
 
+@pytest.fixture
+def data_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of data of the test's own."""
+    monkeypatch.setenv("CNNC_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture(autouse=True, scope="session")
 def blank_pictures() -> Iterator[Callable[..., None]]:
     """Have runs save blank pictures, whose drawing is most of a short run; what draws them in truth is returned."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,10 @@ from cnnc.data.decode import centred, decode
 from cnnc.data.feed import prepare
 from cnnc.data.listed import load_listed, read_class_list
 from cnnc.data.sources import Examples
-from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.training.labels import places_in_order, without_background
 from cnnc.weights.checkpoint import save_weights
-from tests.calling import call
+from tests.calling import call, error_of
 from tests.pictures import SHARED, make_tree, noise
 from tests.small_runs import dense_text, train_small
 
@@ -40,12 +38,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def spec(made: Path, command: str, *rest: object) -> Result:
     return call(command, made / "tiny.cnn", "--weights", made / "run/weights/best.safetensors", *rest)
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
 
 
 @pytest.mark.fault("S11")

@@ -24,7 +24,7 @@ from cnnc.loading import load_text
 from cnnc.running import open_tflite
 from cnnc.training import calibration
 from cnnc.training.folder import RunFolder
-from tests.calling import call, good, refused
+from tests.calling import call, error_of, good, refused
 from tests.pictures import noise
 
 pytestmark = pytest.mark.fault("Q7")
@@ -49,12 +49,6 @@ def save(path: Path, arrays: Mapping[str, object], *, small: bool = False) -> Pa
     write = np.savez_compressed if small else np.savez
     write(path, **arrays)  # type: ignore[arg-type]  # the names are free
     return path
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import http.server
 import io
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,16 +20,9 @@ from sklearn.datasets import load_digits as load_sklearn_digits
 from cnnc.data import cifar, digits, download, idx
 from cnnc.data.load import load_data
 from cnnc.data.sources import Examples, Files, split
-from cnnc.diagnostics import CnnError
 from tests import pictures
+from tests.calling import error_of
 from tests.pictures import SHARED, make_tree
-
-
-def error_of(action: Callable[[], object]) -> str:
-    """What an action fails with."""
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
 
 
 def test_digits_are_scikit_learns() -> None:

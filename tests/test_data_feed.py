@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from cnnc.data.decode import decode
 from cnnc.data.feed import Feed, Shard, prepare
 from cnnc.data.folder import load_all
 from cnnc.data.sources import Examples, Files
-from cnnc.diagnostics import CnnError
 from cnnc.recipe import Augment, AutoAugment, Cutmix, Cutout, Flip, Mixup, PadCrop, RandAugment, RandomResizedCrop
 from tests import pictures
+from tests.calling import error_of
 from tests.pictures import make_tree, noise
 
 ENTRIES: tuple[Sequence[Augment], ...] = (
@@ -35,11 +35,10 @@ ENTRIES: tuple[Sequence[Augment], ...] = (
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own, and no set small enough to do without it."""
-    monkeypatch.setenv("CNNC_DATA", str(tmp_path / "cache"))
+def cache(data_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where decoded pictures are kept, with no set small enough to do without it."""
     monkeypatch.setattr("cnnc.data.feed.SMALL_BYTES", 0)
-    return tmp_path / "cache" / "decoded"
+    return data_cache / "decoded"
 
 
 @pytest.fixture
@@ -54,12 +53,6 @@ def feed_of(files: Files, entries: Sequence[Augment] = (), **options: object) ->
 
 def arrays(batches: Iterator[Batch]) -> list[tuple[bytes, bytes, list[int]]]:
     return [(b.inputs[0].tobytes(), b.targets[0].tobytes(), b.indices.tolist()) for b in batches]
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
 
 
 # The same whatever makes it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,26 +9,15 @@ import pytest
 from cnnc.data.folder import Options
 from cnnc.data.record_sets import load_records
 from cnnc.data.sources import Files, Records
-from cnnc.diagnostics import CnnError
 from cnnc.running import measure, open_tflite
 from cnnc.training.events import ignore
 from cnnc.training.tested import by_name, part_to_test
+from tests.calling import error_of
 from tests.pictures import make_tree
 from tests.record_files import example, imagenet, of, record, write_records
 from tests.tflite_pictures import brightness, described, write
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own."""
-    monkeypatch.setenv("CNNC_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
+pytestmark = pytest.mark.usefixtures("data_cache")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,23 +20,11 @@ from cnnc.data.load import load_data
 from cnnc.data.record_sets import has_records, load_records
 from cnnc.data.records import listed
 from cnnc.data.sources import Records, name_of
-from cnnc.diagnostics import CnnError
 from cnnc.recipe import RandomResizedCrop
-from tests.calling import call
+from tests.calling import call, error_of
 from tests.record_files import example, imagenet, jpeg, of, record
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own."""
-    monkeypatch.setenv("CNNC_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
+pytestmark = pytest.mark.usefixtures("data_cache")
 
 
 def records_of(root: Path) -> Records:
@@ -137,7 +124,7 @@ def test_shards_of_different_sizes_give_every_process_as_much(tmp_path: Path) ->
 
 
 def test_an_index_is_kept_for_later_runs_until_a_file_changes(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(record_sets, "_WORTH_KEEPING", 1)
     root = imagenet(tmp_path / "set")

@@ -15,9 +15,9 @@ from cnnc.data.feed import prepare
 from cnnc.data.folder import Options, load_all, load_folder
 from cnnc.data.load import load_data
 from cnnc.data.sources import DataSet, Examples, Files, split
-from cnnc.diagnostics import CnnError
 from cnnc.recipe import Flip
 from tests import pictures
+from tests.calling import error_of
 from tests.networks import Builder, sequential
 from tests.pictures import make_tree
 
@@ -26,13 +26,6 @@ Says = Callable[[str], None]
 
 def quiet(line: str) -> None:
     """A report that nobody reads."""
-
-
-def error_of(action: Callable[[], object]) -> str:
-    """What an action fails with."""
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
 
 
 # Folders

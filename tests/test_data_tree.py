@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,18 +14,11 @@ from cnnc.data.folder import load_all, load_folder, load_loose
 from cnnc.data.parts import part_folders
 from cnnc.data.record_sets import has_records
 from cnnc.data.sources import Files
-from cnnc.diagnostics import CnnError
-from tests.calling import call, refused
+from tests.calling import call, error_of, refused
 from tests.pictures import make_tree, noise
 
 parts = pytest.mark.fault("D2")
 links = pytest.mark.fault("D4")
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
 
 
 def tree(root: Path, *folders: str) -> Path:

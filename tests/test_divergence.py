@@ -14,8 +14,9 @@ from cnnc.net import Net
 from cnnc.training.events import Event
 from cnnc.training.resume import resume
 from cnnc.training.run import train
+from tests.calling import error_of
 from tests.pictures import make_tree
-from tests.training_cases import SPEC, error_of, said, same, tiny, without_time
+from tests.training_cases import SPEC, said, same, tiny, without_time
 
 
 @pytest.fixture(scope="module")

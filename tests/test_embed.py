@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +12,12 @@ from numpy.typing import NDArray
 
 from cnnc.backends import reference
 from cnnc.data.decode import decode
-from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.training.embed import classifier_input, embed, named_layer
 from cnnc.training.record import open_weights
 from cnnc.weights.checkpoint import save_weights
-from tests.calling import call
+from tests.calling import call, error_of
 from tests.pictures import make_tree, truncate
 
 SPEC = """\
@@ -100,12 +98,6 @@ def test_pictures_that_cannot_be_decoded_are_left_out_or_refused(made: Path, tmp
     assert "left out, as it cannot be decoded: 1 of them" in result.stderr
     with np.load(tmp_path / "f.npz") as found:
         assert [Path(path).name for path in found["paths"]] == ["000.png", "002.png", "003.png", "000.png", "001.png"]
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
 
 
 def test_layers_that_are_not_there_are_refused(made: Path, tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from cnnc.training.position import Means, Position
 from cnnc.training.resume import resume
 from cnnc.training.run import Trained, train
 from cnnc.weights.checkpoint import load_weights
+from tests.calling import error_of
 from tests.pictures import make_tree
-from tests.training_cases import SPEC, error_of, said, same, stopped_at, tiny, without_time
+from tests.training_cases import SPEC, said, same, stopped_at, tiny, without_time
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from cnnc.training.plots import draw_batch, draw_confusion, draw_curves
 from cnnc.training.recipe_words import recipe_from_words, recipe_in_words
 from cnnc.training.record import DataNote, graph_hash, open_run, write_record
 from cnnc.weights.checkpoint import load_weights, save_weights
+from tests.calling import error_of
 from tests.networks import sequential
 
 SPEC = """\
@@ -45,12 +45,6 @@ variants {
 """
 BLOCKS = "block twice(filters: channels) {\n  2 x (conv(3x3, filters) | relu)\n}\n"
 NOTE = DataNote("digits", None, 0.2, 0, ("no", "yes"), 10, 5)
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
 
 
 def arrays_of(net: Net, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:

@@ -6,7 +6,7 @@ import csv
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from PIL import Image
 import cnnc
 from cnnc import ops
 from cnnc.data.folder import load_folder
-from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.recipe import (
@@ -34,6 +33,7 @@ from cnnc.training.events import EpochEnded, Event, Progress, Said, Started
 from cnnc.training.interrupt import Interrupted, deferred_interrupt
 from cnnc.training.run import train
 from cnnc.weights.checkpoint import load_weights
+from tests.calling import error_of
 from tests.networks import Builder
 from tests.pictures import make_tree, truncate
 
@@ -60,12 +60,6 @@ def tiny() -> Net:
 
 def tree(root: Path) -> Path:
     return make_tree(root, {"train/dark": 12, "train/light": 12, "val/dark": 5, "val/light": 6})
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from cnnc import ops
 from cnnc.data.batches import training_batches
 from cnnc.data.feed import prepare
 from cnnc.data.sources import Examples
-from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.recipe import Recipe
@@ -26,7 +24,7 @@ from cnnc.training.events import Event, Said
 from cnnc.training.learning import learning_groups
 from cnnc.training.run import Trained, train
 from cnnc.weights.checkpoint import load_weights, save_weights
-from tests.calling import call
+from tests.calling import call, error_of
 from tests.networks import Builder
 from tests.pictures import make_tree
 
@@ -75,12 +73,6 @@ def run(tmp_path: Path, network: Net | None = None, **settings: Any) -> tuple[Tr
 
 def last(trained: Trained, network: Net | None = None) -> dict[str, dict[str, np.ndarray]]:
     return load_weights(trained.folder / "weights/last.safetensors", (network or net()).graph)[0]
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
 
 
 def varied(network: Net, seed: int = 1) -> dict[str, dict[str, np.ndarray]]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.training.events import Event, Progress, Said
@@ -40,12 +38,6 @@ def tiny(**entries: str) -> Net:
     """The network, with entries of its train section changed or added."""
     lines = [line for line in SPEC.splitlines() if line.split()[:1] not in [[name] for name in entries]]
     return load_text("\n".join([*lines[:-1], *(f"  {name} {value}" for name, value in entries.items()), "}", ""]))
-
-
-def error_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CnnError) as caught:
-        action()
-    return str(caught.value)
 
 
 def stopped_at(net: Net, data: Any, run: Path, epoch: int, step: int = 1, **settings: Any) -> None:
