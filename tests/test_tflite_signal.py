@@ -148,6 +148,24 @@ def test_bytes_of_several_inputs_lose_nothing(other: str) -> None:
 
 
 @pytest.mark.fault("Q1")
+@pytest.mark.parametrize(
+    "layers",
+    [
+        "concat(x, y) | pad(1, value=-1.1)",
+        "concat(y, x) | maxpool(2) | pad(1, value=-1.1)",
+        "z: concat(y, x)\nconcat {\nz\nz | pad(1, value=-1.1) | crop(1)\n}",
+        "z: concat(x, y) | pad(1, value=-1.1)\nconcat(z, z) | pad(1, value=1.3)",
+    ],
+)
+def test_no_value_is_rounded_on_its_way_to_a_wider_join(layers: str) -> None:
+    """`y` has half the step of `x`, and the result a slightly wider one: each is rounded to that alone."""
+    graph = cnnc.load_text(f"{TWO}\nx: a | normalize(mean=128, std=127)\ny: b | normalize(unit)\n{layers}").graph
+    samples: Samples = [pictures(graph, seed) for seed in range(8)]
+    found = figures(Model(graph, {}), samples)
+    assert found["int8"] >= found["float32"] - 0.1, found
+
+
+@pytest.mark.fault("Q1")
 def test_a_normalisation_of_real_numbers_is_not_taken_for_one_of_bytes() -> None:
     """One input takes pixels, the other numbers: only what the bytes stand for is in the scale."""
     text = f"{TWO}\nx: a | normalize(unit)\ny: b | normalize(mean=1, std=2)\nconcat(x, y) | conv(3, 8)"

@@ -2,12 +2,13 @@
 
 TFLite's specification wants the same scale and zero point on both sides of pools, reshapes, pads, slices, resizes and
 concatenations, and fixes those of softmax, logistic and tanh. Where a fixed scale would cut what else has to share it,
-the fixed tensor is requantised for that operator.
+the fixed tensor is requantised for that operator, and for one operator alone: no value is rounded on its way to the
+next, which a concatenation of a concatenation would do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Final
 
 import numpy as np
@@ -42,8 +43,20 @@ _FAR_BELOW: Final = -1e38
 class Groups:
     """Tensors by the group that they are in; groups have a range, and some a quantisation that is given."""
 
-    def __init__(self, program: Program, is_int8: frozenset[str], ranges: Mapping[str, Range]) -> None:
+    def __init__(
+        self, program: Program, is_int8: frozenset[str], ranges: Mapping[str, Range], free: Set[int] = frozenset()
+    ) -> None:
+        """Each tensor of int8 in a group of its own.
+
+        Args:
+            program: the float program.
+            is_int8: the tensors that become int8.
+            ranges: the range of each of them, and of what is moved.
+            free: operators, by index, whose results take no quantisation that is given.
+        """
+        self.program = program
         self.ranges = ranges
+        self.free = free
         self.parent: dict[str, str] = {}
         self.range: dict[str, Range] = {}
         self.given: dict[str, Quantization] = {}
@@ -70,7 +83,7 @@ class Groups:
         apart = [self.ranges[name] for name in moved_inputs(operator) if name not in self.parent]
         wanted = union([*apart, *(self.range[self.find(name)] for name in (*inputs, *operator.outputs))])
         given = {self.find(name): self.given[self.find(name)] for name in inputs if self.find(name) in self.given}
-        fits = [found for found in given.values() if covers(found, wanted)]
+        fits = [found for found in given.values() if covers(found, wanted) and index not in self.free]
         for name in inputs:
             root = self.find(name)
             if root in given and given[root] not in fits[:1]:
@@ -81,6 +94,11 @@ class Groups:
             self._unite(operator.outputs[0], name)
         root = self.find(operator.outputs[0])
         self.range[root] = union([self.range[root], wanted])
+
+    def twice_rounded(self) -> set[int]:
+        """The operators that need another scale for an input, and have a result that another operator needs so too."""
+        roots = {self.find(name) for _, name in self.requantised}
+        return {index for index, _ in self.requantised if self.find(self.program.operators[index].outputs[0]) in roots}
 
     def widen(self, name: str, scale: float) -> None:
         """Let a tensor's scale be at least so much, where it is free."""
@@ -102,6 +120,34 @@ class Groups:
         self.range[first] = union([self.range[first], self.range[second]])
         if second in self.given:
             self.given[first] = self.given[second]
+
+
+def group(
+    program: Program, is_int8: frozenset[str], ranges: Mapping[str, Range], given: Mapping[str, Quantization]
+) -> Groups:
+    """The groups of a program's tensors.
+
+    Args:
+        program: the float program.
+        is_int8: the tensors that become int8.
+        ranges: the range of each of them, and of what is moved.
+        given: the quantisation of inputs whose codes are theirs already, as bytes are.
+    """
+    free: set[int] = set()
+    while True:
+        groups = Groups(program, is_int8, ranges, free)
+        for name, quantization in given.items():
+            groups.give(name, quantization)
+        for op in program:
+            if op.kind in FIXED and op.outputs[0] in is_int8:
+                groups.give(op.outputs[0], FIXED[op.kind])
+        for index, op in enumerate(program):
+            if op.kind in MOVES and op.outputs[0] in is_int8:
+                groups.join(index, op)
+        twice = groups.twice_rounded() - free
+        if not twice:
+            return groups
+        free |= twice
 
 
 def moved_inputs(operator: Operator) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.backends.tflite.groups import FIXED, MOVES, Groups, constant_range, moved_inputs
+from cnnc.backends.tflite.groups import MOVES, constant_range, group, moved_inputs
 from cnnc.backends.tflite.lower import Lowered
 from cnnc.backends.tflite.scales import NARROW, ONE, Range, affine, encode, weight_scales
 from cnnc.backends.tflite.versions import set_versions
@@ -102,15 +102,7 @@ class _Quantizer:
             and (tensor.data is None or tensor.name in constants)
         )
         self.ranges = ranges
-        self.groups = Groups(self.program, self.int8, all_ranges)
-        for name, quantization in given.items():
-            self.groups.give(name, quantization)
-        for op in self.program:
-            if op.kind in FIXED and op.outputs[0] in self.int8:
-                self.groups.give(op.outputs[0], FIXED[op.kind])
-        for index, op in enumerate(self.program):
-            if op.kind in MOVES and op.outputs[0] in self.int8:
-                self.groups.join(index, op)
+        self.groups = group(self.program, self.int8, all_ranges, given)
         for op in self.program:
             if op.outputs[0] in self.int8:
                 self.groups.widen(op.outputs[0], self.least_scale(op))
