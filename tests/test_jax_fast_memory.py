@@ -73,6 +73,7 @@ def test_whether_jax_computes_on_the_cpu_is_known_before_it_starts(monkeypatch: 
         with monkeypatch.context() as patched:
             patched.setattr(memory, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms=platforms)))
             assert memory._is_for_cpu() == expected
+    monkeypatch.setattr(memory, "_has_accelerator", memory._has_accelerator.__wrapped__)
     monkeypatch.setattr(memory, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms=None)))
     monkeypatch.setattr(memory, "find_spec", lambda name: None)
     for plugins, expected in (((), True), (("cuda",), False)):

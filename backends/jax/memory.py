@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, Final
@@ -48,7 +49,12 @@ def _is_for_cpu() -> bool:
     config: Any = jax.config
     if platforms := config.jax_platforms:
         return str(platforms).split(",")[0] == "cpu"
-    return not entry_points(group="jax_plugins") and find_spec("libtpu") is None
+    return not _has_accelerator()
+
+
+@cache  # every package here is looked at, for 15 ms or so
+def _has_accelerator() -> bool:
+    return bool(entry_points(group="jax_plugins")) or find_spec("libtpu") is not None
 
 
 def _is_glibc() -> bool:
