@@ -21,12 +21,15 @@ from tests.pictures import make_tree
 
 ROOT = Path(__file__).parents[1]
 RESUMED = "cnnc train --resume"
+FEW, MANY = 4, 12
+"""Epochs of a training that is stopped once, and of one that is stopped again and again."""
 
 
 class Case:
     """A run's folder, its data and the log of its batches."""
 
-    def __init__(self, folder: Path, data: Path) -> None:
+    def __init__(self, folder: Path, data: Path, epochs: int = FEW) -> None:
+        self.epochs = epochs
         self.run, self.log, self.data = folder / "run", folder / "log", data
         folder.mkdir()
 
@@ -35,7 +38,16 @@ class Case:
         more = ["--resume"] if (self.run / "args.yaml").exists() else []
         if not more and self.run.exists():
             shutil.rmtree(self.run)  # it was killed before it noted what it is
-        script = [sys.executable, "-m", "tests.training_process", str(self.run), str(self.data), str(self.log), *more]
+        script = [
+            sys.executable,
+            "-m",
+            "tests.training_process",
+            str(self.run),
+            str(self.data),
+            str(self.log),
+            str(self.epochs),
+            *more,
+        ]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
             script, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -90,6 +102,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Case:
     return case
 
 
+@pytest.fixture(scope="module")
+def long_undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Case:
+    case = Case(tmp_path_factory.mktemp("undisturbed") / "case", data, MANY)
+    case.finish()
+    return case
+
+
 def require_same(case: Case, undisturbed: Case) -> None:
     assert case.batches == undisturbed.batches
     assert all(len(given) == 1 for given in case.batches.values())
@@ -124,12 +143,12 @@ def test_a_killed_training_ends_in_the_same_bits(tmp_path: Path, data: Path, und
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3])
 def test_a_training_killed_twenty_times_ends_in_the_same_bits(
-    seed: int, tmp_path: Path, data: Path, undisturbed: Case
+    seed: int, tmp_path: Path, data: Path, long_undisturbed: Case
 ) -> None:
-    case = Case(tmp_path / "case", data)
+    case = Case(tmp_path / "case", data, MANY)
     kill_at_random(case, 20, random.Random(seed))
     case.finish()
-    require_same(case, undisturbed)
+    require_same(case, long_undisturbed)
 
 
 @pytest.mark.fault("S11")
@@ -153,7 +172,7 @@ def test_a_sigterm_or_a_hangup_saves_and_exits_with_success(
 @pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="only root can make a small disk")
 @pytest.mark.slow
 def test_a_full_disk_ends_it_with_advice_and_it_goes_on_once_there_is_room(
-    tmp_path: Path, data: Path, undisturbed: Case
+    tmp_path: Path, data: Path, long_undisturbed: Case
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -161,7 +180,7 @@ def test_a_full_disk_ends_it_with_advice_and_it_goes_on_once_there_is_room(
     if mounted.returncode:
         pytest.skip("no disk can be mounted here")
     try:
-        case = Case(disk / "case", data)
+        case = Case(disk / "case", data, MANY)
         case.log = tmp_path / "log"
         process = case.start()
         _, errors = process.communicate(timeout=120)
@@ -170,6 +189,6 @@ def test_a_full_disk_ends_it_with_advice_and_it_goes_on_once_there_is_room(
         assert "make room on that disk" in errors
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         case.finish()
-        require_same(case, undisturbed)
+        require_same(case, long_undisturbed)
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -1,4 +1,6 @@
-"""A process that trains, for tests that stop and kill it: `python training_process.py RUN DATA LOG [--resume]`.
+"""A process that trains, for tests that stop and kill it: `python -m tests.training_process RUN DATA LOG EPOCHS`.
+
+A fifth argument, `--resume`, has it go on.
 
 Every batch that is handed to a step is noted in LOG: its epoch, the places of its examples, and a sum of its values.
 """
@@ -34,7 +36,6 @@ train {
   optimizer  sgd(momentum=0.9, nesterov=true, weight_decay=5e-4)
   schedule   cosine(peak=0.05, warmup=1)
   batch      4
-  epochs     12
   seed       5
   accumulate 3
   ema        0.9
@@ -43,7 +44,7 @@ train {
 """
 
 
-def main(run: str, data: str, log: str, *rest: str) -> int:
+def main(run: str, data: str, log: str, epochs: str, *rest: str) -> int:
     """Train, or go on, and give the exit status."""
 
     def noted(feed: Any, batch: int, epoch: int, start: int = 0) -> Iterator[batches.Batch]:
@@ -60,7 +61,7 @@ def main(run: str, data: str, log: str, *rest: str) -> int:
             if "--resume" in rest:
                 resume(run, save_minutes=0.002)
             else:
-                train(load_text(SPEC), data, out=run, save_minutes=0.002)
+                train(load_text(SPEC), data, out=run, epochs=int(epochs), save_minutes=0.002)
     except CnnError as error:
         print(error, file=sys.stderr)
         return 1
