@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from hypothesis import settings
+from PIL import Image
+
+from cnnc.files import write_atomically
 
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -16,6 +21,13 @@ os.environ.setdefault("MPLBACKEND", "agg")
 # No deadline: the first example of a shape compiles. The same examples every time: a red build can be run again.
 settings.register_profile("cnnc", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("cnnc")
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage rarely: each time all tests and all that jax keeps are walked through, a tenth of the work."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,7 +57,7 @@ def data_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def blank_pictures() -> Iterator[Callable[..., None]]:
+def blank_pictures() -> Iterator[Callable[[pytest.MonkeyPatch], None]]:
     """Have runs save blank pictures, whose drawing is most of a short run; what draws them in truth is returned."""
     from matplotlib.figure import Figure
 
@@ -53,18 +65,22 @@ def blank_pictures() -> Iterator[Callable[..., None]]:
 
     save = plots._save
 
-    def save_blank(figure: Any, path: Path) -> None:
-        save(Figure(figsize=(0.1, 0.1)), path)
+    def draw(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(plots, "Figure", Figure)
+        patch.setattr(plots, "_save", save)
 
+    content = io.BytesIO()
+    Image.new("L", (1, 1)).save(content, "png")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "_save", save_blank)
-        yield save
+        patch.setattr(plots, "Figure", MagicMock)
+        patch.setattr(plots, "_save", lambda _, path: write_atomically(path, content.getvalue()))
+        yield draw
 
 
 @pytest.fixture
-def drawn_pictures(blank_pictures: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def drawn_pictures(blank_pictures: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have runs draw their pictures, for a test that looks at them."""
-    monkeypatch.setattr("cnnc.training.plots._save", blank_pictures)
+    blank_pictures(monkeypatch)
 
 
 @pytest.fixture

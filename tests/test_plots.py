@@ -17,7 +17,7 @@ NOWHERE = Path("nowhere.png")
 
 
 @pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def figures(drawn_pictures: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Figures that would be saved."""
     found: list[Any] = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: found.append(figure))
