@@ -22,8 +22,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt .ci/venv
 demo: $(VENV)/.installed
 	$(BIN)/cnnc demo
 
+# Without LLVM's optimisations, which small programs do not earn back; the slow suite has them.
 test: lint
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 test-slow: lint
 	$(BIN)/python -m pytest -q -n 2

@@ -69,6 +69,7 @@ def test_one_that_was_stopped_goes_on_without_the_bad_step(tmp_path: Path) -> No
     assert same(trained.weights, whole.weights)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("T")
 def test_one_that_was_stopped_in_a_later_epoch_goes_on_at_the_right_step(tmp_path: Path) -> None:
     net = load_text(floating().text.replace("flatten\n", "flatten | dropout(0.5)\n"))  # drawn anew at every step

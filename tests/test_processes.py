@@ -22,6 +22,7 @@ BOUND = 60.0
 """Seconds within which the others must have ended."""
 
 
+@pytest.mark.slow
 def test_two_processes_follow_the_curve_of_one() -> None:
     one = Training(SMALL, None)
     losses, scores = one.losses_of(1), one.scores()
