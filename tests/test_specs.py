@@ -11,25 +11,14 @@ import cnnc
 from cnnc import ir_text, specs
 from cnnc.data.fitting import require_pictures
 from cnnc.data.sources import Examples
-from cnnc.diagnostics import Source
 from cnnc.ir import verify
 from cnnc.loading import examine, find, load_spec
 from cnnc.ops import Softmax
 from cnnc.overrides import Overrides
-from cnnc.parser import parse
-from tests.bundled import built
+from tests.bundled import all_names, built
 
 NO_CLASSIFIERS = ("alphafold", "alphazero", "astronet", "qanet", "resnet3d", "unet", "voxnet", "wavenet")
 """Of pictures: of other things, or of every part of them."""
-
-
-def all_names() -> list[str]:
-    """`resnet`, `resnet18`, ...: every spec, and each of its variants."""
-    found = []
-    for name in specs.names():
-        variants = parse(Source(name, specs.read(name))).variants
-        found += [name, *(f"{name}_{variant.name.text}" for variant in variants)]
-    return found
 
 
 def test_the_bundled_specs_are_those_promised() -> None:
