@@ -57,7 +57,7 @@ def _compiled(name: str, target: str) -> str:
         return digest(b"".join(each.read_bytes() for each in sorted(Path(folder).iterdir())))
 
 
-def tests() -> list[str]:
+def names_of_tests() -> list[str]:
     """The names of all tests, slow ones too, without the module and what they are run with."""
     command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "tests"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -96,9 +96,9 @@ def test_quantised_files_are_as_they_were() -> None:
 
 @pytest.mark.slow
 def test_no_test_is_lost() -> None:
-    assert set(json.loads(PINS.read_text())["tests"]) <= set(tests())
+    assert set(json.loads(PINS.read_text())["tests"]) <= set(names_of_tests())
 
 
 if __name__ == "__main__":
     found = {"helps": helps(), "shown": shown(all_names()), "compiled": compiled(COMPILED, TARGETS)}
-    PINS.write_text(json.dumps({**found, "tests": tests()}, indent=1) + "\n")
+    PINS.write_text(json.dumps({**found, "tests": names_of_tests()}, indent=1) + "\n")
