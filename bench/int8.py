@@ -33,12 +33,12 @@ from cnnc.backends.tflite.quantize import Io
 from cnnc.compiling.samples import samples_of
 from cnnc.compiling.subject import Subject
 from cnnc.compiling.tflite import is_picture
+from cnnc.ir.model import Model
+from cnnc.language import parse
 from cnnc.loading import find, load
 from cnnc.net import Net
 from cnnc.ops import BatchNorm
-from cnnc.parser import parse
 from cnnc.passes.drop_identities import drop_identities
-from cnnc.passes.model import Model
 from cnnc.passes.unshare import unshare
 
 _MOST_MACS: Final = 2.9e9

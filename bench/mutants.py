@@ -32,7 +32,9 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 KEPT: Final = ROOT / "build" / "mutants"
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
-    "language": ("cnnc/*.py", "cnnc/ops/*.py"),
+    "language": tuple(
+        f"cnnc/{room}*.py" for room in ("", "language/", "ops/", "ir/", "recipe/", "elaboration/", "rendering/")
+    ),
     "passes": ("cnnc/passes/*.py",),
     "data": ("cnnc/data/*.py",),
     "training": ("cnnc/training/*.py", "backends/jax/*.py"),

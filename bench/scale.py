@@ -19,7 +19,7 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from statistics import correlation, linear_regression
 
-from cnnc.boxes import box
+from cnnc.rendering.text_table import box
 
 CNNC = str(Path(sys.executable).with_name("cnnc"))
 VERBS = {"check": ("check",), "show": ("show", "--all")}

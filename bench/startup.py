@@ -17,7 +17,7 @@ from statistics import median
 from time import perf_counter
 
 from cnnc import specs
-from cnnc.boxes import box
+from cnnc.rendering.text_table import box
 
 BASELINE = (sys.executable, "-c", "import numpy, lark, click")
 CNNC = str(Path(sys.executable).with_name("cnnc"))

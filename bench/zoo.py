@@ -27,9 +27,9 @@ from cnnc import specs
 from cnnc.backends.edgetpu.check import Cost, check
 from cnnc.backends.edgetpu.memory import layer_bytes
 from cnnc.backends.tflite.outline import outline
+from cnnc.language import parse
 from cnnc.loading import find, load
 from cnnc.net import Net
-from cnnc.parser import parse
 from cnnc.tflite.program import File
 
 Found = Sequence[tuple[Peer, Entry]]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cnnc
-from cnnc.ir_text import print_graph
+from cnnc.ir.text import print_graph
 from cnnc.net import Net, Weights
 
 Pictures = NDArray[np.float32]

@@ -13,8 +13,8 @@ from dataclasses import field
 from functools import cached_property
 from typing import Literal
 
+from cnnc.frozen import dataclass
 from cnnc.printable import printable
-from cnnc.record import dataclass
 
 CODES: Mapping[str, str] = {
     "lexical": "a character or a literal that the language does not have",

@@ -29,8 +29,8 @@ from cnnc.data.sources import Part, take
 from cnnc.diagnostics import CnnError
 from cnnc.distortion import ChannelSums, Layer, is_equalizable
 from cnnc.ir import Graph
-from cnnc.passes import model as passes_model
-from cnnc.passes import run as passes
+from cnnc.ir import model as passes_model
+from cnnc.passes import pipelines as passes
 from cnnc.running import Model, open_tflite, places, stored
 from cnnc.tflite.program import Program, Tensor
 from cnnc.training.events import Report, ignore

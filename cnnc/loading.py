@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 
-from cnnc import budget, namespace, specs, syntax
-from cnnc.arithmetic import write_value
+from cnnc import specs
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Source, Span, did_you_mean
-from cnnc.model import build, check_rules, find_variant
-from cnnc.namespace import Loaded
+from cnnc.elaboration import budget, namespace
+from cnnc.elaboration.arithmetic import write_value
+from cnnc.elaboration.elaborate import build, check_rules, find_variant
+from cnnc.elaboration.name_check import resolve
+from cnnc.elaboration.namespace import Loaded
+from cnnc.language import parse, syntax
 from cnnc.net import Net
 from cnnc.overrides import Overrides
-from cnnc.parser import parse
-from cnnc.resolve import resolve
 
 MOST_LAYERS = 100_000
 """Of all variants together."""

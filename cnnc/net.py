@@ -16,12 +16,13 @@ from dataclasses import field
 from functools import cached_property
 from typing import Any, Literal
 
-from cnnc import backends, summary
+from cnnc import backends
+from cnnc.frozen import dataclass
 from cnnc.ir import Graph
 from cnnc.ops import Weight
 from cnnc.overrides import Overrides
 from cnnc.recipe import Recipe
-from cnnc.record import dataclass
+from cnnc.rendering import layer_table
 
 Weights = Mapping[str, Mapping[str, Any]]
 """Arrays by node and by short name: `weights["resnet.2.0.conv1"]["kernel"]`."""
@@ -46,7 +47,7 @@ class Net:
 
     def summary(self, *, unfold: bool = False) -> str:
         """A table of the layers, and totals; turns of a repeat that are alike are one line, unless `unfold`."""
-        return summary.render(self.graph, unfold)
+        return layer_table.render(self.graph, unfold)
 
     def init(self, seed: int = 0) -> dict[str, dict[str, Any]]:
         """First weights, float32, as the papers draw them: the same on every machine for the same seed."""

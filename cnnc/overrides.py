@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnc.record import dataclass
+from cnnc.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import cnnc
 from cnnc import specs
 from cnnc.diagnostics import Source
 from cnnc.ir import Graph
-from cnnc.parser import parse
+from cnnc.language import parse
 
 
 @cache

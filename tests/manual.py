@@ -11,8 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cnnc import arithmetic, build, call_chain, meter, namespace, ops, parser, parser_layout, parser_tree, recipe
+from cnnc import ops
 from cnnc.diagnostics import Source
+from cnnc.elaboration import arithmetic, call_chain, graph_builder, limits, namespace
+from cnnc.language import brackets, parse, parser, tree_reader
 from cnnc.ops import (
     Op,
     activation,
@@ -26,9 +28,8 @@ from cnnc.ops import (
     regularization,
     shape,
 )
-from cnnc.parser import parse
-from cnnc.recipe import Entry, Recipe
-from cnnc.signature import REQUIRED, Parameter, signature_of
+from cnnc.ops.signature import REQUIRED, Parameter, signature_of
+from cnnc.recipe import Entry, Recipe, settings
 from tests.strategies import ranks
 
 MANUAL = Path(__file__).parent.parent / "docs" / "language.md"
@@ -67,10 +68,10 @@ _MODULES: Mapping[str, ModuleType] = {
     "attention": attention,
 }
 _KINDS: Mapping[str, type[Entry]] = {
-    "augment": recipe.Augment,
-    "loss": recipe.Loss,
-    "optimizer": recipe.Optimizer,
-    "schedule": recipe.Schedule,
+    "augment": settings.Augment,
+    "loss": settings.Loss,
+    "optimizer": settings.Optimizer,
+    "schedule": settings.Schedule,
 }
 
 
@@ -100,7 +101,7 @@ def _operators(module: ModuleType) -> str:
 
 def _entries(kind: type[Entry]) -> str:
     rows = [(kind.__name__.lower(), "parameters", "what it does")]
-    for entry in vars(recipe).values():
+    for entry in vars(settings).values():
         if isinstance(entry, type) and issubclass(entry, kind) and entry.names:
             rows.append((_names(entry.names), _parameters(entry), _summary(entry)))
     return _table(rows)
@@ -144,18 +145,21 @@ def _limits() -> str:
         ("limit", ""),
         ("characters in a file", f"{parser.LONGEST_FILE:,}"),
         ("words, numbers and signs in a file", f"{parser.MOST_TOKENS:,}"),
-        ("characters in a name, in a string", f"{parser_tree.LONGEST_NAME:,}, {parser_tree.LONGEST_STRING:,}"),
-        ("digits of a number", f"{parser_tree.MOST_DIGITS}, and as many of what it is computed to"),
-        ("entries in a pair of brackets", f"{parser_tree.MOST_ENTRIES:,}"),
-        ("brackets within brackets", f"{parser_layout.DEEPEST_BRACKETS}"),
-        ("expressions within expressions", f"{parser_tree.DEEPEST_EXPRESSION}"),
+        ("characters in a name, in a string", f"{tree_reader.LONGEST_NAME:,}, {tree_reader.LONGEST_STRING:,}"),
+        ("digits of a number", f"{tree_reader.MOST_DIGITS}, and as many of what it is computed to"),
+        ("entries in a pair of brackets", f"{tree_reader.MOST_ENTRIES:,}"),
+        ("brackets within brackets", f"{brackets.DEEPEST_BRACKETS}"),
+        ("expressions within expressions", f"{tree_reader.DEEPEST_EXPRESSION}"),
         ("files imported, in all and one by another", f"{namespace.MOST_FILES}, {namespace.DEEPEST_IMPORTS} deep"),
         ("blocks that call blocks", f"{call_chain.DEEPEST_CALLS} deep"),
-        ("steps of expansion", f"{meter.MOST_STEPS:,}, and {meter.STEPS_A_LAYER} for each layer"),
-        ("layers", f"{build.MOST_NODES:,}"),
-        ("values of a result, weights of a network", f"{build.LARGEST_TENSOR:,}, {build.MOST_WEIGHTS:,}"),
+        ("steps of expansion", f"{limits.MOST_STEPS:,}, and {limits.STEPS_A_LAYER} for each layer"),
+        ("layers", f"{graph_builder.MOST_NODES:,}"),
+        (
+            "values of a result, weights of a network",
+            f"{graph_builder.LARGEST_TENSOR:,}, {graph_builder.MOST_WEIGHTS:,}",
+        ),
     ]
-    assert 10**parser_tree.MOST_DIGITS == arithmetic.LARGEST
+    assert 10**tree_reader.MOST_DIGITS == arithmetic.LARGEST
     return _table(rows)
 
 
@@ -219,6 +223,6 @@ def every_name() -> Iterator[str]:
     """All that the manual has to mention: operators, blocks, and the entries of the train section."""
     yield from ops.OPS
     for kind in _KINDS.values():
-        for entry in vars(recipe).values():
+        for entry in vars(settings).values():
             if isinstance(entry, type) and issubclass(entry, kind):
                 yield from entry.names

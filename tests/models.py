@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cnnc import ops
 from cnnc.backends import reference
 from cnnc.ir import Graph, Node
-from cnnc.passes.model import Model, Pass
-from cnnc.passes.run import run
+from cnnc.ir.model import Model, Pass
+from cnnc.passes.pipelines import run
 
 Array = NDArray[Any]
 

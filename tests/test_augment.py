@@ -15,13 +15,7 @@ from cnnc.data.feed import prepare
 from cnnc.data.folder import load_all
 from cnnc.data.sources import Examples
 from cnnc.diagnostics import CnnError
-from cnnc.recipe import (
-    Augment,
-    Cutout,
-    Flip,
-    PadCrop,
-    RandomResizedCrop,
-)
+from cnnc.recipe import Augment, Cutout, Flip, PadCrop, RandomResizedCrop
 from tests.pictures import make_tree, noise, truncate
 
 ENTRIES: tuple[Sequence[Augment], ...] = (

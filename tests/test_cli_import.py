@@ -15,7 +15,7 @@ from PIL import Image
 
 import cnnc
 from cnnc.backends.tflite.compile import compile_float
-from cnnc.passes.model import Model
+from cnnc.ir.model import Model
 from cnnc.tflite.program import File
 from cnnc.tflite.write import write_file
 from cnnc.weights.checkpoint import load_weights

@@ -16,7 +16,7 @@ from PIL import Image
 from cnnc.backends import reference
 from cnnc.backends.tflite.compile import compile_float, compile_int8
 from cnnc.data.decode import decode
-from cnnc.passes.model import Model
+from cnnc.ir.model import Model
 from cnnc.tflite.metadata import Description, InputNote, OutputNote, attach, label_files, pack
 from cnnc.tflite.program import File, Operator, Program, Quantization
 from cnnc.tflite.write import write_file

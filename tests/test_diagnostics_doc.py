@@ -26,9 +26,9 @@ from cnnc.compiling.subject import from_spec
 from cnnc.data.decode import decode
 from cnnc.data.load import load_data
 from cnnc.diagnostics import CODES, CnnError, render
+from cnnc.ir.model import Model
 from cnnc.loading import find, load, load_text
 from cnnc.overrides import Overrides
-from cnnc.passes.model import Model
 from cnnc.tflite.program import File, Operator, Program
 from cnnc.tflite.read import open_file
 from cnnc.tflite.write import write_file

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 import cnnc
-from cnnc.arithmetic import FUNCTIONS
 from cnnc.diagnostics import CnnError, Source
-from cnnc.evaluate import ATTRIBUTES, TYPES
+from cnnc.elaboration.arithmetic import FUNCTIONS
+from cnnc.elaboration.expressions import ATTRIBUTES, TYPES
+from cnnc.elaboration.train_section import KEYS
 from cnnc.ir import Graph, Node, verify
+from cnnc.language import parse
 from cnnc.loading import Spec, examine
 from cnnc.ops import format_shape
 from cnnc.overrides import Overrides
-from cnnc.parser import parse
-from cnnc.train_section import KEYS
 from tests.calling import call
 from tests.manual import MANUAL, Example, every_name, examples, with_tables
 

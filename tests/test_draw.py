@@ -15,14 +15,14 @@ from PIL import Image
 import cnnc
 from cnnc import specs
 from cnnc.diagnostics import CnnError
-from cnnc.drawing import FORMATS, draw
-from cnnc.drawing.compose import compose
-from cnnc.drawing.diagram import Diagram, Part, diagram
-from cnnc.drawing.layout import arrange
-from cnnc.drawing.mermaid import to_mermaid
-from cnnc.drawing.part import size
-from cnnc.drawing.scene import Box, Curve, Scene, Text
 from cnnc.ir import Graph
+from cnnc.rendering.drawing import FORMATS, draw
+from cnnc.rendering.drawing.compose import compose
+from cnnc.rendering.drawing.diagram import Diagram, Part, diagram
+from cnnc.rendering.drawing.layout import arrange
+from cnnc.rendering.drawing.mermaid import to_mermaid
+from cnnc.rendering.drawing.part import size
+from cnnc.rendering.drawing.scene import Box, Curve, Scene, Text
 
 UNET = """model unet {
   input 32x32x3
@@ -218,7 +218,7 @@ def test_another_format_is_an_error() -> None:
 
 
 def test_png_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "cnnc.drawing.png", raising=False)
+    monkeypatch.delitem(sys.modules, "cnnc.rendering.drawing.png", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     with pytest.raises(CnnError) as raised:
         draw(cnnc.load("mlp").graph, "png")

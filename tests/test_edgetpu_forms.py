@@ -12,8 +12,8 @@ from cnnc.backends.edgetpu.check import check
 from cnnc.backends.tflite.compile import Settings, compile_int8
 from cnnc.backends.tflite.outline import outline
 from cnnc.backends.tflite.site import Flavour
+from cnnc.ir.model import Model
 from cnnc.net import Net
-from cnnc.passes.model import Model
 from cnnc.tflite.program import File, Program
 from tests.tflite_programs import Array, run_litert
 

@@ -12,7 +12,7 @@ import cnnc
 from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
 from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.quantize import Io
-from cnnc.passes.model import Model
+from cnnc.ir.model import Model
 from cnnc.tflite.program import File, Program
 from cnnc.tflite.write import write_file
 

@@ -291,7 +291,7 @@ WRITES = re.compile(
 )
 OWN = {
     "cnnc.files",
-    "cnnc.parser_table",  # the table that is part of the package
+    "cnnc.language.parse_table",  # the table that is part of the package
     "cnnc.training.checkpoint",  # folders that it has made, and the lock
     "cnnc.data.held",  # caches
     "cnnc.data.tfrecord",

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from cnnc import load_text, specs
 from cnnc.diagnostics import CnnError, Source
-from cnnc.fmt import format_spec
-from cnnc.parser import lexemes
+from cnnc.language import lexemes
+from cnnc.language.formatter import format_spec
 from tests.calling import call
 
 ROOT = Path(__file__).parent.parent

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnc.diagnostics import CODES, CnnError, Diagnostic, Source, render
-from cnnc.fmt import format_spec
 from cnnc.ir import verify
-from cnnc.ir_text import print_graph, read_graph
+from cnnc.ir.text import print_graph, read_graph
+from cnnc.language import parse
+from cnnc.language.formatter import format_spec
 from cnnc.loading import Spec, examine
 from cnnc.overrides import Overrides
-from cnnc.parser import parse
 from cnnc.printable import printable
 from tests.broken_texts import KINDS
 

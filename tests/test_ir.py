@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cnnc import ops
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node, Repeat, verify
-from cnnc.ir_text import print_graph, read_graph
+from cnnc.ir.text import print_graph, read_graph
 from cnnc.ops import Op
 from tests.strategies import cases
 

@@ -10,7 +10,7 @@ import pytest
 
 from cnnc import ops
 from cnnc.diagnostics import CnnError
-from cnnc.initializers import draw
+from cnnc.ir.initializers import draw
 from cnnc.ops import Initializer, Weight
 from tests.networks import sequential
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cnnc
+from cnnc.elaboration.scaling import compound, round8, round_channels, round_repeats
 from cnnc.overrides import Overrides
-from cnnc.scaling import compound, round8, round_channels, round_repeats
 from tests.language import PICTURE, channels, network, operators
 
 # Width

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import cnnc
-from cnnc import ir_text
 from cnnc.backends import reference
 from cnnc.ir import verify
-from cnnc.passes.run import INFERENCE
+from cnnc.ir.text import print_graph, read_graph
+from cnnc.passes.pipelines import INFERENCE
 from tests.models import assert_keep_the_function, random_model
 
 TWINS = """
@@ -36,7 +36,7 @@ def test_the_weights_are_those_of_the_first_place_and_count_once() -> None:
     assert owners == {"a.conv1", "a.bn1", "b.conv1"}
     assert graph.trainable_count == 9 * 3 * 3 + 2 * 3 + 3 * 3 + 3
     assert {node.owner for node in graph if node.op.name == "bn"} == {"a.bn1"}
-    assert ir_text.read_graph(ir_text.print_graph(graph)) == graph
+    assert read_graph(print_graph(graph)) == graph
 
 
 def test_it_is_what_copies_of_the_weights_are() -> None:

@@ -14,9 +14,11 @@ from types import ModuleType
 
 import pytest
 
-from cnnc import build, documents, expand, files, loading, meter, namespace, parser, parser_layout, parser_tree, repeats
-from cnnc.arithmetic import show_value
+from cnnc import documents, files, loading
 from cnnc.diagnostics import MOST_REPORTED, Diagnostic, Source, Span, render
+from cnnc.elaboration import expander, graph_builder, limits, namespace, repeats
+from cnnc.elaboration.arithmetic import show_value
+from cnnc.language import brackets, parser, tree_reader
 from cnnc.loading import Spec, examine
 from cnnc.overrides import Overrides
 
@@ -205,45 +207,45 @@ EXACT: dict[str, tuple[ModuleType, str, int, Callable[[int], str], str]] = {
     "characters": (parser, "LONGEST_FILE", 20, "input 3\nrelu".ljust, "a file of more than 20 characters"),
     "words": (parser, "MOST_TOKENS", 8, lines, "a file of more than 8 words"),
     "brackets": (
-        parser_layout,
+        brackets,
         "DEEPEST_BRACKETS",
         5,
         lambda n: f"input 3\ndense({'(' * (n - 1)}1{')' * n}",
         "brackets nest more than",
     ),
     "expressions": (  # the signs and the number
-        parser_tree,
+        tree_reader,
         "DEEPEST_EXPRESSION",
         8,
         lambda n: f"input 3\nrelu\na = {'-' * (n - 1)}1",
         "an expression nests more than",
     ),
     "entries": (
-        parser_tree,
+        tree_reader,
         "MOST_ENTRIES",
         4,
         lambda n: f"input 3\n[{'1, ' * (n - 1)}1] x relu",
         "5 entries in a pair",
     ),
     "parameters": (
-        parser_tree,
+        tree_reader,
         "MOST_ENTRIES",
         4,
         lambda n: f"block b({', '.join(f'a{i}=1' for i in range(n))}) {{ relu }}\ninput 3\nb",
         "5 entries in a pair",
     ),
-    "a name": (parser_tree, "LONGEST_NAME", 5, lambda n: f"input 3\n{'a' * n}: relu", "a name of 6 characters"),
+    "a name": (tree_reader, "LONGEST_NAME", 5, lambda n: f"input 3\n{'a' * n}: relu", "a name of 6 characters"),
     "a string": (
-        parser_tree,
+        tree_reader,
         "LONGEST_STRING",
         15,
         lambda n: f'input 32x32x3\ntimm("{"cn_r1_k3_s1_c8".ljust(n, "0")}")',
         "a string of 16 characters",
     ),
-    "digits": (parser_tree, "MOST_DIGITS", 4, lambda n: f"input 3\ndense({'1' * n})", "a number of 5 digits"),
-    "calls": (expand, "DEEPEST_CALLS", 4, calls, "blocks call each other more than"),
-    "layers": (build, "MOST_NODES", 4, lambda n: "input 3" + "\nrelu" * (n - 1), "more than 4 layers"),
-    "weights": (build, "MOST_WEIGHTS", 4, lambda n: f"input {n}\ndense(1, bias=false)", "more than 4 weights"),
+    "digits": (tree_reader, "MOST_DIGITS", 4, lambda n: f"input 3\ndense({'1' * n})", "a number of 5 digits"),
+    "calls": (expander, "DEEPEST_CALLS", 4, calls, "blocks call each other more than"),
+    "layers": (graph_builder, "MOST_NODES", 4, lambda n: "input 3" + "\nrelu" * (n - 1), "more than 4 layers"),
+    "weights": (graph_builder, "MOST_WEIGHTS", 4, lambda n: f"input {n}\ndense(1, bias=false)", "more than 4 weights"),
     "turns": (repeats, "MOST_NODES", 4, lambda n: f"input 3\n{n} x relu", "repeats of 5 turns"),
     "layers of variants": (
         loading,
@@ -287,12 +289,12 @@ def test_the_largest_number_is_within_the_limit(within: str, beyond: str, messag
 
 def test_so_many_steps_and_levels_of_an_expansion_are_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     span = Span(Source("a.cnn", "relu"), 0, 4)
-    monkeypatch.setattr(meter, "MOST_STEPS", 4)
-    monkeypatch.setattr(meter, "DEEPEST_LAYERS", 5)
-    steps = meter.Meter()
-    for _ in range(4 + 2 * meter.STEPS_A_LAYER):
+    monkeypatch.setattr(limits, "MOST_STEPS", 4)
+    monkeypatch.setattr(limits, "DEEPEST_LAYERS", 5)
+    steps = limits.Meter()
+    for _ in range(4 + 2 * limits.STEPS_A_LAYER):
         steps.step(span, 2)
-    with pytest.raises(build.LimitReached, match="more than 10 steps so far, for 2 layers"):
+    with pytest.raises(graph_builder.LimitReached, match="more than 10 steps so far, for 2 layers"):
         steps.step(span, 2)
     steps.step(span, 3)
     for _ in range(2):  # what was left or refused is not open
@@ -300,7 +302,7 @@ def test_so_many_steps_and_levels_of_an_expansion_are_within_the_limit(monkeypat
             for _ in range(5):
                 levels.enter_context(steps)
             for _ in range(2):
-                with pytest.raises(build.LimitReached, match="nest more than 5 deep"), steps:
+                with pytest.raises(graph_builder.LimitReached, match="nest more than 5 deep"), steps:
                     pass
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from cnnc import ops
 from cnnc.backends.reference import evaluate
 from cnnc.ops import OPS, Op, Shape
+from cnnc.ops.signature import REQUIRED, signature_of
 from cnnc.ops.window import transposed_window, window
-from cnnc.signature import REQUIRED, signature_of
 from tests.strategies import Case, cases, random_inputs, random_weights
 
 CLASSES = sorted(Op.__subclasses__(), key=lambda cls: cls.__name__)

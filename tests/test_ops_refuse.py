@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cnnc import ops
 from cnnc.ops import Op, OpError, Shape
 from cnnc.ops.base import LARGEST
-from cnnc.signature import signature_of
+from cnnc.ops.signature import signature_of
 from tests.strategies import Case, cases
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import lark
 import pytest
 
-from cnnc import parser_table, specs
+from cnnc import specs
 from cnnc.diagnostics import CnnError, Source
-from cnnc.lalr import Automaton, Token, Tree, Unexpected, tokenize
-from cnnc.parser import parse
-from cnnc.parser_layout import Layout
+from cnnc.language import parse, parse_table
+from cnnc.language.brackets import Layout
+from cnnc.language.lalr import Automaton, Token, Tree, Unexpected, tokenize
 from tests.broken_texts import sentence
 
 GRAMMAR = files("cnnc.grammar").joinpath("cnn.lark").read_text(encoding="utf-8")
@@ -22,7 +22,7 @@ GRAMMAR = files("cnnc.grammar").joinpath("cnn.lark").read_text(encoding="utf-8")
 
 def test_the_kept_table_is_that_of_the_grammar() -> None:
     kept = files("cnnc.grammar").joinpath("cnn.lalr.json").read_text(encoding="utf-8")
-    assert kept == parser_table.build(GRAMMAR), "make grammar"
+    assert kept == parse_table.build(GRAMMAR), "make grammar"
 
 
 class _Joined:
@@ -49,7 +49,7 @@ def _by_lark(text: str) -> Any:
 
 
 def _by_table(text: str) -> Any:
-    table = parser_table.load()
+    table = parse_table.load()
     automaton = Automaton(table)
     for token in Layout(Source("text", text)).join(tokenize(table, text, 0, len(text))):
         automaton.feed(token)

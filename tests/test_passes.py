@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 import cnnc
 from cnnc import ops
 from cnnc.ir import Graph
+from cnnc.ir.model import Model
 from cnnc.passes.drop_dead import drop_dead
 from cnnc.passes.equalize import equalize
 from cnnc.passes.fold_batch_norm import fold_batch_norm
-from cnnc.passes.model import Model
-from cnnc.passes.run import INFERENCE, INFERENCE_INT8, Change, describe, run
+from cnnc.passes.pipelines import INFERENCE, INFERENCE_INT8, Change, describe, run
 from cnnc.passes.verify import verify_model
 from tests.models import assert_keep_the_function, assert_same_function, random_model
 from tests.networks import sequential

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.backends import reference
+from cnnc.ir.model import Model
 from cnnc.ops import Op
 from cnnc.passes.equalize import BOUNDS, equalize
-from cnnc.passes.model import Model
 from tests.models import assert_same_function, random_inputs, random_model
 from tests.networks import Builder, sequential
 

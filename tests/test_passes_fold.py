@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cnnc import ops
 from cnnc.backends import reference
 from cnnc.ir import Graph, Node
+from cnnc.ir.model import Model, Pass
 from cnnc.ops import Op
 from cnnc.passes.fold_batch_norm import fold_batch_norm, fold_batch_norm_forward
 from cnnc.passes.fold_bgr import fold_bgr
@@ -21,8 +22,7 @@ from cnnc.passes.fold_normalize import (
     fold_normalize_mean,
     fold_normalize_scale,
 )
-from cnnc.passes.model import Model, Pass
-from cnnc.passes.run import run
+from cnnc.passes.pipelines import run
 from tests.models import assert_same_function, random_model
 from tests.networks import Builder, sequential
 from tests.strategies import Case, cases

@@ -16,7 +16,7 @@ from cnnc.net import Net
 from cnnc.ops import Op
 from cnnc.passes.merge_branches import merge_branches
 from cnnc.passes.merge_convolutions import merge_convolutions
-from cnnc.passes.run import INFERENCE, INFERENCE_INT8, run
+from cnnc.passes.pipelines import INFERENCE, INFERENCE_INT8, run
 from tests.models import assert_same_function, random_model
 from tests.networks import Builder
 

@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnc import ops
+from cnnc.ir.model import Model, Pass
 from cnnc.ops import Op
 from cnnc.ops.window import window
 from cnnc.passes.drop_dead import drop_dead
 from cnnc.passes.drop_identities import drop_identities
 from cnnc.passes.merge_pad import merge_pad
-from cnnc.passes.model import Model, Pass
 from cnnc.passes.padding import zeros_read
+from cnnc.passes.pipelines import run
 from cnnc.passes.prefer_same import prefer_same
-from cnnc.passes.run import run
 from tests.models import assert_same_function, random_model
 from tests.networks import Builder, sequential
 from tests.strategies import Case, cases

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cnnc import load, load_text, specs
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
-from cnnc.printer import print_spec
+from cnnc.rendering.spec_text import print_spec
 
 
 def structure(graph: Graph) -> tuple[list[int], list[list[int]], dict[str, int]]:

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cnnc
-from cnnc import fmt, ir_text
 from cnnc.diagnostics import Source
 from cnnc.ir import Graph, verify
+from cnnc.ir.text import print_graph, read_graph
+from cnnc.language import formatter
 from cnnc.overrides import Overrides
-from cnnc.printer import print_spec
+from cnnc.rendering.spec_text import print_spec
 from tests.agreement import assert_agrees
 from tests.spec_texts import Random, random_specs
 
@@ -34,9 +35,9 @@ def assert_holds(spec: Random) -> None:
     graph = cnnc.load_text(spec.text).graph
     verify(graph)
     assert {label: graph[name].shape for label, name in graph.outputs} == spec.outputs
-    assert ir_text.read_graph(ir_text.print_graph(graph)) == graph
+    assert read_graph(print_graph(graph)) == graph
     assert structure(cnnc.load_text(print_spec(graph)).graph) == structure(graph)
-    assert cnnc.load_text(fmt.format_spec(Source("random.cnn", spec.text))).graph == graph
+    assert cnnc.load_text(formatter.format_spec(Source("random.cnn", spec.text))).graph == graph
 
 
 def assert_scales(spec: Random, width: float, depth: float, resolution: float) -> None:

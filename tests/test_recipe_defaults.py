@@ -6,8 +6,21 @@ from typing import Any
 
 import pytest
 
-from cnnc.augmentations import ColorJitter, Cutmix, Cutout, Flip, Mixup, PadCrop, RandAugment, RandomResizedCrop
-from cnnc.recipe import Adam, AdamW, Lars, Lion, OneCycle
+from cnnc.recipe import (
+    Adam,
+    AdamW,
+    ColorJitter,
+    Cutmix,
+    Cutout,
+    Flip,
+    Lars,
+    Lion,
+    Mixup,
+    OneCycle,
+    PadCrop,
+    RandAugment,
+    RandomResizedCrop,
+)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from cnnc.record import dataclass as ours
+from cnnc.frozen import dataclass as ours
 
 
 def _zoo(dataclass: Callable[..., Any]) -> dict[str, Any]:

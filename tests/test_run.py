@@ -16,18 +16,17 @@ import yaml
 from PIL import Image
 
 from cnnc import ops
-from cnnc.augmentations import Mixup, PadCrop
 from cnnc.diagnostics import CnnError, Source
 from cnnc.files import write_atomically
 from cnnc.loading import Spec, load_spec, load_text
 from cnnc.net import Net
 from cnnc.overrides import Overrides
-from cnnc.recipe import Cosine, CrossEntropy, MeanSquaredError, Recipe, RmsProp, Step
+from cnnc.recipe import Cosine, CrossEntropy, MeanSquaredError, Mixup, PadCrop, Recipe, RmsProp, Step
+from cnnc.recipe.yaml_form import recipe_from_words, recipe_in_words
 from cnnc.training.events import Row
 from cnnc.training.first import first_weights
 from cnnc.training.folder import RunFolder, claim
 from cnnc.training.plots import draw_batch, draw_confusion, draw_curves
-from cnnc.training.recipe_words import recipe_from_words, recipe_in_words
 from cnnc.training.record import DataNote, graph_hash, open_run, write_record
 from cnnc.weights.checkpoint import load_weights, save_weights
 from tests.calling import error_of

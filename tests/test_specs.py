@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import cnnc
-from cnnc import ir_text, specs
+from cnnc import specs
 from cnnc.data.fitting import require_pictures
 from cnnc.data.sources import Examples
 from cnnc.ir import verify
+from cnnc.ir.text import print_graph, read_graph
 from cnnc.loading import examine, find, load_spec
 from cnnc.ops import Softmax
 from cnnc.overrides import Overrides
@@ -55,7 +56,7 @@ def test_every_spec_says_where_it_is_from(name: str) -> None:
 def test_every_variant_is_a_sound_graph_that_its_text_gives_again(name: str) -> None:
     graph = built(name)
     verify(graph)
-    assert ir_text.read_graph(ir_text.print_graph(graph)) == graph
+    assert read_graph(print_graph(graph)) == graph
 
 
 @pytest.mark.parametrize("name", specs.names())

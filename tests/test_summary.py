@@ -8,12 +8,12 @@ from math import prod
 import pytest
 
 import cnnc
-from cnnc.boxes import box
-from cnnc.caption import caption, magnitude
-from cnnc.folding import Group, flatten, fold
 from cnnc.ir import Graph, Node, Repeat
 from cnnc.ops import AvgPool, Conv, Dense, GlobalPool, Input, MaxPool, Normalize, Op, Pad, Relu, Resize
-from cnnc.summary import render, rows, to_json
+from cnnc.rendering.captions import caption, magnitude
+from cnnc.rendering.folding import Group, flatten, fold
+from cnnc.rendering.layer_table import render, rows, to_json
+from cnnc.rendering.text_table import box
 
 RESNET50 = """model resnet50(classes=1000) {
   input 224x224x3

@@ -21,14 +21,14 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.numpy import save_file
 
-from cnnc.boxes import box
 from cnnc.cli import main
 from cnnc.cli.terminal import echo_json
 from cnnc.diagnostics import CnnError
-from cnnc.drawing.scene import Scene, Text
-from cnnc.drawing.svg import to_svg
-from cnnc.html import document, escape
 from cnnc.printable import printable
+from cnnc.rendering.drawing.scene import Scene, Text
+from cnnc.rendering.drawing.svg import to_svg
+from cnnc.rendering.html_page import document, escape
+from cnnc.rendering.text_table import box
 from cnnc.tflite.read import read_file
 from cnnc.tflite.write import write_file
 from tests.calling import call

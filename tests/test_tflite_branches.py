@@ -18,9 +18,9 @@ from cnnc.backends.tflite.outline import outline
 from cnnc.backends.tflite.quantize import Io
 from cnnc.backends.tflite.site import Flavour
 from cnnc.ir import Graph
+from cnnc.ir.model import Model
 from cnnc.net import Net
-from cnnc.passes.model import Model
-from cnnc.passes.run import INFERENCE_INT8, run
+from cnnc.passes.pipelines import INFERENCE_INT8, run
 from cnnc.tflite.program import Program
 from tests.pictures import SHARED
 

@@ -19,7 +19,7 @@ from cnnc.backends.tflite.fidelity import decibels, measure
 from cnnc.backends.tflite.quantize import Io
 from cnnc.backends.tflite.warn import warnings
 from cnnc.diagnostics import Diagnostic, render
-from cnnc.passes.model import Model
+from cnnc.ir.model import Model
 from cnnc.tflite.program import File, Program, Quantization
 from cnnc.tflite.write import write_file
 

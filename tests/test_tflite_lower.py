@@ -21,10 +21,10 @@ from cnnc.backends.tflite.outline import outline
 from cnnc.backends.tflite.site import Flavour, device_shape, lower_op
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
+from cnnc.ir.model import Model
 from cnnc.ops import Op
 from cnnc.ops.window import windows
-from cnnc.passes.model import Model
-from cnnc.passes.run import INFERENCE, run
+from cnnc.passes.pipelines import INFERENCE, run
 from cnnc.tflite.program import Program
 from cnnc.tflite.runtimes import oldest_runtime
 from tests.strategies import Case, cases, random_inputs, random_weights

@@ -17,8 +17,8 @@ from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.execute import execute
 from cnnc.backends.tflite.fidelity import fed
 from cnnc.backends.tflite.outline import outline
+from cnnc.ir.model import Model
 from cnnc.net import Net
-from cnnc.passes.model import Model
 from cnnc.tflite.program import File, Program
 from cnnc.tflite.read import read_file
 from cnnc.tflite.write import write_file

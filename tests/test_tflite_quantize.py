@@ -21,7 +21,7 @@ from cnnc.backends.tflite.groups import MOVES, moved_inputs
 from cnnc.backends.tflite.scales import affine, decode, encode, span, weight_scales
 from cnnc.backends.tflite.site import Flavour
 from cnnc.diagnostics import CnnError
-from cnnc.passes.model import Model
+from cnnc.ir.model import Model
 from cnnc.tflite.conversion import is_conversion
 from cnnc.tflite.program import File, Program
 from cnnc.tflite.write import write_file

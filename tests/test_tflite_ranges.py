@@ -20,8 +20,8 @@ from cnnc.backends.tflite.readers import read_as
 from cnnc.backends.tflite.scales import affine, decode, encode
 from cnnc.backends.tflite.site import Flavour
 from cnnc.backends.tflite.statistics import Gatherer, Statistics
-from cnnc.passes.model import Model
-from cnnc.passes.run import INFERENCE_INT8, run
+from cnnc.ir.model import Model
+from cnnc.passes.pipelines import INFERENCE_INT8, run
 from cnnc.tflite.program import Program
 
 pytest.importorskip("ai_edge_litert")

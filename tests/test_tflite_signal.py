@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import cnnc
 from cnnc.backends.tflite.condition import random_weights
 from cnnc.ir import Graph
-from cnnc.passes.model import Model
+from cnnc.ir.model import Model
 from tests.spec_texts import Random, random_specs
 
 pytest.importorskip("ai_edge_litert")

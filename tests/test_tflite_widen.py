@@ -18,8 +18,8 @@ from cnnc.backends.tflite.outline import outline
 from cnnc.backends.tflite.site import Flavour
 from cnnc.backends.tflite.widen import narrow as narrow_again
 from cnnc.backends.tflite.widen import widen
-from cnnc.passes.model import Model
-from cnnc.passes.run import INFERENCE, INFERENCE_INT8, run
+from cnnc.ir.model import Model
+from cnnc.passes.pipelines import INFERENCE, INFERENCE_INT8, run
 from cnnc.running import open_tflite
 from cnnc.seeing.filters import first_filters
 from cnnc.seeing.layers import watch_file

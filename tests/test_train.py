@@ -19,16 +19,7 @@ from cnnc import ops
 from cnnc.data.folder import load_folder
 from cnnc.loading import load_text
 from cnnc.net import Net
-from cnnc.recipe import (
-    BinaryCrossEntropy,
-    Constant,
-    CrossEntropy,
-    Flip,
-    MeanSquaredError,
-    PadCrop,
-    Recipe,
-    Sgd,
-)
+from cnnc.recipe import BinaryCrossEntropy, Constant, CrossEntropy, Flip, MeanSquaredError, PadCrop, Recipe, Sgd
 from cnnc.training.events import EpochEnded, Event, Progress, Said, Started
 from cnnc.training.interrupt import Interrupted, deferred_interrupt
 from cnnc.training.run import train

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 import cnnc
 from cnnc.backends.tflite.compile import compile_float
 from cnnc.diagnostics import CnnError
-from cnnc.passes.model import Model
+from cnnc.ir.model import Model
 from cnnc.tflite.program import File
 from cnnc.tflite.write import write_file
 from cnnc.weights.importing.combine import Options, combine

@@ -14,7 +14,7 @@ from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
 from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.runtime import COMPILED as CUSTOM
 from cnnc.backends.tflite.runtime import open_model
-from cnnc.passes.model import Model
+from cnnc.ir.model import Model
 from cnnc.tflite.program import File, Operator, Program, Tensor
 from cnnc.tflite.write import write_file
 from cnnc.weights.importing.read import read_source

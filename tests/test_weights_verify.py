@@ -17,8 +17,8 @@ import cnnc
 from cnnc.backends.tflite.compile import compile_float, compile_int8
 from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.diagnostics import CnnError
+from cnnc.ir.model import Model
 from cnnc.net import Net
-from cnnc.passes.model import Model
 from cnnc.tflite.program import File
 from cnnc.tflite.write import write_file
 from cnnc.weights.importing import programs

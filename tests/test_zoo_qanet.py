@@ -259,7 +259,7 @@ def test_the_float_file_is_the_papers(net: Net, weights: Arrays) -> None:
     pytest.importorskip("ai_edge_litert")
     from cnnc.backends.tflite.compile import compile_float
     from cnnc.backends.tflite.execute import execute
-    from cnnc.passes.model import Model
+    from cnnc.ir.model import Model
 
     inputs = sample(net, 1)
     program = compile_float(Model(net.graph, weights))

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from cnnc.backends.edgetpu import facts
 from cnnc.backends.edgetpu.memory import ACTIVATION_CAPACITY
 from cnnc.backends.edgetpu.site import Site
-from cnnc.record import dataclass
+from cnnc.frozen import dataclass
 
 Certainty = Literal["known", "likely", "unknown"]
 GRADES: Final[tuple[Certainty, ...]] = ("known", "likely", "unknown")

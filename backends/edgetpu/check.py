@@ -15,7 +15,7 @@ from cnnc.backends.edgetpu.registration import Refusal, refusals
 from cnnc.backends.edgetpu.rules import Rule, first_broken
 from cnnc.backends.edgetpu.site import Site
 from cnnc.backends.edgetpu.warn import Caution, cautions
-from cnnc.record import dataclass
+from cnnc.frozen import dataclass
 from cnnc.tflite.program import File, Operator, Program
 
 

@@ -15,9 +15,9 @@ from typing import Final
 
 from cnnc.backends.edgetpu.check import Report
 from cnnc.backends.edgetpu.log import Log, Row, parse_log
-from cnnc.boxes import box
 from cnnc.diagnostics import CnnError
-from cnnc.record import dataclass
+from cnnc.frozen import dataclass
+from cnnc.rendering.text_table import box
 from cnnc.tflite.read import read_file
 from cnnc.tflite.schema import OPERATORS
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from math import floor, log10, prod
 from typing import Final
 
-from cnnc.record import dataclass
+from cnnc.frozen import dataclass
 from cnnc.tflite.program import ABSENT, Operator, Program
 
 FIXED_MS: Final = 0.792

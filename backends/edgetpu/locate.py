@@ -9,8 +9,8 @@ from cnnc import ops
 from cnnc.backends.edgetpu import facts
 from cnnc.backends.edgetpu.check import Report, Verdict
 from cnnc.diagnostics import Diagnostic, Label, clause
+from cnnc.frozen import dataclass
 from cnnc.ir import Graph, Node
-from cnnc.record import dataclass
 
 
 def locate(report: Report, graph: Graph) -> list[Diagnostic]:

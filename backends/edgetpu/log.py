@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from cnnc.record import dataclass
+from cnnc.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Final
 
-from cnnc.record import dataclass
+from cnnc.frozen import dataclass
 from cnnc.tflite.program import ABSENT, Operator, Program, Quantization
 
 TILES: Final = 16

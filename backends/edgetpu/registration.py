@@ -9,7 +9,7 @@ from typing import Final
 from cnnc.backends.edgetpu import facts
 from cnnc.backends.edgetpu.rules import FIXED_SIZES
 from cnnc.backends.edgetpu.site import EIGHT_BITS, Site
-from cnnc.record import dataclass
+from cnnc.frozen import dataclass
 from cnnc.tflite.program import File, Program, Tensor
 from cnnc.tflite.schema import OPERATORS
 from cnnc.tflite.schema import TENSOR_TYPES as TYPES

@@ -11,9 +11,9 @@ from cnnc.backends.edgetpu.certainty import GRADES, Certainty
 from cnnc.backends.edgetpu.check import Cost, Report, Verdict
 from cnnc.backends.edgetpu.estimate import show_ms
 from cnnc.backends.edgetpu.memory import ACTIVATION_CAPACITY, CACHE_CAPACITY
-from cnnc.boxes import box
 from cnnc.diagnostics import Diagnostic
 from cnnc.printable import printable
+from cnnc.rendering.text_table import box
 from cnnc.wording import number_of
 
 _MOST = 20

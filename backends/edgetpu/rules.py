@@ -13,7 +13,7 @@ from typing import Final
 from cnnc.backends.edgetpu import facts, limits
 from cnnc.backends.edgetpu.certainty import Certainty
 from cnnc.backends.edgetpu.site import Site
-from cnnc.record import dataclass
+from cnnc.frozen import dataclass
 
 CORAL: Final = "coral.ai/docs/edgetpu/models-intro, supported operations"
 

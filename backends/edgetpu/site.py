@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from cnnc.record import dataclass
+from cnnc.frozen import dataclass
 from cnnc.tflite.program import ABSENT, Operator, Program, Tensor
 
 EIGHT_BITS: Final = ("INT8", "UINT8")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 
 from cnnc.diagnostics import CnnError
-from cnnc.initializers import draw
 from cnnc.ir import Graph
+from cnnc.ir.initializers import draw
 
 
 def initialize(graph: Graph, seed: int) -> dict[str, dict[str, jax.Array]]:

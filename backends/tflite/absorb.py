@@ -21,10 +21,10 @@ import numpy as np
 from cnnc import ops
 from cnnc.backends.tflite.scales import PIXELS
 from cnnc.ir import Graph, Node
+from cnnc.ir.model import Arrays, Model
 from cnnc.passes.edit import hidden_readers, rewrite
 from cnnc.passes.fold_normalize import is_input_scaling
 from cnnc.passes.linear import affine_before, with_bias
-from cnnc.passes.model import Arrays, Model
 from cnnc.passes.verify import verify_model
 from cnnc.tflite.program import Quantization
 

@@ -28,9 +28,9 @@ from cnnc.backends.tflite.warn import warnings
 from cnnc.backends.tflite.work import macs
 from cnnc.diagnostics import Diagnostic
 from cnnc.ir import Graph
+from cnnc.ir.model import Model
 from cnnc.passes.equalize import equalize
-from cnnc.passes.model import Model
-from cnnc.passes.run import INFERENCE, INFERENCE_INT8, Trace, run
+from cnnc.passes.pipelines import INFERENCE, INFERENCE_INT8, Trace, run
 from cnnc.tflite.program import Program, Quantization, Tensor, name_ends
 
 Array = NDArray[Any]

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from cnnc import ops
 from cnnc.backends.tflite.execute import execute
 from cnnc.backends.tflite.lower import lower
-from cnnc.initializers import draw
 from cnnc.ir import Graph
+from cnnc.ir.initializers import draw
+from cnnc.ir.model import Model
 from cnnc.passes.drop_identities import drop_identities
-from cnnc.passes.model import Model
 from cnnc.passes.unshare import unshare
 
 Array = NDArray[Any]

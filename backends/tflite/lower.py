@@ -25,7 +25,7 @@ from cnnc.backends.tflite.fuse import FUSED, fuse
 from cnnc.backends.tflite.site import Flavour, Site, device_shape, lower_op
 from cnnc.backends.tflite.versions import set_versions
 from cnnc.backends.tflite.widen import widen
-from cnnc.passes.model import Model
+from cnnc.ir.model import Model
 from cnnc.tflite.program import Program
 
 

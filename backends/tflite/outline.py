@@ -13,8 +13,8 @@ from cnnc.backends.tflite.lower import lower
 from cnnc.backends.tflite.quantize import Io, quantize
 from cnnc.backends.tflite.site import Flavour
 from cnnc.ir import Graph
-from cnnc.passes.model import Model
-from cnnc.passes.run import INFERENCE_INT8, run
+from cnnc.ir.model import Model
+from cnnc.passes.pipelines import INFERENCE_INT8, run
 from cnnc.tflite.program import Program
 
 

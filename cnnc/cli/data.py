@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from cnnc.boxes import box
 from cnnc.cli.extras import extra
 from cnnc.cli.options import format_option
 from cnnc.cli.terminal import echo, echo_block, echo_json
 from cnnc.diagnostics import CnnError
+from cnnc.rendering.text_table import box
 
 if TYPE_CHECKING:
     from cnnc.data.inspect import PartStatistics, Repeated

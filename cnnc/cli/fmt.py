@@ -10,7 +10,7 @@ import click
 from cnnc.cli.terminal import echo, echo_document
 from cnnc.diagnostics import CnnError, Source
 from cnnc.files import require_file, write_atomically
-from cnnc.fmt import format_spec
+from cnnc.language.formatter import format_spec
 from cnnc.loading import find
 
 

@@ -131,7 +131,7 @@ def _require_place(out: Path, file: Path) -> None:
 
 
 def _write(out: Path, net: Net, source: Source, imported: Imported) -> None:
-    from cnnc.ir_text import print_graph
+    from cnnc.ir.text import print_graph
     from cnnc.weights.checkpoint import save_weights
 
     facts = {
@@ -170,7 +170,7 @@ def _verified(
 
 
 def _table(imported: Imported) -> str:
-    from cnnc.boxes import box
+    from cnnc.rendering.text_table import box
 
     rows = [
         (line.source, line.source_shape, line.target, line.target_shape, line.change, line.evidence)

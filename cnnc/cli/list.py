@@ -8,15 +8,15 @@ from typing import Any, Literal
 import click
 
 from cnnc import specs
-from cnnc.boxes import box
-from cnnc.caption import magnitude
 from cnnc.cli.options import format_option
 from cnnc.cli.terminal import echo_block, echo_json
 from cnnc.ir import Graph
+from cnnc.language import parse
 from cnnc.loading import find, load_spec
 from cnnc.ops import format_shape
 from cnnc.overrides import Overrides
-from cnnc.parser import parse
+from cnnc.rendering.captions import magnitude
+from cnnc.rendering.text_table import box
 
 
 @click.command("list")

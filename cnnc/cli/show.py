@@ -7,12 +7,12 @@ from typing import Literal
 
 import click
 
-from cnnc import summary
 from cnnc.cli.options import OUTPUT_FILE, format_option, spec_options
 from cnnc.cli.terminal import echo, echo_block, echo_document, echo_json, is_terminal
 from cnnc.ir import Graph
 from cnnc.loading import find, load_spec
 from cnnc.overrides import Overrides
+from cnnc.rendering import layer_table
 
 
 @click.command("show")
@@ -39,19 +39,19 @@ def show(
         _check_format(picture)
     net = load_spec(find(spec), overrides)
     if expand:
-        from cnnc.printer import print_spec
+        from cnnc.rendering.spec_text import print_spec
 
         echo_document(print_spec(net.graph, net.recipe))
     elif picture is not None:
         _draw(net.graph, picture)
     elif format == "json":
-        echo_json(summary.to_json(net.graph))
+        echo_json(layer_table.to_json(net.graph))
     else:
-        echo_block(summary.render(net.graph, unfold, _columns()))
+        echo_block(layer_table.render(net.graph, unfold, _columns()))
 
 
 def _check_format(picture: Path) -> None:
-    from cnnc.drawing import FORMATS
+    from cnnc.rendering.drawing import FORMATS
 
     if picture.suffix.removeprefix(".").lower() not in FORMATS:
         endings = ", ".join(f".{each}" for each in FORMATS)
@@ -59,8 +59,8 @@ def _check_format(picture: Path) -> None:
 
 
 def _draw(graph: Graph, picture: Path) -> None:
-    from cnnc.drawing import draw
     from cnnc.files import write_atomically
+    from cnnc.rendering.drawing import draw
 
     write_atomically(picture, draw(graph, picture.suffix.removeprefix(".").lower()))
     echo(f"drew {picture}")

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from cnnc.diagnostics import Diagnostic
-from cnnc.passes.run import Change
+from cnnc.passes.pipelines import Change
 from cnnc.tflite.program import Program
 from cnnc.wording import number_of
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from cnnc import backends
 from cnnc.data.parts import HELD_OUT
 from cnnc.diagnostics import CnnError
+from cnnc.ir.model import Model
 from cnnc.loading import find, load_spec
 from cnnc.net import Net
 from cnnc.ops import Softmax
 from cnnc.overrides import Overrides
-from cnnc.passes.model import Model
 from cnnc.recipe import CrossEntropy
 from cnnc.training.answers import Reading, reading_of
 

@@ -9,9 +9,9 @@ from cnnc.compiling.report import Compiled
 from cnnc.compiling.samples import Samples
 from cnnc.compiling.subject import Subject, reading_of_output
 from cnnc.ir import Graph
+from cnnc.ir.model import Model
 from cnnc.ops import Bgr, Normalize
-from cnnc.passes.model import Model
-from cnnc.passes.run import Change, describe
+from cnnc.passes.pipelines import Change, describe
 from cnnc.tflite import metadata
 from cnnc.tflite.program import File, Program
 from cnnc.tflite.write import write_file

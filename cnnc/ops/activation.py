@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cnnc.frozen import dataclass
 from cnnc.ops.base import Op, Shape, Weight
-from cnnc.record import dataclass
 
 
 class Relu(Op):

@@ -7,10 +7,10 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Self
 
+from cnnc.frozen import dataclass
 from cnnc.ops.base import Op, OpError, Shape, Weight, format_shape
 from cnnc.ops.bounds import require_at_least, require_positive
-from cnnc.record import dataclass
-from cnnc.signature import Channels, Type
+from cnnc.ops.signature import Channels, Type
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,8 +11,8 @@ from dataclasses import replace
 from math import isfinite
 from typing import Any, ClassVar, Literal, TypeVar
 
-from cnnc.record import dataclass
-from cnnc.signature import signature_of
+from cnnc.frozen import dataclass
+from cnnc.ops.signature import signature_of
 
 Shape = tuple[int, ...]
 T = TypeVar("T")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import gcd, prod
 
+from cnnc.frozen import dataclass
 from cnnc.ops.base import Initializer, Op, OpError, Shape, Weight, format_shape, spell_out
 from cnnc.ops.bounds import largest_divisor, require_at_least
+from cnnc.ops.signature import Auto, Channels, Dims, Padding
 from cnnc.ops.window import Window, axis_paddings, require_padding, transposed_window, windows
-from cnnc.record import dataclass
-from cnnc.signature import Auto, Channels, Dims, Padding
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
+from cnnc.frozen import dataclass
 from cnnc.ops.base import Initializer, Op, Shape, Weight
 from cnnc.ops.bounds import require_at_least
-from cnnc.record import dataclass
-from cnnc.signature import Auto
+from cnnc.ops.signature import Auto
 
 
 @dataclass(frozen=True)

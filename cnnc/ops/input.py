@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from cnnc.frozen import dataclass
 from cnnc.ops.base import Op, OpError, Shape
 from cnnc.ops.bounds import require_at_least
-from cnnc.record import dataclass
-from cnnc.signature import Dims
+from cnnc.ops.signature import Dims
 
 
 @dataclass(frozen=True)

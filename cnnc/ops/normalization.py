@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cnnc.frozen import dataclass
 from cnnc.ops.base import Op, OpError, Shape, Weight
 from cnnc.ops.bounds import largest_divisor, require_at_least, require_positive
-from cnnc.record import dataclass
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, Self
 
+from cnnc.frozen import dataclass
 from cnnc.ops.base import Op, OpError, Shape, spatial_rank, spell_out
 from cnnc.ops.bounds import require_at_least
+from cnnc.ops.signature import Dims, OptionalDims, Padding
 from cnnc.ops.window import require_padding, windows
-from cnnc.record import dataclass
-from cnnc.signature import Dims, OptionalDims, Padding
 
 
 @dataclass(frozen=True)

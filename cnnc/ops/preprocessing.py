@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Literal, Self
 
+from cnnc.frozen import dataclass
 from cnnc.ops.base import Op, OpError, Shape, format_shape
 from cnnc.ops.bounds import require_positive
-from cnnc.record import dataclass
-from cnnc.signature import Floats
+from cnnc.ops.signature import Floats
 
 PRESETS: Final[Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),

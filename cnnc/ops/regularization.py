@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from cnnc.frozen import dataclass
 from cnnc.ops.base import Op
 from cnnc.ops.bounds import require_rate
-from cnnc.record import dataclass
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from math import prod
 from typing import Literal, Self
 
+from cnnc.frozen import dataclass
 from cnnc.ops.base import Op, OpError, Shape, format_shape, spatial_rank
 from cnnc.ops.bounds import largest_divisor, require_at_least
+from cnnc.ops.signature import Dims, OptionalDims, OptionalInt, Padding
 from cnnc.ops.window import require_padding
-from cnnc.record import dataclass
-from cnnc.signature import Dims, OptionalDims, OptionalInt, Padding
 
 
 class Flatten(Op):

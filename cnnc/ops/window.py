@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cnnc.ops.base import OpError, Shape, format_shape
-from cnnc.signature import PADDINGS
+from cnnc.ops.signature import PADDINGS
 
 AxisPadding = str | tuple[int, int]
 """`same`, `valid`, or the zeros before and after one axis."""

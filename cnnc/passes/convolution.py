@@ -15,11 +15,11 @@ from numpy.typing import DTypeLike
 
 from cnnc import ops
 from cnnc.ir import Node
+from cnnc.ir.model import Arrays
 from cnnc.ops import Shape
 from cnnc.ops.window import windows
 from cnnc.passes.fold_batch_norm import affine_of
 from cnnc.passes.linear import Array, Vector
-from cnnc.passes.model import Arrays
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cnnc import ops
+from cnnc.ir.model import Model
 from cnnc.passes.edit import without
-from cnnc.passes.model import Model
 
 
 def drop_dead(model: Model) -> Model:

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from cnnc import ops
 from cnnc.ir import Graph, Node
+from cnnc.ir.model import Model
 from cnnc.passes.edit import rewrite
-from cnnc.passes.model import Model
 
 
 def drop_identities(model: Model) -> Model:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import inf
 
 from cnnc.ir import Graph, Node
-from cnnc.passes.model import Arrays, Model
+from cnnc.ir.model import Arrays, Model
 
 NOTHING: Mapping[str, str] = {}
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from cnnc import ops
 from cnnc.ir import Graph, Node
+from cnnc.ir.model import Arrays, Model
 from cnnc.passes.edit import hidden_readers, rewrite
 from cnnc.passes.linear import Array, Linear, Vector, magnitudes, scale_inputs, scale_outputs
-from cnnc.passes.model import Arrays, Model
 
 HOMOGENEOUS = ops.Relu | ops.LeakyRelu | ops.Prelu | ops.MaxPool | ops.AvgPool | ops.GlobalPool
 BOUNDS = 1e-2, 1e2

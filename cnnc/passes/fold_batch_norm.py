@@ -12,9 +12,9 @@ import numpy as np
 
 from cnnc import ops
 from cnnc.ir import Node
+from cnnc.ir.model import Arrays, Model
 from cnnc.passes.edit import hidden_readers, rewrite
 from cnnc.passes.linear import Linear, Vector, affine_after, affine_before, takes_shift, with_bias
-from cnnc.passes.model import Arrays, Model
 
 
 def fold_batch_norm(model: Model) -> Model:

@@ -12,8 +12,8 @@ import numpy as np
 
 from cnnc import ops
 from cnnc.ir import Node
+from cnnc.ir.model import Arrays, Model
 from cnnc.passes.edit import hidden_readers, rewrite
-from cnnc.passes.model import Arrays, Model
 
 ALIKE = ops.AvgPool | ops.Crop | ops.Dropout | ops.GlobalPool | ops.MaxPool | ops.Pad | ops.Resize
 

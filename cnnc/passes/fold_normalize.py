@@ -16,9 +16,9 @@ import numpy as np
 
 from cnnc import ops
 from cnnc.ir import Graph, Node
+from cnnc.ir.model import Arrays, Model
 from cnnc.passes.edit import hidden_readers, rewrite
 from cnnc.passes.linear import Linear, Vector, affine_before, scale_inputs, takes_shift, with_bias
-from cnnc.passes.model import Arrays, Model
 
 Choice = Callable[[Graph, Node], bool]
 

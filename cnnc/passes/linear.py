@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.ir import Graph, Node
-from cnnc.passes.model import Arrays
+from cnnc.ir.model import Arrays
 from cnnc.passes.padding import zeros_read
 
 Linear = ops.Conv | ops.ConvTranspose | ops.Dense | ops.Depthwise

@@ -13,9 +13,9 @@ from numpy.typing import DTypeLike
 
 from cnnc import ops
 from cnnc.ir import Node
+from cnnc.ir.model import Model
 from cnnc.passes.convolution import Convolution, convolution_of, identity, total, written_as
 from cnnc.passes.edit import Draft
-from cnnc.passes.model import Model
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,10 @@ from math import prod
 
 from cnnc import ops
 from cnnc.ir import Node
+from cnnc.ir.model import Model
 from cnnc.ops import Shape
 from cnnc.passes.convolution import Convolution, convolution_of, sequence, written_as
 from cnnc.passes.edit import Draft
-from cnnc.passes.model import Model
 from cnnc.passes.padding import zeros_read
 
 

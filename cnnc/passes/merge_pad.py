@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from cnnc import ops
 from cnnc.ir import Graph, Node
+from cnnc.ir.model import Model
 from cnnc.passes.edit import hidden_readers, rewrite
-from cnnc.passes.model import Model
 from cnnc.passes.padding import Pairs, zeros_read
 
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from cnnc import ops
 from cnnc.ir import Node
+from cnnc.ir.model import Model
 from cnnc.ops import Op, Shape
 from cnnc.passes.edit import rewrite
-from cnnc.passes.model import Model
 from cnnc.passes.padding import Windowed, zeros_read
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cnnc.ir.model import Model
 from cnnc.passes.edit import rewrite
-from cnnc.passes.model import Model
 
 
 def unshare(model: Model) -> Model:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cnnc import ir
-from cnnc.passes.model import Model
+from cnnc.ir import verify
+from cnnc.ir.model import Model
 
 
 def verify_model(model: Model) -> None:
     """Assert that the graph is sound, and that the weights are those that its nodes declare, in their shapes."""
     graph = model.graph
-    ir.verify(graph)
+    verify(graph)
     strangers = model.weights.keys() - graph.by_name.keys()
     assert not strangers, f"weights of no node: {', '.join(sorted(strangers))}"
     for node in graph:

@@ -20,9 +20,9 @@ from cnnc.backends.tflite.runtime import quantized
 from cnnc.correspondence import match_tensors, nodes_by_tensor
 from cnnc.diagnostics import CnnError
 from cnnc.distortion import ChannelSums, is_equalizable
+from cnnc.ir.model import Model
 from cnnc.ops import format_shape
-from cnnc.passes import run as passes
-from cnnc.passes.model import Model
+from cnnc.passes import pipelines as passes
 from cnnc.seeing.layers import FILE_CONVOLUTIONS, FILE_MERGES, Layer, Values, Watched, is_int8, watch_network
 from cnnc.tflite.program import Program, Tensor
 

@@ -16,7 +16,7 @@ from cnnc.backends.tflite.runtime import dequantized
 from cnnc.compiling.subject import Subject
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
-from cnnc.passes.model import Model
+from cnnc.ir.model import Model
 from cnnc.tflite.program import ABSENT, Operator, Program, Tensor
 
 Shape = tuple[int, ...]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.html import Section, breakable, document, escape, png_address, table
 from cnnc.ops import format_shape
+from cnnc.rendering.html_page import Section, breakable, document, escape, png_address, table
 from cnnc.seeing.colours import css_gradient
 from cnnc.seeing.look import Look, Shown
 from cnnc.seeing.panels import Panel, number, palette_png, panels, rgb_png

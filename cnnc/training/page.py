@@ -11,18 +11,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.caption import caption, magnitude
 from cnnc.files import write_atomically
-from cnnc.html import Section, breakable, document, escape, png_address, table
 from cnnc.ops import format_shape
-from cnnc.summary import rows as layer_rows
-from cnnc.summary import totals
+from cnnc.recipe.yaml_form import recipe_in_words
+from cnnc.rendering.captions import caption, magnitude
+from cnnc.rendering.html_page import Section, breakable, document, escape, png_address, table
+from cnnc.rendering.layer_table import rows as layer_rows
+from cnnc.rendering.layer_table import totals
 from cnnc.training.events import Row
 from cnnc.training.metrics import Scores
 from cnnc.training.page_curves import CSS as CURVES_CSS
 from cnnc.training.page_curves import curves
 from cnnc.training.profile import TABLE as PROFILE
-from cnnc.training.recipe_words import recipe_in_words
 from cnnc.training.record import Record
 from cnnc.training.remaining import in_words
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 from typing import Final
 
-from cnnc.html import escape
+from cnnc.rendering.html_page import escape
 from cnnc.training.events import Row
 
 _WIDTH, _HEIGHT = 340, 210

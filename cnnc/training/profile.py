@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from cnnc import backends
-from cnnc.boxes import box
-from cnnc.caption import caption
 from cnnc.data.batches import training_batches
 from cnnc.files import write_atomically
+from cnnc.rendering.captions import caption
+from cnnc.rendering.text_table import box
 from cnnc.training.evaluation import Weights, named_inputs
 from cnnc.training.events import Report, Said
 from cnnc.training.fit import Plan

@@ -22,15 +22,15 @@ from cnnc.diagnostics import CnnError, Source
 from cnnc.documents import BadDocument, parse_yaml, typed
 from cnnc.files import read_bytes, write_atomically
 from cnnc.ir import Graph, Node
-from cnnc.ir_text import print_graph, read_graph
+from cnnc.ir.text import print_graph, read_graph
 from cnnc.loading import Spec, load_spec
 from cnnc.net import Net
 from cnnc.ops import Conv, Depthwise
 from cnnc.overrides import Overrides
 from cnnc.recipe import Recipe
+from cnnc.recipe.yaml_form import plain, recipe_from_words, recipe_in_words
 from cnnc.training.evaluation import Weights
 from cnnc.training.folder import RunFolder
-from cnnc.training.recipe_words import plain, recipe_from_words, recipe_in_words
 from cnnc.weights.checkpoint import load_weights
 
 _PACKAGES = ("cnnc", "jax", "jaxlib", "optax", "numpy", "pillow")

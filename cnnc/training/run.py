@@ -21,6 +21,7 @@ from cnnc.data.sources import DataSet
 from cnnc.diagnostics import CnnError
 from cnnc.net import Net
 from cnnc.recipe import Recipe
+from cnnc.recipe.yaml_form import recipe_in_words
 from cnnc.training.calibration import keep_examples
 from cnnc.training.evaluation import Weights
 from cnnc.training.events import Report, Row, Said, ignore
@@ -33,7 +34,6 @@ from cnnc.training.metrics import Scores
 from cnnc.training.objective import classified
 from cnnc.training.prepared import Prepared, carried_out, data_digest, prepared
 from cnnc.training.profile import profile as profile_steps
-from cnnc.training.recipe_words import recipe_in_words
 from cnnc.training.record import DataNote, graph_hash, versions, write_record
 from cnnc.training.team import Group, Team, make_ready, team_of
 

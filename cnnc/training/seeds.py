@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Final
 
-from cnnc.boxes import box
 from cnnc.diagnostics import CnnError
 from cnnc.files import write_atomically
+from cnnc.rendering.text_table import box
 from cnnc.training.events import Report, Row, Said
 from cnnc.training.folder import claim_folder
 from cnnc.training.run import Trained

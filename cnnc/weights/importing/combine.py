@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
-from cnnc.initializers import draw
 from cnnc.ir import Graph
+from cnnc.ir.initializers import draw
 from cnnc.ops import Bgr
 from cnnc.ops.base import format_shape
 from cnnc.weights.importing import refusals

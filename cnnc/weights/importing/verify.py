@@ -14,7 +14,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.net import Net, Weights
 from cnnc.ops import Bgr, Normalize, Softmax
 from cnnc.ops.preprocessing import PRESETS
-from cnnc.signature import Floats
+from cnnc.ops.signature import Floats
 from cnnc.weights.importing.programs import Program, open_program
 
 Preparation = Literal["network", "pixels", "unit", "symmetric", "imagenet", "caffe"]

@@ -1,0 +1,142 @@
+"""timm's block strings, `ir_r2_k3_s2_e6_c24_se0.25`, as stages of the prelude's blocks.
+
+The notation is MnasNet's (Tan et al. 2019) as timm extends it. Every token must be known here; none is skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from cnnc.diagnostics import CnnError, Span
+from cnnc.elaboration import binding
+from cnnc.elaboration.arguments import Given
+from cnnc.elaboration.arithmetic import show_value, type_name
+from cnnc.elaboration.expressions import argument, evaluate
+from cnnc.elaboration.values import Scope
+from cnnc.language import syntax
+from cnnc.ops.signature import Parameter, Type
+
+TIMM = "timm"
+_BLOCKS: Mapping[str, tuple[str, frozenset[str]]] = {
+    "ir": ("mbconv", frozenset({"r", "k", "s", "e", "c", "se", "n", "d", "noskip"})),
+    "er": ("fused_mbconv", frozenset({"r", "k", "s", "e", "c", "se", "n", "noskip"})),
+    "ds": ("depthwise_separable", frozenset({"r", "k", "s", "e", "c", "se", "n", "d", "noskip"})),
+    "dsa": ("depthwise_separable", frozenset({"r", "k", "s", "e", "c", "se", "n", "d"})),
+    "cn": ("conv_bn_act", frozenset({"r", "k", "s", "c", "n", "d"})),
+}
+"""For each kind of block the prelude's, and the tokens that it takes."""
+_PARAMETERS = {"k": "kernel", "s": "stride", "e": "expand", "c": "filters", "se": "se", "d": "dilation"}
+_ACTIVATIONS = {"re": "relu", "r6": "relu6", "hs": "hard_swish", "sw": "swish", "mi": "mish"}
+_TOKEN = re.compile(r"(se|[rksecd])(\d+(?:\.\d+)?)")
+_REQUIRED = {"k": "kernel", "c": "filters", "e": "expand"}
+_WORDS = {"kernel": "kernel", "filters": "filters", "expand": "factor that it expands by"}
+_TAKEN = (
+    Parameter("blocks", Type("any")),
+    Parameter("act", Type("layer"), "relu"),
+    Parameter("norm", Type("layer"), "bn"),
+)
+"""What `timm` takes beside the strings: the layers that they say nothing of, by default timm's."""
+
+
+def stages(given: tuple[Given, ...], span: Span) -> tuple[list[syntax.Repeat], Scope]:
+    """The stages that `timm(...)` describes, and the scope that they are to be expanded in.
+
+    Raises:
+        CnnError: for arguments that do not fit, and the first token at fault.
+    """
+    found = binding.match(TIMM, _TAKEN, [g.argument for g in given], span)
+    scopes = {id(g.argument): g.scope for g in given}
+    blocks = found["blocks"].value
+    scope = scopes[id(found["blocks"])]
+    texts = evaluate(blocks, scope)
+    spans = [item.span for item in blocks.items] if isinstance(blocks, syntax.ListOf) else []
+    inner = replace(scope, values=dict(scope.values))
+    layers: dict[str, str] = {}
+    for parameter in _TAKEN[1:]:
+        layers[parameter.name] = parameter.default
+        if parameter.name in found:
+            layers[parameter.name] = f"{TIMM} {parameter.name}"  # no name of the language
+            at = found[parameter.name]
+            inner.values[layers[parameter.name]], _ = argument(at.value, parameter, scopes[id(at)])
+    listed = texts if isinstance(texts, list) else [texts]
+    return [_stage(text, spans[n] if spans else blocks.span, layers) for n, text in enumerate(listed)], inner
+
+
+def _stage(text: object, span: Span, layers: Mapping[str, str]) -> syntax.Repeat:
+    """The stage that a block string describes, as the tree of `2 x mbconv(kernel=3, ...)`.
+
+    Args:
+        text: the string.
+        span: where it is written.
+        layers: the names of the activation and the norm, `act` and `norm`, of strings that have no `n` of their own.
+
+    Raises:
+        CnnError: `value` or `type`, naming the token at fault.
+    """
+    if not isinstance(text, str):
+        message = f"a block string is wanted, but `{show_value(text)}` is {type_name(text)}"
+        raise CnnError.of("type", message, span, help='timm("ir_r2_k3_s2_e6_c24_se0.25")')
+    kind, *tokens = text.split("_")
+    if kind not in _BLOCKS:
+        help = f"the kinds are {', '.join(_BLOCKS)}"
+        raise CnnError.of("value", f"`{kind}` in `{text}` is no kind of block", _part(span, text, 0), help=help)
+    block, known = _BLOCKS[kind]
+    values: dict[str, int | float | str | bool] = {}
+    repeats = 1
+    for place, token in enumerate(tokens, 1):
+        at = _part(span, text, place)
+        key, value = _read(token, text, at)
+        if key not in known:
+            help = f"`{kind}` takes {', '.join(sorted(known))}"
+            raise CnnError.of("value", f"`{token}` in `{text}` means nothing to `{kind}`", at, help=help)
+        name = {"n": "act", "noskip": "skip", "r": "repeats"}.get(key) or _PARAMETERS[key]
+        if name in values or (key == "r" and "repeats" in values):
+            raise CnnError.of("value", f"`{text}` gives `{key}` twice", at)
+        values[name] = value
+    repeats = int(values.pop("repeats", 1))
+    for token, required in _REQUIRED.items():
+        if required not in values and token in known and not (token == "e" and kind in ("ds", "dsa")):
+            raise CnnError.of("value", f"`{text}` gives no `{token}`, the {_WORDS[required]}", span)
+    if kind in ("ds", "dsa") and values.pop("expand", 1) != 1:
+        raise CnnError.of("value", f"`{text}`: a depthwise separable block does not expand", span, help="use `ir`")
+    if kind == "ir" and values.get("expand") == 1:
+        message = f"`{text}`: timm's `ir` of e1 has a 1x1 convolution that expands nothing"
+        raise CnnError.of("value", message, span, help="use `ds`, which has none")
+    if kind == "ds":
+        values = {"skip": True, "last": "identity", **values}
+    if kind == "ir":
+        values = {"se": 0, **values}  # the prelude's block has a quarter
+    values = {**layers, **values}
+    arguments = tuple(
+        syntax.Argument(syntax.Name(name, span), _expression(value, span), span) for name, value in values.items()
+    )
+    call = syntax.Call(syntax.Name(block, span), arguments, span)
+    return syntax.Repeat(syntax.Constant(repeats, span), call, span)
+
+
+def _part(span: Span, text: str, place: int) -> Span:
+    """Where a token stands; the whole span where the string is not written there."""
+    if span.text != f'"{text}"':
+        return span
+    parts = text.split("_")
+    start = span.start + 1 + sum(len(part) + 1 for part in parts[:place])
+    return Span(span.source, start, start + max(1, len(parts[place])))
+
+
+def _read(token: str, text: str, span: Span) -> tuple[str, int | float | str | bool]:
+    if token == "noskip":
+        return "noskip", False
+    if token.startswith("n") and token[1:] in _ACTIVATIONS:
+        return "n", _ACTIVATIONS[token[1:]]
+    found = _TOKEN.fullmatch(token)
+    fraction = found is not None and "." in found[2]
+    if found is None or (fraction and found[1] not in ("se", "e")):
+        message = f"`{token}` in `{text}` is no token of a block string"
+        raise CnnError.of("value", message, span, help="it has tokens such as r2, k3, s2, e6, c24, se0.25, nre, noskip")
+    return found[1], float(found[2]) if fraction else int(found[2])
+
+
+def _expression(value: int | float | str | bool, span: Span) -> syntax.Expression:
+    return syntax.Name(value, span) if isinstance(value, str) else syntax.Constant(value, span)

@@ -1,0 +1,32 @@
+"""What an entry of the train section may name: a class with names, and with its arguments as fields."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from cnnc.frozen import dataclass
+
+
+class OutOfRange(ValueError):
+    """A field outside its range; `attribute` names it."""
+
+    def __init__(self, message: str, attribute: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.attribute = attribute
+
+
+def require(holds: bool, message: str, attribute: str) -> None:
+    """Raises OutOfRange with the message unless the condition holds."""
+    if not holds:
+        raise OutOfRange(message, attribute)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What an entry of the train section may name."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+
+    def validate(self) -> None:
+        """Raises OutOfRange when a field is outside its range."""
