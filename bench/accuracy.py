@@ -26,16 +26,16 @@ from numpy.typing import NDArray
 
 from cnnc.backends.tflite.compile import Settings
 from cnnc.backends.tflite.runtime import open_model
-from cnnc.compiling.report import in_words
-from cnnc.compiling.samples import Samples, samples_of
-from cnnc.compiling.subject import Subject, from_run, from_spec, is_run
-from cnnc.compiling.tflite import compile_tflite
 from cnnc.data.batches import evaluation_batches
 from cnnc.data.draws import permutation
 from cnnc.data.feed import prepare
 from cnnc.data.folder import Options
 from cnnc.data.load import load_data
 from cnnc.data.sources import take
+from cnnc.deployment.calibration_samples import Samples, samples_of
+from cnnc.deployment.report import in_words
+from cnnc.deployment.tflite import compile_tflite
+from cnnc.deployment.trained_network import Subject, from_run, from_spec, is_run
 from cnnc.overrides import Overrides
 
 Array = NDArray[Any]

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from cnnc.tflite import flatbuffer
-from cnnc.tflite.schema import OPERATORS, TABLES, TENSOR_TYPES, UNIONS
-from cnnc.tflite.write import IDENTIFIER
+from cnnc.tflite_file import flatbuffer
+from cnnc.tflite_file.schema import OPERATORS, TABLES, TENSOR_TYPES, UNIONS
+from cnnc.tflite_file.write import IDENTIFIER
 
 Mutation = Callable[[bytes, np.random.Generator], bytes]
 _NUMBERS: Final = (0, 1, -1, 2, 3, 127, 255, -128, 2**31 - 1, -(2**31), 2**16, 0x7F800000, 0x7FC00000)

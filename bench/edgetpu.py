@@ -25,8 +25,8 @@ from cnnc.backends.edgetpu import estimate
 from cnnc.backends.edgetpu.check import Report, check
 from cnnc.backends.edgetpu.estimate import macs, moved_bytes
 from cnnc.backends.edgetpu.memory import parameters
-from cnnc.tflite.program import Program
-from cnnc.tflite.read import open_file
+from cnnc.tflite_file.program import Program
+from cnnc.tflite_file.read import open_file
 
 SHARED = Path(__file__).parents[2] / "shared" / "edgetpu"
 INCONSISTENT = "Inception-ResNet V2 (299x299)"
@@ -112,7 +112,7 @@ def published(shared: Path) -> dict[str, float]:
 
 def latency_table(shared: Path, programs: Mapping[str, Program], times: Mapping[str, float]) -> str:
     """Estimated and published latencies, and which rows have no network here."""
-    from cnnc.tflite.program import File
+    from cnnc.tflite_file.program import File
 
     reports = {name: check(File((program,))) for name, program in programs.items()}
     deeplab = shared / "models" / "deeplabv3_mnv2_pascal_quant.tflite"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.tflite.program import File, Operator, Program, Quantization, Tensor
+from cnnc.tflite_file.program import File, Operator, Program, Quantization, Tensor
 
 _SCALE = Quantization((0.5,), (0,))
 _FOLDED = ("BatchNormalization", "Dropout", "InputLayer", "Rescaling", "Normalization")

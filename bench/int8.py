@@ -30,9 +30,9 @@ from cnnc.backends.jax.apply import apply
 from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
 from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.quantize import Io
-from cnnc.compiling.samples import samples_of
-from cnnc.compiling.subject import Subject
-from cnnc.compiling.tflite import is_picture
+from cnnc.deployment.calibration_samples import samples_of
+from cnnc.deployment.tflite import is_picture
+from cnnc.deployment.trained_network import Subject
 from cnnc.ir.model import Model
 from cnnc.language import parse
 from cnnc.loading import find, load

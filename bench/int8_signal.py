@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.backends.tflite.execute import execute
-from cnnc.tflite.program import Program, Tensor
+from cnnc.tflite_file.program import Program, Tensor
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]

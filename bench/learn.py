@@ -37,7 +37,7 @@ from cnnc.net import Net
 from cnnc.ops import Normalize
 from cnnc.overrides import Overrides
 from cnnc.recipe import CrossEntropy, Sgd
-from cnnc.training.schedule import learning_rate
+from cnnc.training.learning_rate import learning_rate
 
 SPEC = Path(__file__).with_name("resnet18_cifar.cnn")
 SIDES = ("cnnc", "torch")
@@ -57,8 +57,8 @@ def prepared(asked: argparse.Namespace) -> tuple[Net, DataSet]:
 
 def ours(asked: argparse.Namespace) -> None:
     """Train as a user does, and print a line an epoch."""
-    from cnnc.training.events import EpochEnded, Event
-    from cnnc.training.run import train
+    from cnnc.runs.events import EpochEnded, Event
+    from cnnc.training.train import train
 
     def tell(event: Event) -> None:
         if isinstance(event, EpochEnded):

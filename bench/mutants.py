@@ -37,9 +37,9 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "passes": ("cnnc/passes/*.py",),
     "data": ("cnnc/data/*.py",),
-    "training": ("cnnc/training/*.py", "backends/jax/*.py"),
+    "training": ("cnnc/runs/*.py", "cnnc/evaluation/*.py", "cnnc/training/*.py", "backends/jax/*.py"),
     "importing": ("cnnc/weights/**/*.py",),
-    "tflite": ("backends/tflite/*.py", "cnnc/tflite/*.py", "cnnc/compiling/*.py"),
+    "tflite": ("backends/tflite/*.py", "cnnc/tflite_file/*.py", "cnnc/deployment/*.py"),
     "edgetpu": ("backends/edgetpu/*.py",),
 }
 FAST: Final = ("-q", "-m", "not slow", "-p", "no:cacheprovider")

@@ -32,7 +32,7 @@ from click.testing import CliRunner
 from bench.damage import MUTATIONS
 from cnnc.backends.tflite import process
 from cnnc.cli import main as cnnc
-from cnnc.tflite.read import read_file
+from cnnc.tflite_file.read import read_file
 
 SHARED: Final = Path(__file__).parents[2] / "shared"
 THEIRS: Final = ("audio_pre_int8", "go_iris", "micro_speech", "mnist_lstm_int8", "seanet_conv0", "sup_dilated")

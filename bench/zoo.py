@@ -30,7 +30,7 @@ from cnnc.backends.tflite.outline import outline
 from cnnc.language import parse
 from cnnc.loading import find, load
 from cnnc.net import Net
-from cnnc.tflite.program import File
+from cnnc.tflite_file.program import File
 
 Found = Sequence[tuple[Peer, Entry]]
 

@@ -9,7 +9,7 @@ from cnnc.net import Net as Net
 
 if TYPE_CHECKING:
     from cnnc.training.resume import resume as resume
-    from cnnc.training.run import train as train
+    from cnnc.training.train import train as train
 
 __version__ = "0.1.0"
 
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
 
         return resume
     if name == "train":
-        from cnnc.training.run import train
+        from cnnc.training.train import train
 
         return train
     raise AttributeError(f"module `cnnc` has no attribute `{name}`")

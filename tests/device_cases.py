@@ -68,8 +68,8 @@ class Training:
         from cnnc.backends.jax import devices, init, step
         from cnnc.data.digits import load_digits
         from cnnc.data.feed import Shard, prepare
+        from cnnc.evaluation.output_losses import output_losses
         from cnnc.loading import load_text
-        from cnnc.training.objective import output_losses
 
         net = load_text(text)
         self.graph, recipe = net.graph, replace(net.recipe, **changes)
@@ -91,7 +91,7 @@ class Training:
     def losses_of(self, epochs: int, first: int = 1) -> list[float]:
         """The loss of every step."""
         from cnnc.data.batches import training_batches
-        from cnnc.training.evaluation import named_inputs
+        from cnnc.evaluation.evaluator import named_inputs
 
         totals = []
         for epoch in range(first, first + epochs):
@@ -105,7 +105,7 @@ class Training:
     def scores(self) -> list[Any]:
         """Count, loss, right answers and confusions on the validation set."""
         from cnnc.backends.jax import step
-        from cnnc.training.evaluation import evaluator
+        from cnnc.evaluation.evaluator import evaluator
 
         evaluate = evaluator(self.graph, self.recipe, self.losses, (True,), self.batch, devices=self.devices)
         scores = evaluate(step.weights_of(self.state), self.val)[0]

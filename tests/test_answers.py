@@ -11,14 +11,14 @@ from PIL import Image
 
 import cnnc
 from cnnc.backends.tflite.condition import random_weights
-from cnnc.compiling.subject import Subject
-from cnnc.compiling.tflite import compile_tflite
+from cnnc.deployment.tflite import compile_tflite
+from cnnc.deployment.trained_network import Subject
+from cnnc.evaluation import answers
+from cnnc.evaluation.of_tflite import open_tflite, reading_of
 from cnnc.loading import load_text
 from cnnc.ops import Dense, Sigmoid, Softmax
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
-from cnnc.running import open_tflite, reading_of
-from cnnc.training import answers
-from cnnc.training.calibration import unlike_pixels
+from cnnc.runs.calibration import unlike_pixels
 from cnnc.weights.checkpoint import save_weights
 from tests.calling import call, good
 from tests.pictures import noise

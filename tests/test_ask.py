@@ -15,8 +15,8 @@ from cnnc.data.decode import centred, decode
 from cnnc.data.feed import prepare
 from cnnc.data.listed import load_listed, read_class_list
 from cnnc.data.sources import Examples
+from cnnc.evaluation.class_labels import places_in_order, without_background
 from cnnc.loading import load_text
-from cnnc.training.labels import places_in_order, without_background
 from cnnc.weights.checkpoint import save_weights
 from tests.calling import call, error_of
 from tests.pictures import SHARED, make_tree, noise

@@ -39,9 +39,9 @@ from cnnc.recipe import (
     RandAugment,
     RandomResizedCrop,
 )
-from cnnc.training.events import ignore
-from cnnc.training.prepared import prepared
-from cnnc.training.run import train
+from cnnc.runs.events import ignore
+from cnnc.training.preparation import prepared
+from cnnc.training.train import train
 
 pytestmark = pytest.mark.fault("A1")
 REORDERING = ("solarize", "invert")

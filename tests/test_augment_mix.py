@@ -16,7 +16,7 @@ from cnnc.data.mix import mix, partners, shares
 from cnnc.data.sources import Examples
 from cnnc.loading import load_text
 from cnnc.recipe import Cutmix, Flip, Mixup, OutOfRange
-from cnnc.training.run import train
+from cnnc.training.train import train
 from tests.pictures import make_tree, noise
 
 

@@ -15,15 +15,15 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 import cnnc
-from cnnc.compiling.samples import Samples, samples_of
-from cnnc.compiling.subject import Subject, from_run
 from cnnc.data import array_files
 from cnnc.data.array_files import packed, read_rows, stored_arrays
+from cnnc.deployment.calibration_samples import Samples, samples_of
+from cnnc.deployment.trained_network import Subject, from_run
 from cnnc.diagnostics import CnnError
+from cnnc.evaluation.of_tflite import open_tflite
 from cnnc.loading import load_text
-from cnnc.running import open_tflite
-from cnnc.training import calibration
-from cnnc.training.folder import RunFolder
+from cnnc.runs import calibration
+from cnnc.runs.folder import RunFolder
 from tests.calling import call, error_of, good, refused
 from tests.pictures import noise
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cnnc.cli.compile import compile
-from cnnc.training.record import open_run
+from cnnc.runs.run_record import open_run
 from cnnc.weights.checkpoint import read_arrays, save_weights
 from tests.calling import call, refused
 from tests.small_runs import CONVOLUTIONS, train_small

@@ -17,10 +17,10 @@ from cnnc.backends import reference
 from cnnc.backends.tflite.compile import compile_float, compile_int8
 from cnnc.data.decode import decode
 from cnnc.ir.model import Model
-from cnnc.tflite.metadata import Description, InputNote, OutputNote, attach, label_files, pack
-from cnnc.tflite.program import File, Operator, Program, Quantization
-from cnnc.tflite.write import write_file
-from cnnc.training.record import Run, open_run
+from cnnc.runs.run_record import Run, open_run
+from cnnc.tflite_file.metadata import Description, InputNote, OutputNote, attach, label_files, pack
+from cnnc.tflite_file.program import File, Operator, Program, Quantization
+from cnnc.tflite_file.write import write_file
 from tests.calling import call
 from tests.pictures import SHARED, make_tree, truncate
 from tests.small_runs import RECIPE, train_small

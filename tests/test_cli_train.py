@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from cnnc.cli.watch import watching
-from cnnc.training.events import EpochEnded, Progress, Row, Said, Started
+from cnnc.runs.events import EpochEnded, Progress, Row, Said, Started
 from tests.calling import call
 from tests.pictures import make_tree, truncate
 from tests.small_runs import dense_text, train_small

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from cnnc.backends.tflite.fidelity import Fidelity, Measurement
-from cnnc.compiling.report import Compiled, in_words
+from cnnc.deployment.report import Compiled, in_words
 
 
 def fidelity(name: str, sqnr: float, before: float | None = None) -> Fidelity:

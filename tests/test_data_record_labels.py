@@ -9,9 +9,9 @@ import pytest
 from cnnc.data.folder import Options
 from cnnc.data.record_sets import load_records
 from cnnc.data.sources import Files, Records
-from cnnc.running import measure, open_tflite
-from cnnc.training.events import ignore
-from cnnc.training.tested import by_name, part_to_test
+from cnnc.evaluation.of_tflite import measure, open_tflite
+from cnnc.evaluation.test_set import by_name, part_to_test
+from cnnc.runs.events import ignore
 from tests.calling import error_of
 from tests.pictures import make_tree
 from tests.record_files import example, imagenet, of, record, write_records

@@ -21,20 +21,20 @@ from cnnc.backends.tflite.runtime import open_model
 from cnnc.cli.edgetpu import check_graph, run_edgetpu_compiler
 from cnnc.cli.extras import extra
 from cnnc.cli.shortage import shortage_of
-from cnnc.compiling.samples import samples_of
-from cnnc.compiling.subject import from_spec
 from cnnc.data.decode import decode
 from cnnc.data.load import load_data
+from cnnc.deployment.calibration_samples import samples_of
+from cnnc.deployment.trained_network import from_spec
 from cnnc.diagnostics import CODES, CnnError, render
+from cnnc.evaluation.output_losses import output_losses, require_classes
 from cnnc.ir.model import Model
 from cnnc.loading import find, load, load_text
 from cnnc.overrides import Overrides
-from cnnc.tflite.program import File, Operator, Program
-from cnnc.tflite.read import open_file
-from cnnc.tflite.write import write_file
-from cnnc.training.objective import output_losses, require_classes
-from cnnc.training.record import open_run
-from cnnc.training.run import train
+from cnnc.runs.run_record import open_run
+from cnnc.tflite_file.program import File, Operator, Program
+from cnnc.tflite_file.read import open_file
+from cnnc.tflite_file.write import write_file
+from cnnc.training.train import train
 from cnnc.weights.checkpoint import load_weights
 from tests.test_golden import CASES, GOLDEN
 from tests.test_train import tiny, tree

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cnnc.distortion import ChannelSums, Layer
-from cnnc.tflite.program import Quantization, Tensor
+from cnnc.evaluation.distortion import ChannelSums, Layer
+from cnnc.tflite_file.program import Quantization, Tensor
 
 TENSOR = Tensor("both", (1, 2), "INT8", Quantization((1.0,), (-128,)))
 LARGE = np.arange(256.0)

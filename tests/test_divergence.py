@@ -11,9 +11,9 @@ import pytest
 from cnnc.data.sources import DataSet, Examples
 from cnnc.loading import load_text
 from cnnc.net import Net
-from cnnc.training.events import Event
+from cnnc.runs.events import Event
 from cnnc.training.resume import resume
-from cnnc.training.run import train
+from cnnc.training.train import train
 from tests.calling import error_of
 from tests.pictures import make_tree
 from tests.training_cases import SPEC, said, same, tiny, without_time

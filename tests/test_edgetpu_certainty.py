@@ -13,7 +13,7 @@ import pytest
 from cnnc.backends.edgetpu.certainty import LARGEST, Certainty
 from cnnc.backends.edgetpu.check import Report, check, to_json
 from cnnc.backends.edgetpu.render import render
-from cnnc.tflite.program import File, Operator, Program, Tensor
+from cnnc.tflite_file.program import File, Operator, Program, Tensor
 from tests.calling import call, good
 from tests.test_edgetpu_rules import act, conv, ints, out, versioned, weights
 from tests.tflite_programs import one_operator

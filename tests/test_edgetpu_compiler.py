@@ -23,8 +23,8 @@ from cnnc.backends.edgetpu.compiler import (
 )
 from cnnc.backends.edgetpu.log import Row, parse_log
 from cnnc.diagnostics import CnnError
-from cnnc.tflite.program import File
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File
+from cnnc.tflite_file.write import write_file
 from tests.tflite_programs import one_operator, tensor
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="stands for a program by shell scripts")

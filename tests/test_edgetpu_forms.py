@@ -14,7 +14,7 @@ from cnnc.backends.tflite.outline import outline
 from cnnc.backends.tflite.site import Flavour
 from cnnc.ir.model import Model
 from cnnc.net import Net
-from cnnc.tflite.program import File, Program
+from cnnc.tflite_file.program import File, Program
 from tests.tflite_programs import Array, run_litert
 
 pytest.importorskip("ai_edge_litert")

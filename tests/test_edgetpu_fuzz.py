@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from cnnc.backends.edgetpu.check import Report, check, to_json
 from cnnc.backends.edgetpu.render import render
 from cnnc.diagnostics import CnnError
-from cnnc.tflite.program import ABSENT, File, Operator, Program, Quantization, Tensor
-from cnnc.tflite.read import read_file
-from cnnc.tflite.schema import OPERATORS, TENSOR_TYPES
+from cnnc.tflite_file.program import ABSENT, File, Operator, Program, Quantization, Tensor
+from cnnc.tflite_file.read import read_file
+from cnnc.tflite_file.schema import OPERATORS, TENSOR_TYPES
 
 FOLDER = Path(__file__).parents[2] / "shared" / "edgetpu" / "models"
 SMALL = sorted(path for path in FOLDER.glob("*.tflite") if path.stat().st_size < 20_000)

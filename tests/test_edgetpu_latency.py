@@ -12,7 +12,7 @@ from cnnc.backends.edgetpu.estimate import latency, macs, moved_bytes, show_ms
 from cnnc.backends.edgetpu.render import render
 from cnnc.backends.tflite.outline import outline
 from cnnc.loading import load
-from cnnc.tflite.program import File, Operator, Program
+from cnnc.tflite_file.program import File, Operator, Program
 from tests.test_edgetpu_memory import act, weights
 from tests.tflite_programs import constant, one_operator, tensor
 

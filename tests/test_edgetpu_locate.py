@@ -10,7 +10,7 @@ from cnnc.backends.edgetpu.locate import locate
 from cnnc.backends.tflite.outline import outline
 from cnnc.diagnostics import Source, Span, render
 from cnnc.ir import Frame, Graph, Node, Origin
-from cnnc.tflite.program import File, Operator, Program
+from cnnc.tflite_file.program import File, Operator, Program
 from tests.tflite_programs import tensor
 
 SOURCE = Source("net.cnn", "input 8x8x4\nrelu\nleaky_relu\nblock()\n")

@@ -13,7 +13,7 @@ import pytest
 from cnnc.backends.edgetpu.check import Report, check, to_json
 from cnnc.backends.edgetpu.memory import Parameters
 from cnnc.backends.edgetpu.render import render
-from cnnc.tflite.read import open_file
+from cnnc.tflite_file.read import open_file
 
 SHARED = Path(__file__).parents[2] / "shared"
 FOLDER = SHARED / "edgetpu"

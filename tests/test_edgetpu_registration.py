@@ -9,7 +9,7 @@ import pytest
 
 from cnnc.backends.edgetpu.check import check, to_json
 from cnnc.backends.edgetpu.render import render
-from cnnc.tflite.program import File, Operator, Program, Quantization, Tensor
+from cnnc.tflite_file.program import File, Operator, Program, Quantization, Tensor
 from tests.tflite_programs import constant, one_operator, tensor
 
 X = tensor("x", (1, 8), "INT8", 0.5)

@@ -11,7 +11,7 @@ from cnnc.backends.edgetpu.check import Report, Verdict, check
 from cnnc.backends.edgetpu.registration import Refusal
 from cnnc.backends.edgetpu.render import render
 from cnnc.backends.edgetpu.warn import Caution
-from cnnc.tflite.program import File
+from cnnc.tflite_file.program import File
 from tests.tflite_programs import one_operator, tensor
 
 LOGISTIC = one_operator("LOGISTIC", [tensor("x", (1, 8), "INT8", 0.5)], tensor("y", (1, 8), "INT8", 0.5))

@@ -13,8 +13,8 @@ from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
 from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.quantize import Io
 from cnnc.ir.model import Model
-from cnnc.tflite.program import File, Program
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File, Program
+from cnnc.tflite_file.write import write_file
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 

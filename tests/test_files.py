@@ -18,9 +18,9 @@ from cnnc.cli.options import Output
 from cnnc.data.decode import decode
 from cnnc.data.listed import read_class_list
 from cnnc.diagnostics import CnnError
+from cnnc.evaluation.class_labels import labels_of
 from cnnc.files import read_bytes, require_file, require_folder, write_atomically
-from cnnc.tflite.read import open_file
-from cnnc.training.labels import labels_of
+from cnnc.tflite_file.read import open_file
 from cnnc.weights.importing.mapping import read_mapping
 from tests.calling import call, refused
 from tests.test_layers import MODULES
@@ -273,7 +273,7 @@ def test_a_spec_that_is_a_pipe_is_not_laid_out(here: Path) -> None:
 
 @pytest.mark.fault("S1")
 def test_the_lock_of_a_run_leaves_alone_what_a_link_leads_to(here: Path) -> None:
-    from cnnc.training.checkpoint import locked
+    from cnnc.runs.checkpoint import locked
 
     Path("run").mkdir()
     Path("thesis").write_text("all of it")
@@ -292,7 +292,7 @@ WRITES = re.compile(
 OWN = {
     "cnnc.files",
     "cnnc.language.parse_table",  # the table that is part of the package
-    "cnnc.training.checkpoint",  # folders that it has made, and the lock
+    "cnnc.runs.checkpoint",  # folders that it has made, and the lock
     "cnnc.data.held",  # caches
     "cnnc.data.tfrecord",
     "cnnc.backends.edgetpu.compiler",  # temporary folders

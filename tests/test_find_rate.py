@@ -16,10 +16,10 @@ from cnnc.data.arrays import arrays_data_set
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.overrides import Overrides
-from cnnc.training.events import ignore
-from cnnc.training.find_rate import Tried, find_rate, read
-from cnnc.training.prepared import prepared
-from cnnc.training.run import starting_weights
+from cnnc.runs.events import ignore
+from cnnc.training.preparation import prepared
+from cnnc.training.rate_finder import Tried, find_rate, read
+from cnnc.training.train import starting_weights
 from tests.calling import call
 from tests.pictures import make_tree
 

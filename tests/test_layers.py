@@ -20,10 +20,13 @@ LAYERS = (
     "ir",
     "elaboration",
     "rendering",
-    "tflite passes",
+    "tflite_file passes",
     "backends net backends.reference backends.jax backends.tflite backends.edgetpu backends.keras",
-    "loading weights data training running timing correspondence distortion difference",
-    "compiling seeing",
+    "loading weights data",
+    "runs",
+    "evaluation",
+    "training",
+    "deployment activations",
     "cnnc cli",
 )
 """From the foundation up: a module imports from those before it, and within its own package."""

@@ -11,7 +11,7 @@ from sklearn import metrics
 from cnnc import ops
 from cnnc.backends.jax import loss as jax_loss
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
-from cnnc.training.metrics import Outcome, gather, score
+from cnnc.runs.metrics import Outcome, gather, score
 
 GENERATOR = np.random.default_rng(0)
 LOGITS = GENERATOR.normal(size=(50, 7)).astype(np.float32)

@@ -31,7 +31,7 @@ from cnnc.recipe import (
     Sgd,
     Step,
 )
-from cnnc.training.schedule import learning_rate
+from cnnc.training.learning_rate import learning_rate
 from tests.networks import sequential
 
 Array = NDArray[np.float64]

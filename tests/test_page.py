@@ -11,11 +11,11 @@ import pytest
 
 from cnnc.data.folder import load_folder
 from cnnc.loading import load_text
-from cnnc.training.events import Row
-from cnnc.training.page import most_confused, page
-from cnnc.training.page_curves import curves, ticks_of
-from cnnc.training.record import open_record
-from cnnc.training.run import train
+from cnnc.runs.events import Row
+from cnnc.runs.run_record import open_record
+from cnnc.training.report_curves import curves, ticks_of
+from cnnc.training.report_page import most_confused, page
+from cnnc.training.train import train
 from tests.pictures import make_tree
 from tests.small_runs import dense_text
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnc.runs.events import Row
 from cnnc.training import plots
-from cnnc.training.events import Row
-from cnnc.training.find_rate import Tried
+from cnnc.training.rate_finder import Tried
 
 NOWHERE = Path("nowhere.png")
 

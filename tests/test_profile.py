@@ -12,13 +12,13 @@ import cnnc
 from cnnc.backends.jax.hlo import LOSS, OPTIMIZER, instructions, owner_of
 from cnnc.backends.jax.trace import Span, shared_out
 from cnnc.data.arrays import arrays_data_set
-from cnnc.training.events import Event, Said, ignore
-from cnnc.training.folder import claim
-from cnnc.training.learning import learning_groups
-from cnnc.training.prepared import prepared
-from cnnc.training.profile import Profile, in_words, profile
-from cnnc.training.run import plan_of, starting_weights
-from cnnc.training.team import alone
+from cnnc.runs.events import Event, Said, ignore
+from cnnc.runs.folder import claim
+from cnnc.runs.processes import alone
+from cnnc.training.layer_groups import learning_groups
+from cnnc.training.preparation import prepared
+from cnnc.training.profiling import Profile, in_words, profile
+from cnnc.training.train import plan_of, starting_weights
 
 NODES = frozenset({"body.conv1", "body", "relu", "add"})
 
@@ -109,7 +109,7 @@ def test_the_layers_add_up_to_the_step(tmp_path: Path) -> None:
 
 
 def test_the_table_is_of_the_slowest_and_the_rest() -> None:
-    from cnnc.training.profile import Cost
+    from cnnc.training.profiling import Cost
 
     costs = tuple(Cost(f"layer{i}", "relu", 0.01 * (9 - i), (9 - i) / 45) for i in range(9))
     text = in_words(Profile(costs, 5, 0.4, 0.45), shown=3)
@@ -120,7 +120,7 @@ def test_the_table_is_of_the_slowest_and_the_rest() -> None:
 
 @pytest.mark.parametrize(("count", "told"), [(15, 15), (16, 15)])
 def test_fifteen_layers_are_told_one_by_one(count: int, told: int) -> None:
-    from cnnc.training.profile import Cost
+    from cnnc.training.profiling import Cost
 
     text = in_words(Profile(tuple(Cost(f"layer{i}", "relu", 0.1, 0.1) for i in range(count)), 5, 0.4, 0.45))
     assert text.count("relu") == told

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnc.training.events import EpochEnded, Progress, Row, Started
-from cnnc.training.remaining import Remaining, in_words
+from cnnc.runs.events import EpochEnded, Progress, Row, Started
+from cnnc.training.time_left import Remaining, in_words
 
 
 def played(

@@ -17,11 +17,11 @@ import yaml
 import cnnc
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
-from cnnc.training.checkpoint import Checkpoints, _reason, locked
-from cnnc.training.events import EpochEnded, Event, Said, Started
-from cnnc.training.position import Means, Position
+from cnnc.runs.checkpoint import Checkpoints, _reason, locked
+from cnnc.runs.events import EpochEnded, Event, Said, Started
+from cnnc.runs.position import Means, Position
 from cnnc.training.resume import resume
-from cnnc.training.run import Trained, train
+from cnnc.training.train import Trained, train
 from cnnc.weights.checkpoint import load_weights
 from tests.calling import error_of
 from tests.pictures import make_tree

@@ -23,11 +23,11 @@ from cnnc.net import Net
 from cnnc.overrides import Overrides
 from cnnc.recipe import Cosine, CrossEntropy, MeanSquaredError, Mixup, PadCrop, Recipe, RmsProp, Step
 from cnnc.recipe.yaml_form import recipe_from_words, recipe_in_words
-from cnnc.training.events import Row
-from cnnc.training.first import first_weights
-from cnnc.training.folder import RunFolder, claim
+from cnnc.runs.events import Row
+from cnnc.runs.folder import RunFolder, claim
+from cnnc.runs.run_record import DataNote, graph_hash, open_run, write_record
+from cnnc.training.initial_weights import first_weights
 from cnnc.training.plots import draw_batch, draw_confusion, draw_curves
-from cnnc.training.record import DataNote, graph_hash, open_run, write_record
 from cnnc.weights.checkpoint import load_weights, save_weights
 from tests.calling import error_of
 from tests.networks import sequential

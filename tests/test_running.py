@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnc.diagnostics import CnnError
-from cnnc.running import open_tflite, predict, probabilities, stored
-from cnnc.tflite.metadata import Description
-from cnnc.tflite.program import Program
+from cnnc.evaluation.of_tflite import open_tflite, predict, probabilities, stored
+from cnnc.tflite_file.metadata import Description
+from cnnc.tflite_file.program import Program
 from tests.pictures import SHARED, noise, truncate
 from tests.tflite_pictures import brightness, described, identity, write
 from tests.tflite_programs import one_operator, tensor

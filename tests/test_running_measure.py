@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cnnc.diagnostics import CnnError
-from cnnc.running import measure, open_tflite, places, predict
+from cnnc.evaluation.of_tflite import measure, open_tflite, places, predict
 from tests.pictures import make_tree
 from tests.tflite_pictures import CLASSES, brightness, described, write
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cnnc.diagnostics import CnnError
-from cnnc.training.events import Event, Row, Said
-from cnnc.training.run import Trained
-from cnnc.training.seeds import by_seeds, in_words, parse_seeds, spread
+from cnnc.runs.events import Event, Row, Said
+from cnnc.training.seed_sweep import by_seeds, in_words, parse_seeds, spread
+from cnnc.training.train import Trained
 from tests.calling import call
 from tests.pictures import make_tree
 from tests.small_runs import dense_text

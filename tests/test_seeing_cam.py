@@ -10,15 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 import cnnc
+from cnnc.activations.cam import cam, cam_tensor, grad_cam
+from cnnc.activations.first_filters import first_filters
+from cnnc.activations.input_picture import channels
+from cnnc.activations.models import Watched, open_file, watch_network
 from cnnc.backends.tflite.compile import compile_float
 from cnnc.backends.tflite.condition import random_weights
-from cnnc.compiling.subject import Subject
-from cnnc.seeing.cam import cam, cam_tensor, grad_cam
-from cnnc.seeing.filters import first_filters
-from cnnc.seeing.layers import Watched, open_file, watch_network
-from cnnc.seeing.picture import channels
-from cnnc.tflite.program import File
-from cnnc.tflite.write import write_file
+from cnnc.deployment.trained_network import Subject
+from cnnc.tflite_file.program import File
+from cnnc.tflite_file.write import write_file
 from tests.pictures import noise
 
 FLAT = """\

@@ -16,10 +16,10 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from cnnc.compiling.subject import from_run
-from cnnc.seeing.layers import watch_network
-from cnnc.seeing.look import look
-from cnnc.seeing.page import page
+from cnnc.activations.collection import look
+from cnnc.activations.models import watch_network
+from cnnc.activations.page import page
+from cnnc.deployment.trained_network import from_run
 from cnnc.weights.checkpoint import save_weights
 from tests.calling import call
 from tests.pictures import SHARED, noise, truncate
@@ -122,7 +122,7 @@ def test_a_run_s_layers_have_a_picture_each_and_a_page(made: Path, tmp_path: Pat
 def test_the_figures_are_those_of_the_reference(made: Path, tmp_path: Path) -> None:
     from cnnc.backends import reference
     from cnnc.data.decode import decode
-    from cnnc.training.record import open_run
+    from cnnc.runs.run_record import open_run
 
     words = json.loads(watch(made / "run", made / "picture.png", "-o", tmp_path / "o", "--format", "json").stdout)
     run = open_run(made / "run")
@@ -255,7 +255,7 @@ def test_an_earlier_look_is_written_over_and_nothing_deleted(made: Path, tmp_pat
 
 
 def test_a_spec_wants_weights_or_that_random_ones_are_asked_for(made: Path, tmp_path: Path) -> None:
-    from cnnc.training.record import open_run
+    from cnnc.runs.run_record import open_run
 
     arguments = (made / "tiny.cnn", made / "picture.png", "-o")
     result = watch(*arguments, tmp_path / "a")

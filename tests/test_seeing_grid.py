@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from cnnc.seeing.colours import GAP, HEAT, PAPER, SIGNED, placed
-from cnnc.seeing.filters import Filters
-from cnnc.seeing.grid import WIDTH, grid
-from cnnc.seeing.panels import Panel, number, palette_png
-from cnnc.seeing.sheet import font, shortened
-from cnnc.seeing.statistics import figures
+from cnnc.activations.first_filters import Filters
+from cnnc.activations.grid import WIDTH, grid
+from cnnc.activations.palettes import GAP, HEAT, PAPER, SIGNED, placed
+from cnnc.activations.panels import Panel, number, palette_png
+from cnnc.activations.picture_sheet import font, shortened
+from cnnc.activations.statistics import figures
 
 
 def test_the_palettes_go_from_blue_to_red() -> None:

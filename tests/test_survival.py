@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnc.training.checkpoint import Checkpoints
+from cnnc.runs.checkpoint import Checkpoints
 from tests.pictures import make_tree
 
 ROOT = Path(__file__).parents[1]

@@ -13,8 +13,8 @@ from cnnc.data.arrays import arrays_data_set
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
-from cnnc.training.events import ignore
-from cnnc.training.prepared import prepared
+from cnnc.runs.events import ignore
+from cnnc.training.preparation import prepared
 
 pytestmark = pytest.mark.fault("A4")
 BINARY, CLASSES, VALUES = BinaryCrossEntropy(), CrossEntropy(), MeanSquaredError()

@@ -13,10 +13,10 @@ import pytest
 from cnnc.data.tfrecord import walk
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
-from cnnc.training.events import EpochEnded, Progress, Row, Started
+from cnnc.runs.events import EpochEnded, Progress, Row, Started
 from cnnc.training.resume import resume
-from cnnc.training.run import train
 from cnnc.training.tensorboard import Curves, recording
+from cnnc.training.train import train
 
 pytest.importorskip("tensorboardX")
 

@@ -29,8 +29,8 @@ from cnnc.rendering.drawing.scene import Scene, Text
 from cnnc.rendering.drawing.svg import to_svg
 from cnnc.rendering.html_page import document, escape
 from cnnc.rendering.text_table import box
-from cnnc.tflite.read import read_file
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.read import read_file
+from cnnc.tflite_file.write import write_file
 from tests.calling import call
 from tests.pictures import noise
 from tests.small_runs import dense_text

@@ -21,7 +21,7 @@ from cnnc.ir import Graph
 from cnnc.ir.model import Model
 from cnnc.net import Net
 from cnnc.passes.pipelines import INFERENCE_INT8, run
-from cnnc.tflite.program import Program
+from cnnc.tflite_file.program import Program
 from tests.pictures import SHARED
 
 pytest.importorskip("ai_edge_litert")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnc.tflite.conversion import is_conversion
-from cnnc.tflite.program import Tensor
+from cnnc.tflite_file.conversion import is_conversion
+from cnnc.tflite_file.program import Tensor
 from tests.tflite_programs import constant, one_operator, tensor
 
 X = tensor("x", (1, 2), "INT8", 0.5, 3)

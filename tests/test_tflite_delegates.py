@@ -15,9 +15,9 @@ import pytest
 from cnnc.backends.tflite import interpreter
 from cnnc.backends.tflite.runtime import COMPILED, open_model
 from cnnc.diagnostics import CnnError
-from cnnc.running import open_tflite
-from cnnc.tflite.program import File, Program
-from cnnc.tflite.write import write_file
+from cnnc.evaluation.of_tflite import open_tflite
+from cnnc.tflite_file.program import File, Program
+from cnnc.tflite_file.write import write_file
 from tests.tflite_pictures import brightness, described, write
 from tests.tflite_programs import one_operator, tensor
 

@@ -20,8 +20,8 @@ from cnnc.backends.tflite.quantize import Io
 from cnnc.backends.tflite.warn import warnings
 from cnnc.diagnostics import Diagnostic, render
 from cnnc.ir.model import Model
-from cnnc.tflite.program import File, Program, Quantization
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File, Program, Quantization
+from cnnc.tflite_file.write import write_file
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 

@@ -25,8 +25,8 @@ from cnnc.ir.model import Model
 from cnnc.ops import Op
 from cnnc.ops.window import windows
 from cnnc.passes.pipelines import INFERENCE, run
-from cnnc.tflite.program import Program
-from cnnc.tflite.runtimes import oldest_runtime
+from cnnc.tflite_file.program import Program
+from cnnc.tflite_file.runtimes import oldest_runtime
 from tests.strategies import Case, cases, random_inputs, random_weights
 
 pytest.importorskip("ai_edge_litert")

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnc.diagnostics import CnnError
-from cnnc.tflite import flatbuffer
-from cnnc.tflite.metadata import (
+from cnnc.tflite_file import flatbuffer
+from cnnc.tflite_file.metadata import (
     LARGEST_FILES,
     MOST_FILES,
     NAME,
@@ -33,10 +33,10 @@ from cnnc.tflite.metadata import (
     read_labels,
     unpack,
 )
-from cnnc.tflite.program import File, Operator
-from cnnc.tflite.read import open_file, read_file
-from cnnc.tflite.runtimes import oldest_runtime
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File, Operator
+from cnnc.tflite_file.read import open_file, read_file
+from cnnc.tflite_file.runtimes import oldest_runtime
+from cnnc.tflite_file.write import write_file
 from tests.pictures import SHARED
 from tests.tflite_programs import one_operator, run_litert, tensor
 

@@ -19,9 +19,9 @@ from cnnc.backends.tflite.fidelity import fed
 from cnnc.backends.tflite.outline import outline
 from cnnc.ir.model import Model
 from cnnc.net import Net
-from cnnc.tflite.program import File, Program
-from cnnc.tflite.read import read_file
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File, Program
+from cnnc.tflite_file.read import read_file
+from cnnc.tflite_file.write import write_file
 from tests.zoo import SMALL as SMALLER
 from tests.zoo import small
 

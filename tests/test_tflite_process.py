@@ -18,8 +18,8 @@ from cnnc.backends.tflite.interpreter import Array, Options, Refusal, receive, s
 from cnnc.backends.tflite.process import Remote
 from cnnc.backends.tflite.runtime import open_model
 from cnnc.diagnostics import CnnError
-from cnnc.tflite.program import ABSENT, File, Operator, Program
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import ABSENT, File, Operator, Program
+from cnnc.tflite_file.write import write_file
 from tests.tflite_pictures import brightness, write
 from tests.tflite_programs import constant, one_operator, tensor
 
@@ -44,7 +44,7 @@ def test_a_crash_of_litert_is_a_message_and_other_files_run_on(tmp_path: Path) -
 
 @pytest.mark.fault("S3")
 def test_the_operator_that_crashes_litert_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnc.tflite.read.faults", lambda program: ())  # it would be found before
+    monkeypatch.setattr("cnnc.tflite_file.read.faults", lambda program: ())  # it would be found before
     names = [tensor(name, (1, 4)) for name in "abcdef"]
     chain = [Operator("RELU", (x.name,), (y.name,)) for x, y in itertools.pairwise(names)]
     chain[2] = replace(chain[2], kind="FULLY_CONNECTED", inputs=("c", ABSENT, ABSENT))
@@ -92,7 +92,7 @@ ENDS = {
 def test_the_operator_that_crashes_a_run_is_named(fake: Path, tmp_path: Path) -> None:
     fake.write_text(
         "import os\n"
-        "from cnnc.tflite.flatbuffer import read\n"
+        "from cnnc.tflite_file.flatbuffer import read\n"
         "def list_edge_tpus(): return [1]\n"
         "class make_interpreter:\n"
         "    def __init__(self, data):\n"

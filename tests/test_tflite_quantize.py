@@ -22,9 +22,9 @@ from cnnc.backends.tflite.scales import affine, decode, encode, span, weight_sca
 from cnnc.backends.tflite.site import Flavour
 from cnnc.diagnostics import CnnError
 from cnnc.ir.model import Model
-from cnnc.tflite.conversion import is_conversion
-from cnnc.tflite.program import File, Program
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.conversion import is_conversion
+from cnnc.tflite_file.program import File, Program
+from cnnc.tflite_file.write import write_file
 from tests.models import random_inputs, random_model
 from tests.spec_texts import Random, random_specs
 from tests.tflite_programs import run_litert

@@ -22,7 +22,7 @@ from cnnc.backends.tflite.site import Flavour
 from cnnc.backends.tflite.statistics import Gatherer, Statistics
 from cnnc.ir.model import Model
 from cnnc.passes.pipelines import INFERENCE_INT8, run
-from cnnc.tflite.program import Program
+from cnnc.tflite_file.program import Program
 
 pytest.importorskip("ai_edge_litert")
 Array = NDArray[np.float64]

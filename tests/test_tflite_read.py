@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnc.diagnostics import CnnError
-from cnnc.tflite import flatbuffer
-from cnnc.tflite.program import File, print_program
-from cnnc.tflite.read import open_file, read_file
-from cnnc.tflite.schema import OPERATORS, TENSOR_TYPES
-from cnnc.tflite.write import IDENTIFIER, write_file
+from cnnc.tflite_file import flatbuffer
+from cnnc.tflite_file.program import File, print_program
+from cnnc.tflite_file.read import open_file, read_file
+from cnnc.tflite_file.schema import OPERATORS, TENSOR_TYPES
+from cnnc.tflite_file.write import IDENTIFIER, write_file
 from tests.tflite_programs import constant, one_operator, tensor
 
 X = tensor("x", (1, 8), "INT8", 0.5)

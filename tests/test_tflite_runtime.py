@@ -11,10 +11,10 @@ import pytest
 from cnnc.backends.tflite import runtime
 from cnnc.backends.tflite.runtime import dequantized, open_model, quantized
 from cnnc.diagnostics import CnnError
-from cnnc.tflite.program import File, Tensor
-from cnnc.tflite.write import write_file
-from cnnc.timing import _WARMING as WARMING
-from cnnc.timing import bench
+from cnnc.evaluation.latency import _WARMING as WARMING
+from cnnc.evaluation.latency import bench
+from cnnc.tflite_file.program import File, Tensor
+from cnnc.tflite_file.write import write_file
 from tests.tflite_pictures import brightness, identity, write
 from tests.tflite_programs import one_operator, run_litert, tensor
 

@@ -10,10 +10,10 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
-from cnnc.tflite import flatbuffer
-from cnnc.tflite.read import read_file
-from cnnc.tflite.schema import OPERATORS, TENSOR_TYPES
-from cnnc.tflite.write import IDENTIFIER
+from cnnc.tflite_file import flatbuffer
+from cnnc.tflite_file.read import read_file
+from cnnc.tflite_file.schema import OPERATORS, TENSOR_TYPES
+from cnnc.tflite_file.write import IDENTIFIER
 
 DENSE, COMPRESSED = 0, 1
 

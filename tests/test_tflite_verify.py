@@ -13,11 +13,11 @@ from ai_edge_litert import schema_py_generated as litert
 from PIL import Image
 
 from cnnc.diagnostics import CnnError
-from cnnc.tflite.program import File, Operator, Program, Quantization, Tensor
-from cnnc.tflite.read import open_file, read_file
-from cnnc.tflite.schema import OPERATORS, OPTIONS_OF, UNIONS
-from cnnc.tflite.verify import SIGNATURES, faults
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File, Operator, Program, Quantization, Tensor
+from cnnc.tflite_file.read import open_file, read_file
+from cnnc.tflite_file.schema import OPERATORS, OPTIONS_OF, UNIONS
+from cnnc.tflite_file.verify import SIGNATURES, faults
+from cnnc.tflite_file.write import write_file
 from tests.calling import call
 from tests.pictures import SHARED, noise
 from tests.tflite_programs import constant, one_operator, tensor

@@ -11,6 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 import cnnc
+from cnnc.activations.first_filters import first_filters
+from cnnc.activations.models import watch_file
 from cnnc.backends.tflite import widen as widening
 from cnnc.backends.tflite.condition import random_weights
 from cnnc.backends.tflite.lower import lower
@@ -18,13 +20,11 @@ from cnnc.backends.tflite.outline import outline
 from cnnc.backends.tflite.site import Flavour
 from cnnc.backends.tflite.widen import narrow as narrow_again
 from cnnc.backends.tflite.widen import widen
+from cnnc.evaluation.of_tflite import open_tflite
 from cnnc.ir.model import Model
 from cnnc.passes.pipelines import INFERENCE, INFERENCE_INT8, run
-from cnnc.running import open_tflite
-from cnnc.seeing.filters import first_filters
-from cnnc.seeing.layers import watch_file
-from cnnc.tflite.program import File, Program
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File, Program
+from cnnc.tflite_file.write import write_file
 from cnnc.weights.importing.tflite import read_tflite
 
 pytest.importorskip("ai_edge_litert")

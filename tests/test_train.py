@@ -20,9 +20,9 @@ from cnnc.data.folder import load_folder
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.recipe import BinaryCrossEntropy, Constant, CrossEntropy, Flip, MeanSquaredError, PadCrop, Recipe, Sgd
-from cnnc.training.events import EpochEnded, Event, Progress, Said, Started
-from cnnc.training.interrupt import Interrupted, deferred_interrupt
-from cnnc.training.run import train
+from cnnc.runs.events import EpochEnded, Event, Progress, Said, Started
+from cnnc.runs.interrupt import Interrupted, deferred_interrupt
+from cnnc.training.train import train
 from cnnc.weights.checkpoint import load_weights
 from tests.calling import error_of
 from tests.networks import Builder

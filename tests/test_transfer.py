@@ -20,9 +20,9 @@ from cnnc.data.sources import Examples
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.recipe import Recipe
-from cnnc.training.events import Event, Said
-from cnnc.training.learning import learning_groups
-from cnnc.training.run import Trained, train
+from cnnc.runs.events import Event, Said
+from cnnc.training.layer_groups import learning_groups
+from cnnc.training.train import Trained, train
 from cnnc.weights.checkpoint import load_weights, save_weights
 from tests.calling import call, error_of
 from tests.networks import Builder

@@ -15,8 +15,8 @@ import cnnc
 from cnnc.backends.tflite.compile import compile_float
 from cnnc.diagnostics import CnnError
 from cnnc.ir.model import Model
-from cnnc.tflite.program import File
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File
+from cnnc.tflite_file.write import write_file
 from cnnc.weights.importing.combine import Options, combine
 from cnnc.weights.importing.mapping import Mapped
 from cnnc.weights.importing.read import read_source

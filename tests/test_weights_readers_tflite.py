@@ -15,8 +15,8 @@ from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.backends.tflite.runtime import COMPILED as CUSTOM
 from cnnc.backends.tflite.runtime import open_model
 from cnnc.ir.model import Model
-from cnnc.tflite.program import File, Operator, Program, Tensor
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File, Operator, Program, Tensor
+from cnnc.tflite_file.write import write_file
 from cnnc.weights.importing.read import read_source
 from cnnc.weights.importing.source import Read
 from cnnc.weights.importing.tflite import COMPILED

@@ -10,8 +10,8 @@ import pytest
 
 import cnnc
 from cnnc.diagnostics import CnnError
-from cnnc.tflite.program import File, Operator, Program, Tensor
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File, Operator, Program, Tensor
+from cnnc.tflite_file.write import write_file
 from cnnc.weights.importing.combine import Options, combine
 from cnnc.weights.importing.read import read_source
 from tests.tflite_programs import constant, run_litert, tensor

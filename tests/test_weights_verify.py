@@ -19,8 +19,8 @@ from cnnc.backends.tflite.condition import random_sample, random_weights
 from cnnc.diagnostics import CnnError
 from cnnc.ir.model import Model
 from cnnc.net import Net
-from cnnc.tflite.program import File
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File
+from cnnc.tflite_file.write import write_file
 from cnnc.weights.importing import programs
 from cnnc.weights.importing.verify import require_agreement, verify
 

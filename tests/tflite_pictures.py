@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.tflite.metadata import Description, InputNote, OutputNote, attach, label_files, pack
-from cnnc.tflite.program import File, Operator, Program
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.metadata import Description, InputNote, OutputNote, attach, label_files, pack
+from cnnc.tflite_file.program import File, Operator, Program
+from cnnc.tflite_file.write import write_file
 from tests.tflite_programs import constant, one_operator, tensor
 
 CLASSES = ("dark", "light")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.tflite.program import DTYPES, File, Operator, Program, Quantization, Tensor
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import DTYPES, File, Operator, Program, Quantization, Tensor
+from cnnc.tflite_file.write import write_file
 
 Array = NDArray[Any]
 

@@ -11,9 +11,9 @@ import pytest
 
 from cnnc.loading import load_text
 from cnnc.net import Net
-from cnnc.training.events import Event, Progress, Said
-from cnnc.training.interrupt import Interrupted
-from cnnc.training.run import Trained, train
+from cnnc.runs.events import Event, Progress, Said
+from cnnc.runs.interrupt import Interrupted
+from cnnc.training.train import Trained, train
 
 SPEC = """\
 model tiny(classes=2) {

@@ -19,9 +19,9 @@ from cnnc.cli.train import Stopped, told_how_to_go_on
 from cnnc.data import batches
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
-from cnnc.training import fit
+from cnnc.training import loop
 from cnnc.training.resume import resume
-from cnnc.training.run import train
+from cnnc.training.train import train
 
 SPEC = """\
 model tried(classes=2) {
@@ -55,7 +55,7 @@ def main(run: str, data: str, log: str, epochs: str, *rest: str) -> int:
                 file.write(f"{epoch} {step} {places} {values}\n")
             yield made
 
-    fit.training_batches = noted  # type: ignore[assignment,attr-defined]
+    loop.training_batches = noted  # type: ignore[assignment,attr-defined]
     try:
         with told_how_to_go_on():
             if "--resume" in rest:

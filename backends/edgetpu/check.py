@@ -16,7 +16,7 @@ from cnnc.backends.edgetpu.rules import Rule, first_broken
 from cnnc.backends.edgetpu.site import Site
 from cnnc.backends.edgetpu.warn import Caution, cautions
 from cnnc.frozen import dataclass
-from cnnc.tflite.program import File, Operator, Program
+from cnnc.tflite_file.program import File, Operator, Program
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from cnnc.backends.edgetpu.log import Log, Row, parse_log
 from cnnc.diagnostics import CnnError
 from cnnc.frozen import dataclass
 from cnnc.rendering.text_table import box
-from cnnc.tflite.read import read_file
-from cnnc.tflite.schema import OPERATORS
+from cnnc.tflite_file.read import read_file
+from cnnc.tflite_file.schema import OPERATORS
 
 NAME: Final = "edgetpu_compiler"
 TIMEOUT: Final = 300.0

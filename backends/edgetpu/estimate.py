@@ -15,7 +15,7 @@ from math import floor, log10, prod
 from typing import Final
 
 from cnnc.frozen import dataclass
-from cnnc.tflite.program import ABSENT, Operator, Program
+from cnnc.tflite_file.program import ABSENT, Operator, Program
 
 FIXED_MS: Final = 0.792
 MACS_PER_MS: Final = 1.155e9

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnc.backends.edgetpu import facts
 from cnnc.backends.edgetpu.site import EIGHT_BITS, Site
-from cnnc.tflite.program import Tensor
+from cnnc.tflite_file.program import Tensor
 
 
 def is_unregistered(site: Site) -> bool:

@@ -13,7 +13,7 @@ from math import prod
 from typing import Final
 
 from cnnc.frozen import dataclass
-from cnnc.tflite.program import ABSENT, Operator, Program, Quantization
+from cnnc.tflite_file.program import ABSENT, Operator, Program, Quantization
 
 TILES: Final = 16
 ACTIVATION_CAPACITY: Final = TILES * 196_608

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnnc.tflite.program import ABSENT, Program
+from cnnc.tflite_file.program import ABSENT, Program
 
 
 def first_part(program: Program, mappable: Sequence[bool]) -> frozenset[int]:

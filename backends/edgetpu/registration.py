@@ -10,9 +10,9 @@ from cnnc.backends.edgetpu import facts
 from cnnc.backends.edgetpu.rules import FIXED_SIZES
 from cnnc.backends.edgetpu.site import EIGHT_BITS, Site
 from cnnc.frozen import dataclass
-from cnnc.tflite.program import File, Program, Tensor
-from cnnc.tflite.schema import OPERATORS
-from cnnc.tflite.schema import TENSOR_TYPES as TYPES
+from cnnc.tflite_file.program import File, Program, Tensor
+from cnnc.tflite_file.schema import OPERATORS
+from cnnc.tflite_file.schema import TENSOR_TYPES as TYPES
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from cnnc.frozen import dataclass
-from cnnc.tflite.program import ABSENT, Operator, Program, Tensor
+from cnnc.tflite_file.program import ABSENT, Operator, Program, Tensor
 
 EIGHT_BITS: Final = ("INT8", "UINT8")
 SIZES: Final = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from cnnc.backends.edgetpu.estimate import STREAMED_PER_MS, Latency, show_ms
 from cnnc.backends.edgetpu.memory import ACTIVATION_CAPACITY, CACHE_CAPACITY, Parameters, layer_bytes
 from cnnc.frozen import dataclass
-from cnnc.tflite.program import Program
+from cnnc.tflite_file.program import Program
 
 
 @dataclass(frozen=True)

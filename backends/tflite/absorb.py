@@ -26,7 +26,7 @@ from cnnc.passes.edit import hidden_readers, rewrite
 from cnnc.passes.fold_normalize import is_input_scaling
 from cnnc.passes.linear import affine_before, with_bias
 from cnnc.passes.verify import verify_model
-from cnnc.tflite.program import Quantization
+from cnnc.tflite_file.program import Quantization
 
 _TAKES_CONSTANT: Final = ops.Conv | ops.Depthwise | ops.Dense
 

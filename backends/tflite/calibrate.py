@@ -14,7 +14,7 @@ from cnnc.backends.tflite.groups import MOVES
 from cnnc.backends.tflite.readers import read_as
 from cnnc.backends.tflite.statistics import Gatherer, Statistics
 from cnnc.diagnostics import CnnError
-from cnnc.tflite.program import ABSENT, Program
+from cnnc.tflite_file.program import ABSENT, Program
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]

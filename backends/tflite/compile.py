@@ -31,7 +31,7 @@ from cnnc.ir import Graph
 from cnnc.ir.model import Model
 from cnnc.passes.equalize import equalize
 from cnnc.passes.pipelines import INFERENCE, INFERENCE_INT8, Trace, run
-from cnnc.tflite.program import Program, Quantization, Tensor, name_ends
+from cnnc.tflite_file.program import Program, Quantization, Tensor, name_ends
 
 Array = NDArray[Any]
 Choice = Literal["auto", "minmax", "percentile", "mse", "entropy"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.tflite.program import Operator, Program, Tensor
+from cnnc.tflite_file.program import Operator, Program, Tensor
 
 _TYPES = {"f": "FLOAT32", "i": "INT32"}
 

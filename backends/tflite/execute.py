@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.backends.tflite.runtime import load_interpreter
-from cnnc.tflite.program import File, Program
-from cnnc.tflite.write import write_file
+from cnnc.tflite_file.program import File, Program
+from cnnc.tflite_file.write import write_file
 
 Array = NDArray[Any]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]

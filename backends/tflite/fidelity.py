@@ -20,8 +20,8 @@ from cnnc.backends.tflite.execute import execute
 from cnnc.backends.tflite.runtime import quantized
 from cnnc.ir import Graph
 from cnnc.passes.drop_identities import is_identity
-from cnnc.tflite.conversion import is_conversion
-from cnnc.tflite.program import Program, Tensor
+from cnnc.tflite_file.conversion import is_conversion
+from cnnc.tflite_file.program import Program, Tensor
 
 Array = NDArray[Any]
 Sample = Mapping[str, Array]

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
-from cnnc.tflite.program import ABSENT, Operator, Program
+from cnnc.tflite_file.program import ABSENT, Operator, Program
 
 FUSED: Final = ("RELU", "RELU6")
 _HOSTS: Final = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL", "SUB", "CONV_3D")

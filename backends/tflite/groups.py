@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from cnnc.backends.tflite.scales import SOFTMAX, TANH, Range, affine, covers, union
-from cnnc.tflite.program import Operator, Program, Quantization
+from cnnc.tflite_file.program import Operator, Program, Quantization
 
 MOVES: Final = (
     "AVERAGE_POOL_2D",

@@ -26,7 +26,7 @@ from cnnc.backends.tflite.site import Flavour, Site, device_shape, lower_op
 from cnnc.backends.tflite.versions import set_versions
 from cnnc.backends.tflite.widen import widen
 from cnnc.ir.model import Model
-from cnnc.tflite.program import Program
+from cnnc.tflite_file.program import Program
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from cnnc.backends.tflite.site import Flavour
 from cnnc.ir import Graph
 from cnnc.ir.model import Model
 from cnnc.passes.pipelines import INFERENCE_INT8, run
-from cnnc.tflite.program import Program
+from cnnc.tflite_file.program import Program
 
 
 def outline(graph: Graph, flavour: Flavour = "edgetpu", io: Io = "uint8") -> Program:

@@ -26,7 +26,7 @@ import numpy as np
 
 from cnnc.backends.tflite import interpreter
 from cnnc.backends.tflite.interpreter import Array, Options, Refusal, Session, receive, send
-from cnnc.tflite.flatbuffer import shortened
+from cnnc.tflite_file.flatbuffer import shortened
 
 SECONDS: Final = 300
 """That loading a file, or one run of it, may take."""

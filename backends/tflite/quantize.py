@@ -18,7 +18,7 @@ from cnnc.backends.tflite.groups import MOVES, constant_range, group, moved_inpu
 from cnnc.backends.tflite.lower import Lowered
 from cnnc.backends.tflite.scales import NARROW, ONE, Range, affine, encode, weight_scales
 from cnnc.backends.tflite.versions import set_versions
-from cnnc.tflite.program import ABSENT, Operator, Program, Quantization, Tensor
+from cnnc.tflite_file.program import ABSENT, Operator, Program, Quantization, Tensor
 
 Array = NDArray[Any]
 Io = Literal["int8", "uint8", "float32"]

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.tflite.program import Operator, Program, Tensor
+from cnnc.tflite_file.program import Operator, Program, Tensor
 
 Array = NDArray[Any]
 _ACTIVATIONS: Final[Mapping[str, Callable[[Array], Array]]] = {

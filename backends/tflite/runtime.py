@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from cnnc.backends.tflite.interpreter import Delegate, Options, Refusal, Session, load, quiet
 from cnnc.backends.tflite.process import Crash, Remote, first_crash, open_session
 from cnnc.diagnostics import CnnError
-from cnnc.tflite.program import DTYPES, File, Program, Tensor
-from cnnc.tflite.read import read_bytes, read_file
+from cnnc.tflite_file.program import DTYPES, File, Program, Tensor
+from cnnc.tflite_file.read import read_bytes, read_file
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.tflite.program import Quantization
+from cnnc.tflite_file.program import Quantization
 
 Range = tuple[float, float]
 Array = NDArray[Any]

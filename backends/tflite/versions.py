@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from cnnc.tflite.program import Operator, Program
+from cnnc.tflite_file.program import Operator, Program
 
 _INT8: Final[Mapping[str, int]] = {
     "ADD": 2,

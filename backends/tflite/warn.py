@@ -14,7 +14,7 @@ from cnnc.backends.tflite.readers import read_as
 from cnnc.backends.tflite.scales import SMALLEST_SPAN
 from cnnc.diagnostics import Diagnostic, Label
 from cnnc.ir import Graph
-from cnnc.tflite.program import Program
+from cnnc.tflite_file.program import Program
 from cnnc.wording import extent, number_of
 
 LEAST: Final = 10.0

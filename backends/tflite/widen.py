@@ -25,7 +25,7 @@ import numpy as np
 from cnnc.backends.tflite.site import Flavour
 from cnnc.backends.tflite.work import LANES, macs
 from cnnc.ops.window import window
-from cnnc.tflite.program import Operator, Program, Tensor
+from cnnc.tflite_file.program import Operator, Program, Tensor
 
 _MACS_PER_BYTE: Final = 100
 """Products in the time of a byte in or out on the Edge TPU, as fitted to published latencies (`edgetpu.estimate`)."""

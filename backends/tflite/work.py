@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Final
 
-from cnnc.tflite.program import Operator, Program
+from cnnc.tflite_file.program import Operator, Program
 
 LANES: Final = 8
 """Channels that XNNPACK's int8 kernels sum at once. Fewer take as long: 3 of a picture, or the one of a depthwise

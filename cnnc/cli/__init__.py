@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from cnnc import __version__
-from cnnc.cli.report import report
+from cnnc.cli.errors import report
 from cnnc.cli.shortage import shortage_of
 from cnnc.cli.terminal import echo, output_errors
 from cnnc.diagnostics import CnnError, did_you_mean

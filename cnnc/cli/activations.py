@@ -17,9 +17,9 @@ from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.seeing.layers import Watched
-    from cnnc.seeing.look import Look
-    from cnnc.seeing.write import Written
+    from cnnc.activations.collection import Look
+    from cnnc.activations.files import Written
+    from cnnc.activations.models import Watched
 
 _RANDOM_SEED: Final = 0
 _LISTED: Final = 5
@@ -91,12 +91,12 @@ def activations(
     if what.is_dir():
         refuse("a SPEC or a .tflite file", [("--labels", labels)])
     with extra("tflite", "looking at pictures"):
-        from cnnc.seeing.look import look
-        from cnnc.seeing.write import require_folder, write
+        from cnnc.activations.collection import look
+        from cnnc.activations.files import require_folder, write
     require_folder(out)
     watched = _watched(what, overrides, weights, random_weights, last, labels)
     if watched.subject is not None and image.suffix.lower() != ".npy":
-        from cnnc.training.calibration import unlike_pixels
+        from cnnc.runs.calibration import unlike_pixels
 
         say(unlike_pixels(watched.subject.calibration, watched.subject.net.graph))
     other = None
@@ -123,11 +123,11 @@ def _watched(
     source: Path, overrides: Overrides, weights: Path | None, random: bool, last: bool, labels: Path | None
 ) -> Watched:
     """What is looked at, made ready."""
-    from cnnc.seeing import layers
+    from cnnc.activations import models
 
     if source.suffix.lower() == ".tflite" and not source.is_dir():
-        return layers.open_file(source, labels)
-    from cnnc.compiling.subject import from_run, from_spec
+        return models.open_file(source, labels)
+    from cnnc.deployment.trained_network import from_run, from_spec
 
     with extra("train", "looking into a network"):
         import jax  # noqa: F401  # the backend and the reader of runs say it less well
@@ -140,9 +140,9 @@ def _watched(
     if len(subject.net.graph.inputs) != 1:
         found = ", ".join(f"`{node.name}`" for node in subject.net.graph.inputs)
         raise CnnError.of("data", f"`{source}` has several inputs, {found}, and one is looked at")
-    from cnnc.running import labels_of
+    from cnnc.evaluation.of_tflite import labels_of
 
-    return layers.watch_network(subject, str(source), labels_of(labels) if labels else ())
+    return models.watch_network(subject, str(source), labels_of(labels) if labels else ())
 
 
 def _require_weights(source: Path, weights: Path | None, random: bool) -> None:

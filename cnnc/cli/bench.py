@@ -13,7 +13,7 @@ from cnnc.cli.options import format_option
 from cnnc.cli.terminal import echo, echo_json
 
 if TYPE_CHECKING:
-    from cnnc.timing import Latency
+    from cnnc.evaluation.latency import Latency
 
 
 @click.command("bench")
@@ -28,7 +28,7 @@ def bench(
 ) -> None:
     """Time each MODEL on random inputs of one example. The files take turns, so that a busy machine slows all alike."""
     with extra("tflite", "timing"):
-        from cnnc.timing import bench as measure
+        from cnnc.evaluation.latency import bench as measure
 
     used = threads_of(threads)
     found = measure(models, runs, threads=used, delegate=delegate)

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import click
 
+from cnnc.cli.errors import to_json
 from cnnc.cli.options import format_option, override_options
-from cnnc.cli.report import to_json
 from cnnc.cli.terminal import echo, echo_block, echo_json
 from cnnc.diagnostics import CnnError, Diagnostic
 from cnnc.ir import Graph

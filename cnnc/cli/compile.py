@@ -18,10 +18,10 @@ from cnnc.files import require_apart, require_file
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.compiling.frameworks import Framework
-    from cnnc.compiling.report import Compiled
-    from cnnc.compiling.samples import Samples
-    from cnnc.compiling.subject import Subject
+    from cnnc.deployment.calibration_samples import Samples
+    from cnnc.deployment.frameworks import Framework
+    from cnnc.deployment.report import Compiled
+    from cnnc.deployment.trained_network import Subject
 
 Target = Literal["jax", "stablehlo", "tflite", "tflite-int8", "edgetpu", "keras", "savedmodel"]
 _ENDINGS: Final[dict[Target, str]] = {
@@ -138,7 +138,7 @@ def compile(
         return
     with extra("tflite", "compiling to TFLite"):
         from cnnc.backends.tflite.compile import Settings
-        from cnnc.compiling.tflite import compile_tflite
+        from cnnc.deployment.tflite import compile_tflite
     found = None
     if target in _INT8:
         found = _samples(subject, calibrate, data_dir, samples, skip_corrupt, crop)
@@ -173,7 +173,7 @@ def _compiler(given: Path | None) -> Path | None:
 
 
 def _subject(what: Path, overrides: Overrides, weights: Path | None, random: bool, last: bool) -> Subject:
-    from cnnc.compiling.subject import from_run, from_spec
+    from cnnc.deployment.trained_network import from_run, from_spec
 
     if what.is_dir():
         with extra("train", "reading a run"):
@@ -205,7 +205,7 @@ def _require_place(place: Path, target: Target, compiler: Path | None) -> None:
 def _samples(
     subject: Subject, calibrate: str | None, data_dir: Path | None, count: int, skip_corrupt: bool, crop: float
 ) -> Samples:
-    from cnnc.compiling.samples import random_samples, samples_of
+    from cnnc.deployment.calibration_samples import random_samples, samples_of
 
     name = calibrate or subject.calibration or subject.data
     if calibrate is None and subject.is_random:
@@ -239,7 +239,7 @@ def _with_accuracy(
     assert compiled.program is not None
     with extra("train", "reading data"):
         from cnnc import data as _  # noqa: F401  # what it imports is what may be missing
-    from cnnc.compiling.accuracy import compare
+    from cnnc.deployment.int8_accuracy import compare
 
     folder = _folder(subject, data, data_dir)
     found = compare(subject, compiled.program, data, folder=folder, skip_corrupt=skip_corrupt, crop=crop)
@@ -249,7 +249,7 @@ def _with_accuracy(
 def _finish(
     compiled: Compiled, subject: Subject, place: Path, format: str, *, allow_cpu: bool, compiler: Path | None
 ) -> None:
-    from cnnc.compiling.report import in_words, to_json
+    from cnnc.deployment.report import in_words, to_json
     from cnnc.files import write_atomically
 
     words: dict[str, Any] = to_json(compiled, str(place))
@@ -281,7 +281,7 @@ def _finish(
 
 
 def _compile_elsewhere(subject: Subject, target: Framework, place: Path, format: str) -> None:
-    from cnnc.compiling.frameworks import write
+    from cnnc.deployment.frameworks import write
 
     written = write(subject, target, place)
     if format == "json":

@@ -50,16 +50,16 @@ def demo(out: Path | None) -> None:
     with extra("tflite", "the demo"):
         from cnnc.backends.tflite.compile import Settings
         from cnnc.cli.edgetpu import predict_edgetpu
-        from cnnc.compiling.accuracy import compare
-        from cnnc.compiling.report import in_words
-        from cnnc.compiling.samples import samples_of
-        from cnnc.compiling.subject import from_run
-        from cnnc.compiling.tflite import compile_tflite
+        from cnnc.deployment.calibration_samples import samples_of
+        from cnnc.deployment.int8_accuracy import compare
+        from cnnc.deployment.report import in_words
+        from cnnc.deployment.tflite import compile_tflite
+        from cnnc.deployment.trained_network import from_run
     with extra("train", "the demo"):
         from cnnc.cli.watch import watching
-        from cnnc.training.measure import measure
-        from cnnc.training.record import open_run
-        from cnnc.training.run import train
+        from cnnc.evaluation.of_run import measure
+        from cnnc.runs.run_record import open_run
+        from cnnc.training.train import train
 
     echo_block(SPEC)
     with watching() as report, told_how_to_go_on():

@@ -15,9 +15,9 @@ from cnnc.cli.train_options import data_options
 from cnnc.files import require_apart
 
 if TYPE_CHECKING:
-    from cnnc.difference import Difference
-    from cnnc.distortion import Layer
-    from cnnc.training.events import Event
+    from cnnc.evaluation.difference import Difference
+    from cnnc.evaluation.distortion import Layer
+    from cnnc.runs.events import Event
 
 _LISTED = 20
 """A table lists so many layers."""
@@ -52,8 +52,8 @@ def diff(
     if out is not None:
         require_apart(out, [model, data])
     with extra("train", "a comparison"):
-        from cnnc.difference import diff as compare
-        from cnnc.training.record import open_run
+        from cnnc.evaluation.difference import diff as compare
+        from cnnc.runs.run_record import open_run
 
     found = compare(
         open_run(run, "last" if last else "best"),
@@ -77,7 +77,7 @@ def diff(
 
 
 def _report(event: Event) -> None:
-    from cnnc.training.events import Said
+    from cnnc.runs.events import Said
 
     if isinstance(event, Said):
         say([event.text])

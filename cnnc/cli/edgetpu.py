@@ -12,8 +12,8 @@ from cnnc.backends.edgetpu.locate import locate
 from cnnc.backends.edgetpu.render import render
 from cnnc.diagnostics import CnnError, Diagnostic
 from cnnc.ir import Graph
-from cnnc.tflite.program import File, Program
-from cnnc.tflite.read import open_file, read_file
+from cnnc.tflite_file.program import File, Program
+from cnnc.tflite_file.read import open_file, read_file
 
 
 class Said(NamedTuple):

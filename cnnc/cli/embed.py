@@ -44,8 +44,8 @@ def embed(
     else:
         refuse("a SPEC", spec_given(overrides, weights))
     with extra("train", "computing features"):
-        from cnnc.training import embed as embedding
-        from cnnc.training.record import Asked
+        from cnnc.evaluation import embedding
+        from cnnc.runs.run_record import Asked
     if out.suffix.lower() not in embedding.ENDINGS:
         raise click.UsageError(f"`{out}` must end in {' or '.join(embedding.ENDINGS)}")
     opened: Asked = open_spec(what, overrides, weights, None) if kind == "spec" else opened_run(what, last=last)

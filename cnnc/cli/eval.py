@@ -28,8 +28,8 @@ from cnnc.overrides import Overrides
 from cnnc.printable import printable
 
 if TYPE_CHECKING:
-    from cnnc.training.events import Event
-    from cnnc.training.tested import Measured
+    from cnnc.evaluation.test_set import Measured
+    from cnnc.runs.events import Event
 
 _LISTED = 50
 """A table lists so many classes."""
@@ -78,12 +78,12 @@ def eval(
         raise click.UsageError("`--classes` lists those of `--data FOLDER`")
     if kind == "model":
         with extra("tflite", "evaluation"):
-            from cnnc import running
-        model = running.open_tflite(run, labels=labels, threads=threads_of(threads), delegate=delegate)
+            from cnnc.evaluation import of_tflite
+        model = of_tflite.open_tflite(run, labels=labels, threads=threads_of(threads), delegate=delegate)
         say(model.notes)
         if data is None:
             raise _no_data(run)
-        found = running.measure(
+        found = of_tflite.measure(
             model,
             data,
             folder=data_dir,
@@ -97,8 +97,8 @@ def eval(
         head, title = {"model": str(run)}, run.name
     else:
         with extra("train", "evaluation"):
-            from cnnc.training.measure import measure
-            from cnnc.training.record import Asked, Run
+            from cnnc.evaluation.of_run import measure
+            from cnnc.runs.run_record import Asked, Run
         opened: Asked
         if kind == "spec":
             opened = open_spec(run, overrides, weights, labels)
@@ -133,7 +133,7 @@ def _no_data(what: Path) -> CnnError:
 
 
 def _report(event: Event) -> None:
-    from cnnc.training.events import Said
+    from cnnc.runs.events import Said
 
     if isinstance(event, Said):
         say([event.text])

@@ -16,7 +16,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.training.find_rate import Found
+    from cnnc.training.rate_finder import Found
 
 
 @click.command("find-lr")
@@ -64,13 +64,13 @@ def find_lr(
         from cnnc.data.folder import Options
         from cnnc.data.load import load_data
         from cnnc.data.parts import HELD_OUT
-        from cnnc.training.events import Event, Said
-        from cnnc.training.find_rate import STEPS, find_rate, write_points
-        from cnnc.training.folder import claim_folder
+        from cnnc.runs.events import Event, Said
+        from cnnc.runs.folder import claim_folder
+        from cnnc.runs.processes import make_ready
         from cnnc.training.plots import draw_rates
-        from cnnc.training.prepared import prepared
-        from cnnc.training.run import overridden, starting_weights, transferring
-        from cnnc.training.team import make_ready
+        from cnnc.training.preparation import prepared
+        from cnnc.training.rate_finder import STEPS, find_rate, write_points
+        from cnnc.training.train import overridden, starting_weights, transferring
 
     recipe = overridden(net.recipe, lr=None, batch=batch, seed=seed, precision=precision)
     recipe = transferring(recipe, weights=weights, freeze=split_patterns(freeze) or None, unfreeze=None, rates=None)

@@ -16,7 +16,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.training.record import Asked, Run
+    from cnnc.runs.run_record import Asked, Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,9 +62,9 @@ def open_spec(spec: Path, overrides: Overrides, weights: Path | None, labels: Pa
     Raises:
         CnnError: there are no weights, or they or the labels do not fit.
     """
+    from cnnc.evaluation.class_labels import labels_of, require_labels, without_background
     from cnnc.loading import find, load_spec
-    from cnnc.training.labels import labels_of, require_labels, without_background
-    from cnnc.training.record import open_weights
+    from cnnc.runs.run_record import open_weights
 
     net = load_spec(find(spec), overrides)
     if weights is None:
@@ -84,8 +84,8 @@ def open_spec(spec: Path, overrides: Overrides, weights: Path | None, labels: Pa
 
 def opened_run(path: Path, *, last: bool) -> Run:
     """A RUN with its best or last weights, to be shown pictures; one that was trained on none is told."""
-    from cnnc.training.calibration import unlike_pixels
-    from cnnc.training.record import open_run
+    from cnnc.runs.calibration import unlike_pixels
+    from cnnc.runs.run_record import open_run
 
     run = open_run(path, "last" if last else "best")
     say(unlike_pixels(run.folder.calibration, run.net.graph))

@@ -26,7 +26,7 @@ from cnnc.overrides import Overrides
 from cnnc.printable import printable
 
 if TYPE_CHECKING:
-    from cnnc.training.answers import Answer
+    from cnnc.evaluation.answers import Answer
 
 _LISTED: Final = 32
 """So many values are written out."""
@@ -65,16 +65,16 @@ def predict(
     require_fitting(kind, last=last, labels=labels, threads=threads, delegate=delegate, spec=(overrides, weights))
     if kind == "model":
         with extra("tflite", "prediction"):
-            from cnnc import running
-        model = running.open_tflite(run, labels=labels, threads=threads_of(threads), delegate=delegate)
+            from cnnc.evaluation import of_tflite
+        model = of_tflite.open_tflite(run, labels=labels, threads=threads_of(threads), delegate=delegate)
         say(model.notes)
-        answers = running.predict(model, images, top, crop=crop)
-        if running.reading_of(model) is None:
+        answers = of_tflite.predict(model, images, top, crop=crop)
+        if of_tflite.reading_of(model) is None:
             say([f"`{run}` does not say what its numbers stand for: `--labels` makes them classes"])
     else:
         with extra("train", "prediction"):
-            from cnnc.training.measure import predict as ask
-            from cnnc.training.record import Asked
+            from cnnc.evaluation.of_run import predict as ask
+            from cnnc.runs.run_record import Asked
         opened: Asked
         opened = open_spec(run, overrides, weights, labels) if kind == "spec" else opened_run(run, last=last)
         answers = ask(opened, images, top, crop=crop)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
+from cnnc.cli.errors import report as print_error
 from cnnc.cli.extras import extra
 from cnnc.cli.options import OUTPUT_FOLDER, override_options, split_patterns
-from cnnc.cli.report import report as print_error
 from cnnc.cli.terminal import echo
 from cnnc.cli.train_devices import DEVICE_PARAMETERS, Where, device_options, require_whole, together
 from cnnc.cli.train_options import (
@@ -29,8 +29,8 @@ from cnnc.cli.train_options import (
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.training.run import Trained
-    from cnnc.training.seeds import Seeds
+    from cnnc.training.seed_sweep import Seeds
+    from cnnc.training.train import Trained
 
 _WITH_RESUME: Final = (
     *("resume", "epochs", "lrs", "patience", "on_nan", "data", "data_dir", "workers", "save_minutes"),
@@ -148,10 +148,10 @@ def train(
         from cnnc.data.folder import Options
         from cnnc.data.load import load_data
         from cnnc.data.parts import HELD_OUT
-        from cnnc.training.events import Said
-        from cnnc.training.run import Origin
-        from cnnc.training.run import train as start
-        from cnnc.training.seeds import by_seeds
+        from cnnc.runs.events import Said
+        from cnnc.training.seed_sweep import by_seeds
+        from cnnc.training.train import Origin
+        from cnnc.training.train import train as start
 
     first_seed = settings.get("seed", net.recipe.seed)
     several = None if seeds is None else _seeds(seeds, first_seed, is_listed_alone="seed" not in settings)
@@ -191,7 +191,7 @@ def train(
 
 def _seeds(text: str, first: int, *, is_listed_alone: bool) -> tuple[int, ...]:
     """Raises UsageError for what is no number and no list of seeds, or a list beside `--seed`."""
-    from cnnc.training.seeds import parse_seeds
+    from cnnc.training.seed_sweep import parse_seeds
 
     if "," in text and not is_listed_alone:
         raise click.UsageError("`--seeds` lists the seeds, and `--seed` gives another")
@@ -203,7 +203,7 @@ def _seeds(text: str, first: int, *, is_listed_alone: bool) -> tuple[int, ...]:
 
 def show_seeds(found: Seeds, context: click.Context) -> None:
     """What came of all seeds; exit status 1 if a training failed."""
-    from cnnc.training.seeds import TABLE, in_words
+    from cnnc.training.seed_sweep import TABLE, in_words
 
     echo("", *in_words(found).split("\n"), f"in {found.folder}: {TABLE}, and a run for each seed")
     for run in found.failed:
@@ -249,7 +249,7 @@ class Stopped(click.ClickException):
 @contextmanager
 def told_how_to_go_on() -> Iterator[None]:
     """Within it a training that is stopped from outside says so, and how it goes on."""
-    from cnnc.training.interrupt import Interrupted
+    from cnnc.runs.interrupt import Interrupted
 
     try:
         yield

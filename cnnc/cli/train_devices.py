@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
-from cnnc.cli.report import report
+from cnnc.cli.errors import report
 from cnnc.cli.train_options import positive
 from cnnc.diagnostics import CnnError
 
@@ -83,7 +83,7 @@ def together(where: Where, context: click.Context) -> Iterator[Any]:
     """The processes that train together, all of them there; None where this is the only one."""
     from cnnc.backends.jax.place import Place, detected
     from cnnc.backends.jax.processes import group_of
-    from cnnc.training.interrupt import Interrupted
+    from cnnc.runs.interrupt import Interrupted
 
     if where.distributed:
         place = detected()

@@ -11,9 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from cnnc.cli.terminal import echo
 from cnnc.printable import printable
-from cnnc.training.events import EpochEnded, Event, Report, Row, Said, Started, ignore
-from cnnc.training.events import Progress as Step
-from cnnc.training.remaining import Remaining, in_words
+from cnnc.runs.events import EpochEnded, Event, Report, Row, Said, Started, ignore
+from cnnc.runs.events import Progress as Step
+from cnnc.training.time_left import Remaining, in_words
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from cnnc.data.feed import Feed, example_name
 from cnnc.diagnostics import CnnError
 from cnnc.files import write_atomically
 from cnnc.recipe import Recipe
-from cnnc.training.team import Team
+from cnnc.runs.processes import Team
 
 NO_CAUSE = "computed once more, the step has finite values"
 _NAMED = 3

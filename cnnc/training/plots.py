@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cnnc.files import write_atomically
 from cnnc.printable import printable
-from cnnc.training.events import Row
+from cnnc.runs.events import Row
 
 _TRAIN, _VAL, _RATE, _INK, _GRID = "#8aa4c8", "#c8553d", "#5b8e7d", "#30343f", "#e3e6ec"
 _NAMED = 30

@@ -13,17 +13,17 @@ from cnnc.data.load import NAMES, load_data
 from cnnc.data.sources import DataSet
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import Recipe
-from cnnc.training.calibration import keep_examples
-from cnnc.training.checkpoint import Checkpoints, Saved
-from cnnc.training.events import Report, Said, ignore
-from cnnc.training.fit import is_over
-from cnnc.training.folder import require_text
-from cnnc.training.learning import learning_groups
-from cnnc.training.position import Position
-from cnnc.training.prepared import carried_out, data_digest, prepared
-from cnnc.training.record import DataNote, Record, open_record, versions, write_record
-from cnnc.training.run import Trained, facts, overridden, plan_of, starting_weights, trained
-from cnnc.training.team import Group, make_ready, team_of
+from cnnc.runs.calibration import keep_examples
+from cnnc.runs.checkpoint import Checkpoints, Saved
+from cnnc.runs.events import Report, Said, ignore
+from cnnc.runs.folder import require_text
+from cnnc.runs.position import Position
+from cnnc.runs.processes import Group, make_ready, team_of
+from cnnc.runs.run_record import DataNote, Record, open_record, versions, write_record
+from cnnc.training.layer_groups import learning_groups
+from cnnc.training.loop import is_over
+from cnnc.training.preparation import carried_out, data_digest, prepared
+from cnnc.training.train import Trained, facts, overridden, plan_of, starting_weights, trained
 
 
 def resume(

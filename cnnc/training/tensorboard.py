@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any, Final
 
 from cnnc.diagnostics import CnnError
-from cnnc.training.events import EpochEnded, Event, Progress, Report, Started
+from cnnc.runs.events import EpochEnded, Event, Progress, Report, Started
 
 FOLDER: Final = "tensorboard"
 """Where the events of a run lie, in its folder."""

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from cnnc import backends
 from cnnc.diagnostics import CnnError, clause
 from cnnc.documents import parse_json
-from cnnc.tflite.metadata import read_description
-from cnnc.tflite.read import read_bytes
+from cnnc.tflite_file.metadata import read_description
+from cnnc.tflite_file.read import read_bytes
 from cnnc.weights.importing.faults import BROKEN_ARCHIVE, fault, told
 from cnnc.weights.importing.keras import read_keras
 from cnnc.weights.importing.keras_graph import is_network, layer_configs

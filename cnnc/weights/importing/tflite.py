@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.backends.tflite.widen import narrow
-from cnnc.tflite.conversion import is_conversion
-from cnnc.tflite.program import ABSENT, Operator, Program
-from cnnc.tflite.read import open_file
+from cnnc.tflite_file.conversion import is_conversion
+from cnnc.tflite_file.program import ABSENT, Operator, Program
+from cnnc.tflite_file.read import open_file
 from cnnc.weights.importing.faults import CUT_SHORT, fault
 from cnnc.weights.importing.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.source import Kind, Read, Role, Source, SourceLayer, SourceTensor

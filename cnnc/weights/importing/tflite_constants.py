@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.tflite.program import ABSENT, DTYPES, Operator, Program, Tensor
+from cnnc.tflite_file.program import ABSENT, DTYPES, Operator, Program, Tensor
 from cnnc.weights.importing.faults import fault
 
 _COPIES = ("DEQUANTIZE", "RESHAPE", "CAST", "DENSIFY")

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from cnnc.tflite.conversion import is_conversion
-from cnnc.tflite.program import ABSENT, Operator, Program
+from cnnc.tflite_file.conversion import is_conversion
+from cnnc.tflite_file.program import ABSENT, Operator, Program
 from cnnc.weights.importing.steps import JOINED, PAD, PRODUCT, SUM, Step, Window, activation, combined, unknown
 
 _ACTIVATIONS: Final[Mapping[str, str]] = {

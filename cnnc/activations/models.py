@@ -1,0 +1,196 @@
+"""What is looked at: a network or a TFLite file, its layers, and their values on one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc import ops
+from cnnc.backends.tflite.runtime import dequantized
+from cnnc.deployment.trained_network import Subject
+from cnnc.diagnostics import CnnError
+from cnnc.evaluation import of_tflite
+from cnnc.ir import Graph, Node
+from cnnc.ir.model import Model
+from cnnc.tflite_file.program import ABSENT, Operator, Program, Tensor
+
+Shape = tuple[int, ...]
+Values = Mapping[str, NDArray[np.float32]]
+"""Arrays of one picture's shape, without a batch, by the names of layers."""
+
+_NORMS: Final = ops.BatchNorm | ops.GroupNorm | ops.LayerNorm | ops.LayerScale | ops.LocalResponseNorm
+_ACTIVATIONS: Final = (
+    ops.Elu
+    | ops.Gelu
+    | ops.HardSigmoid
+    | ops.HardSwish
+    | ops.LeakyRelu
+    | ops.Mish
+    | ops.Prelu
+    | ops.Relu
+    | ops.Relu6
+    | ops.Sigmoid
+    | ops.Softmax
+    | ops.Swish
+    | ops.Tanh
+)
+_CONVOLUTIONS: Final = ops.Conv | ops.ConvTranspose | ops.Depthwise
+_POOLS: Final = ops.AvgPool | ops.GlobalPool | ops.MaxPool
+_MERGES: Final = ops.Add | ops.Concat | ops.Mul
+_SHOWN: Final = _NORMS | _ACTIVATIONS | _CONVOLUTIONS | _POOLS | _MERGES | ops.Attention | ops.Dense
+_FOLLOWERS: Final = _NORMS | _ACTIVATIONS
+
+FILE_ACTIVATIONS: Final = frozenset(
+    [
+        "ELU",
+        "GELU",
+        "HARD_SWISH",
+        "LEAKY_RELU",
+        "LOGISTIC",
+        "PRELU",
+        "RELU",
+        "RELU6",
+        "RELU_0_TO_1",
+        "RELU_N1_TO_1",
+        "SOFTMAX",
+        "TANH",
+    ]
+)
+FILE_CONVOLUTIONS: Final = frozenset(["CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"])
+FILE_POOLS: Final = frozenset(["AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN"])
+FILE_MERGES: Final = frozenset(["ADD", "CONCATENATION", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SUB"])
+_FILE_SHOWN: Final = FILE_ACTIVATIONS | FILE_CONVOLUTIONS | FILE_POOLS | FILE_MERGES | {"FULLY_CONNECTED"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer whose value can be seen. `title` is its name for people, `is_end` whether nothing but a norm or an
+    activation reads it, so that what comes after it is worth seeing instead when it is not.
+    """
+
+    name: str
+    title: str
+    kind: str
+    shape: Shape
+    is_end: bool
+
+    @property
+    def is_map(self) -> bool:
+        """Whether its filters have more than one place."""
+        return len(self.shape) > 1 and prod(self.shape[:-1]) > 1
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A network or file made ready to be looked at.
+
+    `evaluate` gives the values of layers on an input `(*shape,)`. `subject` is there for a network, `model` for a file.
+    """
+
+    what: str
+    form: str
+    input: Shape
+    layers: tuple[Layer, ...]
+    labels: tuple[str, ...]
+    evaluate: Callable[[NDArray[Any], Sequence[str]], Values]
+    subject: Subject | None = None
+    model: of_tflite.Model | None = None
+
+    def __getitem__(self, name: str) -> Layer:
+        return next(layer for layer in self.layers if layer.name == name)
+
+
+def watch_network(subject: Subject, what: str, labels: tuple[str, ...] = (), compiled: Model | None = None) -> Watched:
+    """A network with weights, as it is written, or as passes have made it for `compiled`."""
+    from cnnc.evaluation.difference import float_values
+
+    model = compiled or subject.model
+    graph = model.graph
+    layers = tuple(_layer_of(graph, node) for node in graph if not isinstance(node.op, ops.Input))
+
+    def evaluate(value: NDArray[Any], names: Sequence[str]) -> Values:
+        found = float_values(model, list(names))((value[None],))
+        return {name: np.asarray(array[0], np.float32) for name, array in found.items()}
+
+    return Watched(what, "float32", graph.inputs[0].shape, layers, labels or subject.classes, evaluate, subject=subject)
+
+
+def watch_file(model: of_tflite.Model) -> Watched:
+    """A TFLite file that was opened with all its tensors. Layers whose size changes are left out.
+
+    Raises:
+        CnnError: it has no input, or several.
+    """
+    runner, program = model.runner, model.runner.program
+    given = of_tflite.only_input(model)
+    layers = tuple(
+        _layer_of_file(program, operator)
+        for operator in program
+        if operator.outputs and operator.outputs[0] != ABSENT and _is_fixed(program[operator.outputs[0]])
+    )
+
+    def evaluate(value: NDArray[Any], names: Sequence[str]) -> Values:
+        array = of_tflite.stored(model, value[None]) if value.dtype == np.uint8 else value[None]
+        found = runner.tensors({given.name: array}, names)
+        for name in names:
+            if found[name][0].size != program[name].size:
+                raise CnnError.of("tflite", f"the layer `{title_of(name)}` of `{model.path}` has no fixed size")
+        return {name: dequantized(program[name], found[name][0]) for name in names}
+
+    return Watched(str(model.path), form_of(program), given.shape, layers, model.labels, evaluate, model=model)
+
+
+def _is_fixed(tensor: Tensor) -> bool:
+    """Whether the file says how large a tensor's values are for one picture."""
+    return tensor.shape != () and -1 not in (tensor.signature or ())[1:]
+
+
+def form_of(program: Program) -> str:
+    """What a file computes in: the type of most of what its operators write."""
+    types = [program[name].type for operator in program for name in operator.outputs if name != ABSENT]
+    return max(sorted(set(types)), key=types.count, default="nothing").lower()
+
+
+def is_int8(program: Program) -> bool:
+    """Whether a file computes in 8 bits."""
+    return form_of(program) in ("int8", "uint8")
+
+
+def picture_layers(graph: Graph) -> list[Node]:
+    """The input and what brings its pixels to the range and order that the network wants, in order."""
+    found = [graph.inputs[0]]
+    while len(readers := graph.consumers[found[-1].name]) == 1 and isinstance(readers[0].op, ops.Normalize | ops.Bgr):
+        found.append(readers[0])
+    return found
+
+
+def title_of(name: str) -> str:
+    """A layer's name for people: of the names that converters join by `;`, the first, without their prefixes."""
+    first = name.split(";")[0].removeprefix("StatefulPartitionedCall/")
+    return first or name
+
+
+def _layer_of(graph: Graph, node: Node) -> Layer:
+    readers = graph.consumers[node.name]
+    goes_on = len(readers) == 1 and isinstance(readers[0].op, _FOLLOWERS)
+    return Layer(node.name, node.name, node.op.name, node.shape, isinstance(node.op, _SHOWN) and not goes_on)
+
+
+def _layer_of_file(program: Program, operator: Operator) -> Layer:
+    name = operator.outputs[0]
+    readers = [program.operators[i] for i in program.consumers[name]]
+    goes_on = len(readers) == 1 and readers[0].kind in FILE_ACTIVATIONS
+    shape = program[name].shape
+    shape = shape[1:] if shape[0] == 1 and len(shape) > 1 else shape
+    return Layer(name, title_of(name), operator.name, shape, operator.kind in _FILE_SHOWN and not goes_on)
+
+
+def open_file(path: Path, labels: Path | None) -> Watched:
+    """A TFLite file with its labels, or those of a list."""
+    return watch_file(of_tflite.open_tflite(path, labels=labels, all_tensors=True))

@@ -1,0 +1,217 @@
+"""The page that gathers all that there is to see: one HTML file that asks for nothing else and runs no script."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc.activations.collection import Look, Shown
+from cnnc.activations.input_picture import as_rgb
+from cnnc.activations.palettes import css_gradient
+from cnnc.activations.panels import Panel, number, palette_png, panels, rgb_png
+from cnnc.activations.prediction import Predicted
+from cnnc.ops import format_shape
+from cnnc.rendering.html_page import Section, breakable, document, escape, png_address, table
+
+if TYPE_CHECKING:
+    from cnnc.activations.pairing import Compared
+
+GENERATOR: Final = "cnnc activations"
+"""What a page says that it was made by."""
+_OPEN: Final = 12
+"""With more layers than this, only the first of them are unfolded."""
+_UNFOLDED: Final = 3
+_BESIDE: Final = 480
+"""Pixels that each of three panels takes at most across."""
+_LEAST: Final = 224
+"""Pixels that Grad-CAM's picture is wide at least."""
+
+
+def page(look: Look) -> str:
+    """The text of `index.html`."""
+    title = f"{look.watched.what} on {look.image.name}"
+    sections = [_input(look), _answer(look), _filters(look), _worst(look), _table(look), _maps(look)]
+    written = [section for section in sections if section]
+    return document(title, _name(look), _subtitle(look), GENERATOR, written)
+
+
+def is_ours(text: str) -> bool:
+    """Whether a page was made here."""
+    return f'<meta name="generator" content="{GENERATOR}">' in text[:4096]
+
+
+def _name(look: Look) -> str:
+    return look.watched.subject.net.name if look.watched.subject else look.watched.what.rsplit("/", 1)[-1]
+
+
+def _subtitle(look: Look) -> str:
+    words = [f"{escape(look.watched.what)}, {look.watched.form}", f"on {escape(str(look.image))}"]
+    if look.watched.subject is not None and look.watched.subject.is_random:
+        words.append("random weights")
+    if look.other is not None:
+        words.append(f"beside {escape(look.other.what)}, {look.other.form}; layers paired {look.how}")
+    return "; ".join(words)
+
+
+def _input(look: Look) -> Section | None:
+    if not look.channels:
+        return None
+    shape = format_shape(look.watched.input)
+    text = f"input, {shape}"
+    if len(look.channels) == 1:
+        text += f", {number(look.channels[0].low)} to {number(look.channels[0].high)}"
+    figures = [_figure(as_rgb(look.value), "the picture as it goes in", text)]
+    if len(look.channels) > 1:
+        for each in look.channels:
+            text = f"{each.name}, {number(each.low)} to {number(each.high)}"
+            figures.append(_figure(each.picture, f"the {each.name} channel", text))
+    note = "Values are as the first layer that computes gets them."
+    if len(look.channels) > 1:
+        note = "The channels are in the order, and of the range, in which the first layer that computes gets them."
+    return "input", "Input", f'<div class="row">{"".join(figures)}</div><p class="pale">{note}</p>'
+
+
+def _answer(look: Look) -> Section | None:
+    if look.predicted is None and look.cam is None:
+        return "answer", "Answer", f'<p class="pale">No classes: {escape(look.no_cam)}.</p>'
+    left = _top(look.predicted, look.watched.what if look.other is not None else "")
+    if look.other is not None:
+        left += _top(look.other_predicted, look.other.what)
+    if look.cam is None or look.predicted is None:
+        right = f'<p class="pale">{escape(_sentence(look.no_cam))}.</p>'
+    else:
+        picture = as_rgb(look.value)
+        scale = max(1, -(-_LEAST // max(picture.shape[:2])))
+        overlaid = look.cam.over(picture.repeat(scale, axis=0).repeat(scale, axis=1))
+        label = look.predicted.label(look.cam.index)
+        where = f"{look.cam.method} of {label}, over {look.cam.layer}"
+        height, width = look.cam.heat.shape
+        what = f"{where}, {height}x{width}: red is where the network sees the class most"
+        if not look.cam.heat.any():
+            what = f"{where}: nothing in the picture speaks for the class"
+        right = _figure(overlaid, where, what, smooth=True)
+    return "answer", "Answer", f'<div class="two"><div>{left}</div><div>{right}</div></div>'
+
+
+def _top(found: Predicted | None, caption: str) -> str:
+    head = f'<p class="pale">{escape(caption)}</p>' if caption else ""
+    if found is None:
+        return f'{head}<p class="pale">No single output of classes.</p>'
+    rows = (
+        f"<li><span>{escape(guess.label)}</span><span>{100 * guess.probability:.1f} %</span>"
+        f'<i style="width:{100 * min(1.0, max(0.0, guess.probability)):.1f}%"></i></li>'
+        for guess in found.top
+    )
+    return f'{head}<ol class="top">{"".join(rows)}</ol>'
+
+
+def _filters(look: Look) -> Section | None:
+    found = look.filters
+    if found is None:
+        return None
+    kernel = format_shape(found.kernel.shape[:-2])
+    if found.in_colour:
+        text = "in red, green and blue, each scaled by its largest weight; grey is zero"
+    elif found.shown_inputs > 1:
+        text = f"a square for each of {found.shown_inputs} inputs, {_signed(found.largest)}"
+    else:
+        text = _signed(found.largest)
+    caption = f"{found.title}: {found.count} filters of {kernel}, {text}"
+    return "filters", "First filters", _figure(found.picture(720), "the first convolution's filters", caption)
+
+
+def _signed(largest: float) -> str:
+    return f"from blue, {number(-largest)}, over white, 0, to red, {number(largest)}"
+
+
+def _worst(look: Look) -> Section | None:
+    compared = look.worst_first
+    if not compared:
+        return None
+    anchors = {shown.layer.name: f"layer{i}" for i, shown in enumerate(look.shown, 1)}
+    heads = ("layer", "*operator", "SQNR, dB", "cosine", "largest difference")
+    rows = [_compared_row(each, anchors[each.layer.name]) for each in compared]
+    note = "Worst first. SQNR is the power of the one over that of the difference; 6 dB are one bit."
+    if any(each.equalized for each in compared):
+        note += " * equalised: the compiler gave channels factors, which the next layer takes back; divided out."
+    return "worst", "Differences", f'<p class="pale">{note}</p>{table(heads, rows, "Differences")}'
+
+
+def _compared_row(each: Compared, anchor: str) -> list[str]:
+    name = f'<a href="#{anchor}">{breakable(each.layer.title)}</a>{" *" if each.equalized else ""}'
+    sqnr = f"{each.sqnr:.1f}" if each.sqnr is not None else "exact" if each.largest == 0 else "-"
+    cosine = "-" if each.cosine is None else f"{each.cosine:.4f}"
+    return [name, escape(each.layer.kind), sqnr, cosine, number(each.largest)]
+
+
+def _table(look: Look) -> Section:
+    heads = ("layer", "*operator", "*shape", "min", "max", "mean", "zeros", "dead filters")
+    rows = []
+    for i, shown in enumerate(look.shown, 1):
+        figures = shown.figures
+        rows.append(
+            [
+                f'<a href="#layer{i}">{breakable(shown.layer.title)}</a>',
+                escape(shown.layer.kind),
+                format_shape(shown.layer.shape),
+                *(number(value) for value in (figures.low, figures.high, figures.mean)),
+                f"{100 * figures.zeros:.0f} %",
+                f"{figures.dead} of {figures.filters}",
+            ]
+        )
+    note = "Dead filters are zero everywhere on this picture."
+    broken = [shown.layer.title for shown in look.shown if shown.figures.broken]
+    if broken:
+        note += f" Values that are not finite, drawn as gaps: {', '.join(map(escape, broken))}."
+    return "layers", "Layers", f'<p class="pale">{note}</p>{table(heads, rows, "Layers")}'
+
+
+def _maps(look: Look) -> Section:
+    unfolded = len(look.shown) if len(look.shown) <= _OPEN else _UNFOLDED
+    blocks = [_layer(look, shown, i, i <= unfolded) for i, shown in enumerate(look.shown, 1)]
+    return "maps", "Maps", "".join(blocks)
+
+
+def _layer(look: Look, shown: Shown, place: int, is_open: bool) -> str:
+    drawn = panels(look, shown, *([_BESIDE] if shown.compared else []))
+    facts = f"{escape(shown.layer.kind)}, {format_shape(shown.layer.shape)}, "
+    facts += f"{number(shown.figures.low)} to {number(shown.figures.high)}"
+    if shown.compared is not None and shown.compared.sqnr is not None:
+        facts += f", {shown.compared.sqnr:.1f} dB"
+    content = "".join(_panel(panel, shown.layer.title) for panel in drawn)
+    kind = "maps beside" if len(drawn) > 1 else "maps"
+    return (
+        f"<details{' open' if is_open else ''}><summary><b>{breakable(shown.layer.title)}</b>"
+        f'<span class="facts">{facts}</span></summary><div class="{kind}" id="layer{place}">{content}</div></details>'
+    )
+
+
+def _panel(panel: Panel, title: str) -> str:
+    height, width = panel.places.shape
+    zero = ""
+    if panel.low < 0 < panel.high:
+        zero = f'<u style="left:{100 * -panel.low / (panel.high - panel.low):.1f}%" title="zero"></u>'
+    caption = f"<figcaption>{escape(panel.caption)}</figcaption>" if panel.caption else ""
+    scale = (
+        f'<div class="scale"><span>{number(panel.low)}</span>'
+        f'<i style="background:linear-gradient(to right, {css_gradient(panel.palette)})">{zero}</i>'
+        f"<span>{number(panel.high)}</span></div>"
+    )
+    alt = escape(f"the maps of {title}{': ' + panel.caption if panel.caption else ''}")
+    image = (
+        f'<img src="{png_address(palette_png(panel))}" width="{width}" height="{height}" alt="{alt}" loading="lazy">'
+    )
+    return f"<figure>{caption}{scale}{image}</figure>"
+
+
+def _figure(picture: NDArray[np.uint8], alt: str, caption: str, *, smooth: bool = False) -> str:
+    height, width = picture.shape[:2]
+    kind = "" if smooth or max(height, width) >= _LEAST else ' class="pixels"'
+    image = f'<img{kind} src="{png_address(rgb_png(picture))}" width="{width}" height="{height}" alt="{escape(alt)}">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,120 @@
+"""What a network says of the picture: its likeliest classes, and which class is meant by a name or a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc.activations.models import Values, Watched
+from cnnc.deployment.trained_network import reading_of_output
+from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.evaluation import of_tflite
+from cnnc.evaluation.answers import Guess, Reading, best
+from cnnc.evaluation.class_labels import require_labels, without_background
+from cnnc.ops import Sigmoid, Softmax
+
+_TOP: Final = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Probabilities `(classes,)`; of a single sigmoid, those of two classes. `label` names a class."""
+
+    probabilities: NDArray[np.float64]
+    labels: tuple[str, ...]
+
+    @property
+    def top(self) -> list[Guess]:
+        """The likeliest classes, best first."""
+        return best(self.probabilities, self.labels, _TOP)
+
+    @property
+    def winner(self) -> int:
+        return int(self.probabilities.argmax())
+
+    def label(self, index: int) -> str:
+        return self.labels[index] if self.labels else str(index)
+
+
+def output_of(watched: Watched) -> str | None:
+    """The name of the one output of classes that a network or file has; None where it has none, or several outputs."""
+    if watched.subject is not None:
+        graph = watched.subject.net.graph
+        ends = [graph[name] for _, name in graph.outputs]
+        if len(ends) != 1 or len(ends[0].shape) != 1 or _reading(watched) == "values":
+            return None
+        return ends[0].name if ends[0].shape[0] > 1 or isinstance(ends[0].op, Sigmoid) else None
+    assert watched.model is not None
+    ports = watched.model.runner.outputs
+    if len(ports) != 1 or not ports[0].shape or any(size != 1 for size in ports[0].shape[:-1]):
+        return None
+    if _reading(watched) == "values":
+        return None
+    name = ports[0].tensor.name
+    is_single = ports[0].shape[-1] == 1
+    return None if is_single and _end(watched, name) != "sigmoid" else name
+
+
+def predicted(watched: Watched, output: str, values: Values) -> Predicted:
+    """What an output of classes says; a `background` that a list of one label more starts with is left out.
+
+    Raises:
+        CnnError: there are labels, and not as many as classes.
+    """
+    flat = np.asarray(values[output], np.float64).reshape(1, -1)
+    shares = of_tflite.probabilities(flat, _end(watched, output), _reading(watched) or "classes")[0]
+    labels, _ = without_background(watched.labels, len(shares), "the list")
+    if labels:
+        require_labels(labels, len(shares), f"`{watched.what}`")
+    return Predicted(shares, labels)
+
+
+def class_index(found: Predicted, wanted: str | None) -> int:
+    """The class of a name or a 0-based number, or the likeliest.
+
+    A label may list names, `tench, Tinca tinca`: each of them will do.
+
+    Raises:
+        CnnError: there is no such class.
+    """
+    if wanted is None:
+        return found.winner
+    names = [_names(label) for label in found.labels]
+    for level in (1, None):
+        matches = [i for i, each in enumerate(names) if wanted.lower() in each[:level]]
+        if len(matches) == 1:
+            return matches[0]
+    if wanted.isdecimal() and int(wanted) < len(found.probabilities):
+        return int(wanted)
+    count = len(found.probabilities)
+    known = [name for label in found.labels for name in (label, *label.split(", "))]
+    raise CnnError.of(
+        "argument",
+        f"there is no class `{wanted}`",
+        help=did_you_mean(wanted, known) or f"give a class's name, or its number from 0 to {count - 1}",
+    )
+
+
+def _names(label: str) -> Sequence[str]:
+    """The whole of a label, then the names that it lists, in small letters."""
+    return [label.lower(), *(part.strip().lower() for part in label.split(","))]
+
+
+def _reading(watched: Watched) -> Reading | None:
+    """How the only output is read, where it is known."""
+    if watched.model is not None:
+        return of_tflite.reading_of(watched.model)
+    assert watched.subject is not None
+    return reading_of_output(watched.subject, watched.subject.net.graph.outputs[0][0])
+
+
+def _end(watched: Watched, output: str) -> of_tflite.End:
+    if watched.model is not None:
+        return of_tflite.end_of(watched.model.runner.program, output)
+    assert watched.subject is not None
+    op = watched.subject.net.graph[output].op
+    return "softmax" if isinstance(op, Softmax) else "sigmoid" if isinstance(op, Sigmoid) else "logits"

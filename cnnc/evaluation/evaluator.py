@@ -1,0 +1,67 @@
+"""A network's outcome over a whole feed: exact, with the last batch filled up and one compilation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc import backends
+from cnnc.data.batches import Batch, evaluation_batches, prefetch
+from cnnc.data.decode import undecodable
+from cnnc.data.feed import Feed
+from cnnc.ir import Graph
+from cnnc.net import Weights
+from cnnc.recipe import Loss, Recipe
+from cnnc.runs.interrupt import StopRequested
+from cnnc.runs.metrics import Outcome, Scores, gather, score
+
+Evaluate = Callable[[Weights, Feed], tuple[Scores, ...]]
+
+
+def evaluator(
+    graph: Graph,
+    recipe: Recipe,
+    losses: tuple[Loss, ...],
+    classified: tuple[bool, ...],
+    batch: int,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    devices: Any = None,
+) -> Evaluate:
+    """A function from weights and a feed to the scores of every output; it may be called after every epoch.
+
+    It raises StopRequested as soon as `should_stop` says so. On several `devices` (of the JAX backend) weights lie on
+    them, and the feed has this process's shard; all processes come to the scores of all examples.
+    """
+    backend = backends.load("jax", "step")
+    devices = devices or backend.ONE_DEVICE
+    aims = tuple(backend.Aim(loss, known) for loss, known in zip(losses, classified, strict=True))
+    step = backend.evaluation_step(graph, recipe, aims, devices)
+    classes = [graph[node].shape[-1] if graph[node].shape[-1] > 1 else 2 for _, node in graph.outputs]
+
+    def evaluate(weights: Weights, feed: Feed) -> tuple[Scores, ...]:
+        parts: list[tuple[Outcome, ...]] = []
+        for item in prefetch(evaluation_batches(feed, batch)):
+            if should_stop():
+                raise StopRequested
+            inputs, targets, valid = devices.place_batch((named_inputs(graph, item), item.targets, item.valid))
+            scored, valid = step(weights, inputs, targets), np.asarray(devices.whole(valid))
+            parts.append(tuple(Outcome(*(_real(array, valid) for array in output)) for output in scored))
+        outcomes = [gather([part[i] for part in parts]) for i in range(len(losses))]
+        if not len(outcomes[0].losses):
+            raise undecodable(len(feed))
+        return tuple(score(outcome, count) for outcome, count in zip(outcomes, classes, strict=True))
+
+    return evaluate
+
+
+def named_inputs(graph: Graph, batch: Batch) -> dict[str, Any]:
+    """A batch's arrays by the names of the graph's inputs."""
+    return {node.name: array for node, array in zip(graph.inputs, batch.inputs, strict=True)}
+
+
+def _real(array: Any, valid: NDArray[np.bool_]) -> Any:
+    return None if array is None else np.asarray(array)[valid]

@@ -1,0 +1,89 @@
+"""How far a training is, exactly: what goes into a checkpoint beside the arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from typing import Any
+
+from cnnc.runs.events import Row
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means over the steps of an epoch so far; a step whose loss was no number counts in `left_out` alone."""
+
+    loss: float = 0.0
+    top1: float = 0.0
+    steps: int = 0
+    left_out: int = 0
+
+    def after(self, loss: float, top1: float) -> Means:
+        """With one step more."""
+        count = self.steps + 1
+        return replace(
+            self,
+            loss=self.loss + (loss - self.loss) / count,
+            top1=self.top1 + (top1 - self.top1) / count,
+            steps=count,
+        )
+
+    def without(self) -> Means:
+        """With one step more that does not count."""
+        return replace(self, left_out=self.left_out + 1)
+
+    @property
+    def done(self) -> int:
+        """Steps that were taken, whether they count or not."""
+        return self.steps + self.left_out
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training goes on: in `epoch`, counted from 1, after `means.done` of its steps.
+
+    `seconds` were spent on that epoch so far, and `rows` are the epochs before it.
+    """
+
+    epoch: int = 1
+    means: Means = Means()
+    seconds: float = 0.0
+    rows: tuple[Row, ...] = ()
+
+    @property
+    def best(self) -> Row | None:
+        """The best epoch so far: the first of the highest top-1, or without classes of the lowest loss."""
+        return max(self.rows, key=merit, default=None)
+
+    @property
+    def is_between_epochs(self) -> bool:
+        """Whether nothing of `epoch` is done yet."""
+        return not self.means.done
+
+    def in_words(self) -> str:
+        """`epoch 3, step 12`, the last that is done; `epoch 2` where it is whole."""
+        if self == Position():
+            return "its start"
+        return f"epoch {self.epoch - 1}" if self.is_between_epochs else f"epoch {self.epoch}, step {self.means.done}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it; floats come back bit for bit."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Position:
+        """Raises KeyError, TypeError or ValueError for anything else."""
+        rows = tuple(
+            Row(**{**row, "outputs": tuple((str(name), *figures) for name, *figures in row["outputs"])})
+            for row in found["rows"]
+        )
+        position = cls(int(found["epoch"]), Means(**found["means"]), float(found["seconds"]), rows)
+        if [row.epoch for row in rows] != list(range(1, position.epoch)) or not isfinite(position.seconds):
+            raise ValueError(found)
+        return position
+
+
+def merit(row: Row) -> tuple[float, float]:
+    """What makes an epoch better than another: the greater."""
+    return (row.val_top1 or 0.0, -row.val_loss)
