@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.backends.tflite.compile import Settings
-from cnnc.backends.tflite.runtime import open_model
-from cnnc.data.batches import evaluation_batches
-from cnnc.data.draws import permutation
-from cnnc.data.feed import prepare
-from cnnc.data.folder import Options
-from cnnc.data.load import load_data
-from cnnc.data.sources import take
+from cnnc.backends.tflite.litert.runner import open_model
+from cnnc.data.augmentation.random_draws import permutation
+from cnnc.data.feeding.batches import evaluation_batches
+from cnnc.data.feeding.feed import prepare
+from cnnc.data.sources.by_name import load_data
+from cnnc.data.sources.data_set import take
+from cnnc.data.sources.folder import Options
 from cnnc.deployment.calibration_samples import Samples, samples_of
 from cnnc.deployment.report import in_words
 from cnnc.deployment.tflite import compile_tflite

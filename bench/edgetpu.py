@@ -4,7 +4,7 @@
 
 Pairs are models with their compiled forms; latencies are rows of Coral's pages, for networks that
 `edgetpu_networks.py` can build (it needs Keras, and takes some minutes). `--fit` works the constants of
-cnnc/backends/edgetpu/estimate.py out again, and their error on networks left out one at a time.
+cnnc/backends/edgetpu/latency.py out again, and their error on networks left out one at a time.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from bench.edgetpu_networks import networks, program_of
-from cnnc.backends.edgetpu import estimate
-from cnnc.backends.edgetpu.check import Report, check
-from cnnc.backends.edgetpu.estimate import macs, moved_bytes
+from cnnc.backends.edgetpu import latency
+from cnnc.backends.edgetpu.latency import macs, moved_bytes
 from cnnc.backends.edgetpu.memory import parameters
+from cnnc.backends.edgetpu.prediction import Report, check
 from cnnc.tflite_file.program import Program
 from cnnc.tflite_file.read import open_file
 
@@ -170,8 +170,8 @@ def fit_table(programs: Mapping[str, Program], times: Mapping[str, float]) -> st
     head = ["network left out", "error"]
     foot = (
         f"\nConstants: {constants[0]:.3f} ms, {1 / constants[1]:.3f}e9 MAC/ms, {1 / constants[2]:.2f}e6 bytes/ms, "
-        f"{1 / constants[3]:.3f}e6 streamed bytes/ms; in use {estimate.FIXED_MS}, {estimate.MACS_PER_MS:.4g}, "
-        f"{estimate.BYTES_PER_MS:.4g}, {estimate.STREAMED_PER_MS:.4g}. Median error left out: "
+        f"{1 / constants[3]:.3f}e6 streamed bytes/ms; in use {latency.FIXED_MS}, {latency.MACS_PER_MS:.4g}, "
+        f"{latency.BYTES_PER_MS:.4g}, {latency.STREAMED_PER_MS:.4g}. Median error left out: "
         f"{median(abs(error) for _, error in lines):.1%}.\n"
     )
     return table(head, [[name, f"{error:+.0%}"] for name, error in lines]) + foot

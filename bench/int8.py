@@ -28,8 +28,8 @@ from bench.tables import replaced, rows, table
 from cnnc import specs
 from cnnc.backends.jax.apply import apply
 from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
-from cnnc.backends.tflite.condition import random_sample, random_weights
-from cnnc.backends.tflite.quantize import Io
+from cnnc.backends.tflite.quantization.quantize import Io
+from cnnc.backends.tflite.random_weights import random_sample, random_weights
 from cnnc.deployment.calibration_samples import samples_of
 from cnnc.deployment.tflite import is_picture
 from cnnc.deployment.trained_network import Subject

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.backends.tflite.execute import execute
+from cnnc.backends.tflite.litert.execute import execute
 from cnnc.tflite_file.program import Program, Tensor
 
 Array = NDArray[Any]

@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 
 from bench.train import moved_to_pytorch, peers_network
-from cnnc.data.batches import evaluation_batches, prefetch, step_count, training_batches
-from cnnc.data.feed import Feed, prepare
-from cnnc.data.folder import Options
-from cnnc.data.load import load_data
-from cnnc.data.sources import DataSet, take
+from cnnc.data.feeding.batches import evaluation_batches, prefetch, step_count, training_batches
+from cnnc.data.feeding.feed import Feed, prepare
+from cnnc.data.sources.by_name import load_data
+from cnnc.data.sources.data_set import DataSet, take
+from cnnc.data.sources.folder import Options
 from cnnc.loading import find, load_spec
 from cnnc.net import Net
 from cnnc.ops import Normalize

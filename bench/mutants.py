@@ -36,10 +36,10 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         f"cnnc/{room}*.py" for room in ("", "language/", "ops/", "ir/", "recipe/", "elaboration/", "rendering/")
     ),
     "passes": ("cnnc/passes/*.py",),
-    "data": ("cnnc/data/*.py",),
-    "training": ("cnnc/runs/*.py", "cnnc/evaluation/*.py", "cnnc/training/*.py", "backends/jax/*.py"),
+    "data": ("cnnc/data/**/*.py",),
+    "training": ("cnnc/runs/*.py", "cnnc/evaluation/*.py", "cnnc/training/*.py", "backends/jax/**/*.py"),
     "importing": ("cnnc/weights/**/*.py",),
-    "tflite": ("backends/tflite/*.py", "cnnc/tflite_file/*.py", "cnnc/deployment/*.py"),
+    "tflite": ("backends/tflite/**/*.py", "cnnc/tflite_file/*.py", "cnnc/deployment/*.py"),
     "edgetpu": ("backends/edgetpu/*.py",),
 }
 FAST: Final = ("-q", "-m", "not slow", "-p", "no:cacheprovider")

@@ -30,7 +30,7 @@ import numpy as np
 from click.testing import CliRunner
 
 from bench.damage import MUTATIONS
-from cnnc.backends.tflite import process
+from cnnc.backends.tflite.litert import process
 from cnnc.cli import main as cnnc
 from cnnc.tflite_file.read import read_file
 

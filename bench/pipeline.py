@@ -49,14 +49,14 @@ Epochs = Iterator[Iterable[Any]]
 
 def cnnc_epochs(paths: Sequence[Path], what: str, cached: bool, workers: int) -> Epochs:
     """Ours: threads."""
-    from cnnc.data import feed as feeds
-    from cnnc.data import held
-    from cnnc.data.batches import prefetch, training_batches
+    from cnnc.data.feeding import feed as feeds
+    from cnnc.data.feeding.batches import prefetch, training_batches
+    from cnnc.data.sources import decoded_cache
 
     feeds.SMALL_BYTES = 0
     if not cached:
         os.environ["CNNC_CACHE_BYTES"] = "0"
-        held.MEMORY_BYTES = 0
+        decoded_cache.MEMORY_BYTES = 0
     feed = _feed(paths, what, workers)
     epoch = 0
     while True:
@@ -81,16 +81,16 @@ _OWN: list[Any] = []
 
 
 def _start(paths: Sequence[Path], what: str) -> None:
-    from cnnc.data import feed as feeds
-    from cnnc.data import held
+    from cnnc.data.feeding import feed as feeds
+    from cnnc.data.sources import decoded_cache
 
-    feeds.SMALL_BYTES = held.MEMORY_BYTES = 0
+    feeds.SMALL_BYTES = decoded_cache.MEMORY_BYTES = 0
     os.environ["CNNC_CACHE_BYTES"] = "0"
     _OWN[:] = [_feed(paths, what, 1), BATCH[what]]
 
 
 def _make(job: tuple[int, int]) -> Any:
-    from cnnc.data.batches import training_batches
+    from cnnc.data.feeding.batches import training_batches
 
     feed, batch = _OWN
     batches = training_batches(feed, batch, *job)
@@ -103,7 +103,7 @@ def grain_epochs(paths: Sequence[Path], what: str, cached: bool, workers: int) -
     """Our decoding and augmenting, a picture at a time, on Grain's threads."""
     import grain  # type: ignore[import-not-found,import-untyped,unused-ignore]  # optional
 
-    from cnnc.data.feed import _produce
+    from cnnc.data.feeding.feed import _produce
 
     assert not cached
     feed = _feed(paths, what, 1)
@@ -118,8 +118,8 @@ def grain_epochs(paths: Sequence[Path], what: str, cached: bool, workers: int) -
 
 
 def _feed(paths: Sequence[Path], what: str, workers: int) -> Any:
-    from cnnc.data.feed import prepare
-    from cnnc.data.sources import Files
+    from cnnc.data.feeding.feed import prepare
+    from cnnc.data.sources.data_set import Files
     from cnnc.recipe import Augment, Flip, PadCrop, RandomResizedCrop
 
     entries: list[Augment] = [PadCrop(4), Flip()] if what == "cifar" else [RandomResizedCrop(), Flip()]

@@ -67,14 +67,14 @@ def step_of_ours(contender: str, network: str, steps: int) -> dict[str, Any]:
     """What `peer_train.py` prints, of ours."""
     import jax
 
-    from cnnc.backends.jax import cache
-    from cnnc.backends.jax.choice import PLAIN
-    from cnnc.backends.jax.memory import keep_freed_memory
-    from cnnc.backends.jax.step import Aim, first_state, training_step
+    from cnnc.backends.jax.forms.choice import PLAIN
+    from cnnc.backends.jax.training.step import Aim, first_state, training_step
+    from cnnc.backends.jax.xla import compilation_cache
+    from cnnc.backends.jax.xla.allocator import keep_freed_memory
 
     keep_freed_memory()
     if contender == "cnnc-again":
-        cache.enable()
+        compilation_cache.enable()
     graph, recipe, weights, x, y = prepared(network, "bf16" if contender.endswith("bf16") else "f32")
     begun = time.perf_counter()
     aims = (Aim(CrossEntropy(), True),)
@@ -98,9 +98,9 @@ def losses(network: str, peers: Path) -> dict[str, float]:
     import jax
 
     from cnnc.backends.jax.apply import apply
-    from cnnc.backends.jax.choice import PLAIN, chosen
-    from cnnc.backends.jax.compile import jit
-    from cnnc.backends.jax.loss import losses as of
+    from cnnc.backends.jax.forms.choice import PLAIN, chosen
+    from cnnc.backends.jax.training.loss import losses as of
+    from cnnc.backends.jax.xla.compile import jit
 
     graph, _, weights, x, (y,) = prepared(network)
     graph = padded_as_pytorch(graph)

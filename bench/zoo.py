@@ -24,9 +24,9 @@ from bench.zoo_lines import keras_lines, spec_lines
 from bench.zoo_measured import Entry, measured
 from bench.zoo_peers import KERAS, PEERS, TOLERANCE, Peer
 from cnnc import specs
-from cnnc.backends.edgetpu.check import Cost, check
 from cnnc.backends.edgetpu.memory import layer_bytes
-from cnnc.backends.tflite.outline import outline
+from cnnc.backends.edgetpu.prediction import Cost, check
+from cnnc.backends.tflite.structure import outline
 from cnnc.language import parse
 from cnnc.loading import find, load
 from cnnc.net import Net

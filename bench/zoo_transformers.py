@@ -21,8 +21,8 @@ from torch import nn
 from bench.zoo_peers import Peer, Pictures
 from cnnc.net import Net, Weights
 from cnnc.ops.preprocessing import PRESETS
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.read import read_source
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.import_weights import Options, combine
 
 
 def answer(

@@ -65,9 +65,11 @@ class Training:
     """A few steps on digits, on a mesh or without one."""
 
     def __init__(self, text: str, mesh: str | None, **changes: Any) -> None:
-        from cnnc.backends.jax import devices, init, step
-        from cnnc.data.digits import load_digits
-        from cnnc.data.feed import Shard, prepare
+        from cnnc.backends.jax import init
+        from cnnc.backends.jax.distributed import devices
+        from cnnc.backends.jax.training import step
+        from cnnc.data.feeding.feed import Shard, prepare
+        from cnnc.data.sources.digits import load_digits
         from cnnc.evaluation.output_losses import output_losses
         from cnnc.loading import load_text
 
@@ -90,7 +92,7 @@ class Training:
 
     def losses_of(self, epochs: int, first: int = 1) -> list[float]:
         """The loss of every step."""
-        from cnnc.data.batches import training_batches
+        from cnnc.data.feeding.batches import training_batches
         from cnnc.evaluation.evaluator import named_inputs
 
         totals = []
@@ -104,7 +106,7 @@ class Training:
 
     def scores(self) -> list[Any]:
         """Count, loss, right answers and confusions on the validation set."""
-        from cnnc.backends.jax import step
+        from cnnc.backends.jax.training import step
         from cnnc.evaluation.evaluator import evaluator
 
         evaluate = evaluator(self.graph, self.recipe, self.losses, (True,), self.batch, devices=self.devices)

@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cnnc.backends.jax.place import Place
-from cnnc.backends.jax.processes import group_of
+from cnnc.backends.jax.distributed.process_address import Place
+from cnnc.backends.jax.distributed.processes import group_of
 from cnnc.diagnostics import CnnError
 from tests.device_cases import LARGE, ROOT, SMALL, Training
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import cnnc
-from cnnc.backends.tflite.condition import random_weights
+from cnnc.backends.tflite.random_weights import random_weights
 from cnnc.deployment.tflite import compile_tflite
 from cnnc.deployment.trained_network import Subject
 from cnnc.evaluation import answers
@@ -19,7 +19,7 @@ from cnnc.loading import load_text
 from cnnc.ops import Dense, Sigmoid, Softmax
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from cnnc.runs.calibration import unlike_pixels
-from cnnc.weights.checkpoint import save_weights
+from cnnc.weights.weights_file import save_weights
 from tests.calling import call, good
 from tests.pictures import noise
 from tests.tflite_pictures import brightness, described, identity, write

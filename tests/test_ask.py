@@ -11,13 +11,13 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from cnnc.data.decode import centred, decode
-from cnnc.data.feed import prepare
-from cnnc.data.listed import load_listed, read_class_list
-from cnnc.data.sources import Examples
+from cnnc.data.feeding.feed import prepare
+from cnnc.data.pictures.decode import centred, decode
+from cnnc.data.sources.class_table import load_listed, read_class_list
+from cnnc.data.sources.data_set import Examples
 from cnnc.evaluation.class_labels import places_in_order, without_background
 from cnnc.loading import load_text
-from cnnc.weights.checkpoint import save_weights
+from cnnc.weights.weights_file import save_weights
 from tests.calling import call, error_of
 from tests.pictures import SHARED, make_tree, noise
 from tests.small_runs import dense_text, train_small

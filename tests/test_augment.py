@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnc.data.augment import Draw, augment, crop_box, crop_numbers
-from cnnc.data.batches import evaluation_batches, prefetch, training_batches
-from cnnc.data.draws import permutation, uniform
-from cnnc.data.feed import prepare
-from cnnc.data.folder import load_all
-from cnnc.data.sources import Examples
+from cnnc.data.augmentation.augment import Draw, augment, crop_box, crop_numbers
+from cnnc.data.augmentation.random_draws import permutation, uniform
+from cnnc.data.feeding.batches import evaluation_batches, prefetch, training_batches
+from cnnc.data.feeding.feed import prepare
+from cnnc.data.sources.data_set import Examples
+from cnnc.data.sources.folder import load_all
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import Augment, Cutout, Flip, PadCrop, RandomResizedCrop
 from tests.pictures import make_tree, noise, truncate

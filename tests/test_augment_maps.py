@@ -12,14 +12,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnc.data import augment as augmentation
-from cnnc.data.arrays import arrays_data_set
-from cnnc.data.augment import Draw, augment, augment_with_maps, entry_moves_all
-from cnnc.data.batches import training_batches
-from cnnc.data.feed import prepare
-from cnnc.data.operations import MOVES, OPERATIONS, RANDOM, mirrored
-from cnnc.data.policies import POLICIES
-from cnnc.data.sources import Examples
+from cnnc.data.augmentation import augment as augmentation
+from cnnc.data.augmentation.augment import Draw, augment, augment_with_maps, entry_moves_all
+from cnnc.data.augmentation.operations import MOVES, OPERATIONS, RANDOM, mirrored
+from cnnc.data.augmentation.policies import POLICIES
+from cnnc.data.feeding.batches import training_batches
+from cnnc.data.feeding.feed import prepare
+from cnnc.data.sources.arrays import arrays_data_set
+from cnnc.data.sources.data_set import Examples
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load, load_text
 from cnnc.net import Net

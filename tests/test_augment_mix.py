@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.stats import beta, kstest  # type: ignore[import-untyped]  # ships no types
 
-from cnnc.data.augment import Draw
-from cnnc.data.batches import training_batches
-from cnnc.data.feed import prepare
-from cnnc.data.mix import mix, partners, shares
-from cnnc.data.sources import Examples
+from cnnc.data.augmentation.augment import Draw
+from cnnc.data.augmentation.mix import mix, partners, shares
+from cnnc.data.feeding.batches import training_batches
+from cnnc.data.feeding.feed import prepare
+from cnnc.data.sources.data_set import Examples
 from cnnc.loading import load_text
 from cnnc.recipe import Cutmix, Flip, Mixup, OutOfRange
 from cnnc.training.train import train

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from cnnc.data.augment import Draw, augment
-from cnnc.data.operations import GREY, OPERATIONS, RANDOM, jitter
-from cnnc.data.policies import POLICIES
+from cnnc.data.augmentation.augment import Draw, augment
+from cnnc.data.augmentation.operations import GREY, OPERATIONS, RANDOM, jitter
+from cnnc.data.augmentation.policies import POLICIES
 from cnnc.recipe import Augment, AutoAugment, ColorJitter, Cutout, OutOfRange, RandAugment
 from tests.pictures import noise
 
@@ -241,7 +241,7 @@ def test_auto_augment_applies_one_pair_with_its_probabilities(monkeypatch: pytes
 
         return operation
 
-    monkeypatch.setattr("cnnc.data.augment.OPERATIONS", {name: noting(name) for name in OPERATIONS})
+    monkeypatch.setattr("cnnc.data.augmentation.augment.OPERATIONS", {name: noting(name) for name in OPERATIONS})
     count = 20_000
     augment(np.zeros((count, 2, 2, 3), np.uint8), [AutoAugment("cifar10")], Draw(0, 1, np.arange(count)))
     wanted = dict[tuple[str, float], float]()

@@ -7,11 +7,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from cnnc.data import augment
-from cnnc.data.batches import training_batches
-from cnnc.data.draws import uniform
-from cnnc.data.feed import prepare
-from cnnc.data.sources import Examples
+from cnnc.data.augmentation import augment
+from cnnc.data.augmentation.random_draws import uniform
+from cnnc.data.feeding.batches import training_batches
+from cnnc.data.feeding.feed import prepare
+from cnnc.data.sources.data_set import Examples
 from cnnc.recipe import (
     Augment,
     AutoAugment,

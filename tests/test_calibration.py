@@ -15,8 +15,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 import cnnc
-from cnnc.data import array_files
-from cnnc.data.array_files import packed, read_rows, stored_arrays
+from cnnc.data.sources import array_files
+from cnnc.data.sources.array_files import packed, read_rows, stored_arrays
 from cnnc.deployment.calibration_samples import Samples, samples_of
 from cnnc.deployment.trained_network import Subject, from_run
 from cnnc.diagnostics import CnnError
@@ -99,7 +99,7 @@ def test_a_run_of_arrays_compiles_to_int8_by_itself(run: Path, empty: Path) -> N
 def test_what_is_kept_is_bounded_and_given_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = load_text("input 6x5x3\nflatten | dense(2)\n")
     pictures = noise(40 * 9, 9, 3).reshape(40, 9, 9, 3)
-    data = cnnc.data.arrays.arrays_data_set(net.graph, (pictures, np.arange(40) % 2))
+    data = cnnc.data.sources.arrays.arrays_data_set(net.graph, (pictures, np.arange(40) % 2))
     for limit, kept in ((1 << 20, 32), (5 * 9 * 9 * 3 + 1, 5), (9, 0)):
         monkeypatch.setattr(calibration, "_BYTES", limit)
         folder = RunFolder(tmp_path / str(kept))
@@ -172,7 +172,7 @@ def single(text: str) -> Subject:
     from cnnc import backends
 
     net = load_text(text)
-    return Subject(net, backends.load("tflite", "condition").random_weights(net.graph, 0))
+    return Subject(net, backends.load("tflite", "random_weights").random_weights(net.graph, 0))
 
 
 def test_bytes_are_pixels_and_floats_are_what_they_are(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from cnnc import load_text
-from cnnc.backends.tflite.condition import random_weights
+from cnnc.backends.tflite.random_weights import random_weights
 from cnnc.runs.run_record import open_run
 from cnnc.tflite_file.metadata import read_description
 from cnnc.tflite_file.read import open_file
-from cnnc.weights.checkpoint import save_weights
+from cnnc.weights.weights_file import save_weights
 from tests.calling import call, good
 from tests.small_runs import CONVOLUTIONS, train_small
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnnc.cli.compile import compile
 from cnnc.runs.run_record import open_run
-from cnnc.weights.checkpoint import read_arrays, save_weights
+from cnnc.weights.weights_file import read_arrays, save_weights
 from tests.calling import call, refused
 from tests.small_runs import CONVOLUTIONS, train_small
 

@@ -18,7 +18,7 @@ from cnnc.backends.tflite.compile import compile_float
 from cnnc.ir.model import Model
 from cnnc.tflite_file.program import File
 from cnnc.tflite_file.write import write_file
-from cnnc.weights.checkpoint import load_weights
+from cnnc.weights.weights_file import load_weights
 from tests import weight_sources as made
 from tests.calling import call
 from tests.pictures import SHARED

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cnnc.backends import reference
 from cnnc.backends.tflite.compile import compile_float, compile_int8
-from cnnc.data.decode import decode
+from cnnc.data.pictures.decode import decode
 from cnnc.ir.model import Model
 from cnnc.runs.run_record import Run, open_run
 from cnnc.tflite_file.metadata import Description, InputNote, OutputNote, attach, label_files, pack

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from cnnc.backends.tflite.fidelity import Fidelity, Measurement
+from cnnc.backends.tflite.quantization.fidelity import Fidelity, Measurement
 from cnnc.deployment.report import Compiled, in_words
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from cnnc.backends.jax.greeting import (
+from cnnc.backends.jax.distributed.authentication import (
     HELLO,
     NO_PROOF,
     Mistrusted,
@@ -30,9 +30,9 @@ from cnnc.backends.jax.greeting import (
     secret,
     user_file,
 )
-from cnnc.backends.jax.hub import listening
-from cnnc.backends.jax.place import Place
-from cnnc.backends.jax.relay import relay
+from cnnc.backends.jax.distributed.coordinator import listening
+from cnnc.backends.jax.distributed.coordinator_relay import relay
+from cnnc.backends.jax.distributed.process_address import Place
 from cnnc.diagnostics import CnnError
 from tests.device_cases import ROOT
 from tests.process_cases import enter, free_port
@@ -80,7 +80,7 @@ def hub(hub_process: tuple[int, int]) -> int:
 def hub_process() -> Iterator[tuple[int, int]]:
     """The port of a hub for three, and the number of its process."""
     port = free_port()
-    command = [sys.executable, "-m", "cnnc.backends.jax.hub", "localhost", str(port), "3", "20"]
+    command = [sys.executable, "-m", "cnnc.backends.jax.distributed.coordinator", "localhost", str(port), "3", "20"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None

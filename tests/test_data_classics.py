@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits as load_sklearn_digits
 
-from cnnc.data import cifar, digits, download, idx
-from cnnc.data.load import load_data
-from cnnc.data.sources import Examples, Files, split
+from cnnc.data.sources import cifar, digits, download, idx
+from cnnc.data.sources.by_name import load_data
+from cnnc.data.sources.data_set import Examples, Files, split
 from tests import pictures
 from tests.calling import error_of
 from tests.pictures import SHARED, make_tree

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnc.data.decode import centred, decode, to_channels
-from cnnc.data.jpeg import decode_jpeg, size_of
+from cnnc.data.pictures.decode import centred, decode, to_channels
+from cnnc.data.pictures.jpeg import decode_jpeg, size_of
 from cnnc.diagnostics import CnnError
 from tests.pictures import noise, truncate
 
@@ -167,7 +167,7 @@ def test_simplejpeg_gives_pillows_pixels(
     wishes = [((8, 8), 3), ((40, 30), 3), ((64, 64), 1)]
     boxes = (None, lambda width, height: (0.3, 1.2, width * 0.7, height * 0.9))
     fast = [decode(tmp_path / f"{i}.jpg", *wish, box) for i in range(3) for wish in wishes for box in boxes]
-    monkeypatch.setattr("cnnc.data.decode.size_of", lambda raw, channels: None)
+    monkeypatch.setattr("cnnc.data.pictures.decode.size_of", lambda raw, channels: None)
     slow = [decode(tmp_path / f"{i}.jpg", *wish, box) for i in range(3) for wish in wishes for box in boxes]
     for one, other in zip(fast, slow, strict=True):
         assert np.array_equal(one, other)

@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnc.data import held
-from cnnc.data.batches import Batch, evaluation_batches, training_batches
-from cnnc.data.decode import decode
-from cnnc.data.feed import Feed, Shard, prepare
-from cnnc.data.folder import load_all
-from cnnc.data.sources import Examples, Files
+from cnnc.data.feeding.batches import Batch, evaluation_batches, training_batches
+from cnnc.data.feeding.feed import Feed, Shard, prepare
+from cnnc.data.pictures.decode import decode
+from cnnc.data.sources import decoded_cache
+from cnnc.data.sources.data_set import Examples, Files
+from cnnc.data.sources.folder import load_all
 from cnnc.recipe import Augment, AutoAugment, Cutmix, Cutout, Flip, Mixup, PadCrop, RandAugment, RandomResizedCrop
 from tests import pictures
 from tests.calling import error_of
@@ -37,7 +37,7 @@ ENTRIES: tuple[Sequence[Augment], ...] = (
 @pytest.fixture(autouse=True)
 def cache(data_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where decoded pictures are kept, with no set small enough to do without it."""
-    monkeypatch.setattr("cnnc.data.feed.SMALL_BYTES", 0)
+    monkeypatch.setattr("cnnc.data.feeding.feed.SMALL_BYTES", 0)
     return data_cache / "decoded"
 
 
@@ -125,7 +125,7 @@ def test_the_first_epoch_fills_the_cache_and_later_runs_read_it(
     def never(*arguments: object) -> None:
         raise AssertionError(arguments)
 
-    monkeypatch.setattr("cnnc.data.feed.decode", never)
+    monkeypatch.setattr("cnnc.data.feeding.feed.decode", never)
     later = feed_of(files)
     assert arrays(training_batches(feed, 16, 1)) == first
     assert arrays(training_batches(later, 16, 1)) == first
@@ -150,8 +150,8 @@ import cnnc.data.feed
 from cnnc.data.batches import training_batches
 from cnnc.data.folder import load_all
 from pathlib import Path
-cnnc.data.feed.SMALL_BYTES = 0
-feed = cnnc.data.feed.prepare(load_all(Path({str(files.paths[0].parents[1])!r})), [(8, 8, 3)])
+cnnc.data.feeding.feed.SMALL_BYTES = 0
+feed = cnnc.data.feeding.feed.prepare(load_all(Path({str(files.paths[0].parents[1])!r})), [(8, 8, 3)])
 next(training_batches(feed, 16, 1))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -200,7 +200,7 @@ def test_a_disk_without_room_is_done_without(files: Files, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
-    monkeypatch.setattr(held, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(decoded_cache, "MEMORY_BYTES", 0)
     feed = feed_of(files)
     assert feed.held is None
     (everything,) = evaluation_batches(feed, 48)
@@ -259,7 +259,7 @@ def test_memory_is_that_of_a_few_batches(files: Files, monkeypatch: pytest.Monke
         read.append(index)
         return np.zeros((8, 8, 3), np.uint8)
 
-    monkeypatch.setattr("cnnc.data.feed._read", reading)
+    monkeypatch.setattr("cnnc.data.feeding.feed._read", reading)
     many = replace(files, paths=files.paths * 20, labels=np.tile(files.labels, 20))
     batches = training_batches(feed_of(many, [RandomResizedCrop()]), 16, 1)
     next(batches)
@@ -269,7 +269,9 @@ def test_memory_is_that_of_a_few_batches(files: Files, monkeypatch: pytest.Monke
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system lends no cores")
 def test_so_many_workers_read_as_the_process_has_cores() -> None:
-    command = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nimport cnnc.data.feed as feed\n"
+    command = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nimport cnnc.data.feeding.feed as feed\n"
+    )
     command += "print(feed.WORKERS)\ndel os.sched_getaffinity\nfrom importlib import reload\n"
     command += "print(reload(feed).WORKERS == os.cpu_count())"
     told = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)

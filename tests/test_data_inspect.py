@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnc.data.folder import load_folder
-from cnnc.data.inspect import inspect, normalize_line, unbalanced
-from cnnc.data.sources import DataSet, Examples
+from cnnc.data.sources.data_set import DataSet, Examples
+from cnnc.data.sources.folder import load_folder
+from cnnc.data.statistics import inspect, normalize_line, unbalanced
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from tests.calling import call

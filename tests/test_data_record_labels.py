@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnc.data.folder import Options
-from cnnc.data.record_sets import load_records
-from cnnc.data.sources import Files, Records
+from cnnc.data.sources.data_set import Files, Records
+from cnnc.data.sources.folder import Options
+from cnnc.data.sources.record_sets import load_records
 from cnnc.evaluation.of_tflite import measure, open_tflite
 from cnnc.evaluation.test_set import by_name, part_to_test
 from cnnc.runs.events import ignore

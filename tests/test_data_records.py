@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnc.data import record_sets
-from cnnc.data.batches import evaluation_batches, training_batches
-from cnnc.data.example import read_example
-from cnnc.data.feed import Feed, Shard, prepare
-from cnnc.data.folder import Options
-from cnnc.data.load import load_data
-from cnnc.data.record_sets import has_records, load_records
-from cnnc.data.records import listed
-from cnnc.data.sources import Records, name_of
+from cnnc.data.feeding.batches import evaluation_batches, training_batches
+from cnnc.data.feeding.feed import Feed, Shard, prepare
+from cnnc.data.sources import record_sets
+from cnnc.data.sources.by_name import load_data
+from cnnc.data.sources.data_set import Records, name_of
+from cnnc.data.sources.folder import Options
+from cnnc.data.sources.record_pictures import listed
+from cnnc.data.sources.record_sets import has_records, load_records
+from cnnc.data.sources.tf_example import read_example
 from cnnc.recipe import RandomResizedCrop
 from tests.calling import call, error_of
 from tests.record_files import example, imagenet, jpeg, of, record
@@ -258,7 +258,7 @@ def test_a_zipped_file_wants_twice_its_size_on_the_disk(
     root = imagenet(tmp_path / "set", zipped=True)
     largest = max(path.stat().st_size for path in root.iterdir())
     free = SimpleNamespace(free=int(room * largest))
-    monkeypatch.setattr("cnnc.data.record_sets.shutil.disk_usage", lambda _: free)
+    monkeypatch.setattr("cnnc.data.sources.record_sets.shutil.disk_usage", lambda _: free)
     if room > 2:
         load_records(root)
     else:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from cnnc import ops
-from cnnc.data.arrays import arrays_data_set, examples_of
-from cnnc.data.batches import training_batches
-from cnnc.data.feed import prepare
-from cnnc.data.folder import Options, load_all, load_folder
-from cnnc.data.load import load_data
-from cnnc.data.sources import DataSet, Examples, Files, split
+from cnnc.data.feeding.batches import training_batches
+from cnnc.data.feeding.feed import prepare
+from cnnc.data.sources.arrays import arrays_data_set, examples_of
+from cnnc.data.sources.by_name import load_data
+from cnnc.data.sources.data_set import DataSet, Examples, Files, split
+from cnnc.data.sources.folder import Options, load_all, load_folder
 from cnnc.recipe import Flip
 from tests import pictures
 from tests.calling import error_of
@@ -170,8 +170,8 @@ def test_pictures_too_many_to_hold_are_decoded_as_they_are_wanted(
 ) -> None:
     files = load_all(make_tree(tmp_path, {"a": 3, "b": 4}, size=(20, 16)))
     held = prepare(files, [(8, 8, 3)], augment=(Flip(),))
-    monkeypatch.setattr("cnnc.data.feed.SMALL_BYTES", 100)
-    monkeypatch.setattr("cnnc.data.held.MEMORY_BYTES", 100)
+    monkeypatch.setattr("cnnc.data.feeding.feed.SMALL_BYTES", 100)
+    monkeypatch.setattr("cnnc.data.sources.decoded_cache.MEMORY_BYTES", 100)
     monkeypatch.setenv("CNNC_CACHE_BYTES", "0")
     lazy = prepare(files, [(8, 8, 3)], augment=(Flip(),))
     assert (held.size, lazy.size, lazy.held) == (None, (8, 8), None)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cnnc.data.folder import load_all, load_folder, load_loose
-from cnnc.data.parts import part_folders
-from cnnc.data.record_sets import has_records
-from cnnc.data.sources import Files
+from cnnc.data.sources.data_set import Files
+from cnnc.data.sources.folder import load_all, load_folder, load_loose
+from cnnc.data.sources.parts import part_folders
+from cnnc.data.sources.record_sets import has_records
 from tests.calling import call, error_of, refused
 from tests.pictures import make_tree, noise
 

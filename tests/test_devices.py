@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnc.backends.jax import devices, init, step
-from cnnc.backends.jax.layout import Layout, layout_of, require_even
-from cnnc.backends.jax.normalization import batch_norm_of_shards
+from cnnc.backends.jax import init
+from cnnc.backends.jax.distributed import devices
+from cnnc.backends.jax.distributed.mesh_layout import Layout, layout_of, require_even
+from cnnc.backends.jax.layers.normalization import batch_norm_of_shards
+from cnnc.backends.jax.training import step
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.ops import BatchNorm

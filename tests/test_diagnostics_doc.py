@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 from cnnc import backends
-from cnnc.backends.jax.process_errors import require_same
+from cnnc.backends.jax.distributed.process_errors import require_same
 from cnnc.backends.tflite.compile import Settings, compile_int8
-from cnnc.backends.tflite.condition import random_sample, random_weights
-from cnnc.backends.tflite.runtime import open_model
+from cnnc.backends.tflite.litert.runner import open_model
+from cnnc.backends.tflite.random_weights import random_sample, random_weights
 from cnnc.cli.edgetpu import check_graph, run_edgetpu_compiler
 from cnnc.cli.extras import extra
 from cnnc.cli.shortage import shortage_of
-from cnnc.data.decode import decode
-from cnnc.data.load import load_data
+from cnnc.data.pictures.decode import decode
+from cnnc.data.sources.by_name import load_data
 from cnnc.deployment.calibration_samples import samples_of
 from cnnc.deployment.trained_network import from_spec
 from cnnc.diagnostics import CODES, CnnError, render
@@ -35,7 +35,7 @@ from cnnc.tflite_file.program import File, Operator, Program
 from cnnc.tflite_file.read import open_file
 from cnnc.tflite_file.write import write_file
 from cnnc.training.train import train
-from cnnc.weights.checkpoint import load_weights
+from cnnc.weights.weights_file import load_weights
 from tests.test_golden import CASES, GOLDEN
 from tests.test_train import tiny, tree
 from tests.tflite_programs import tensor

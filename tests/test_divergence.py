@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnc.data.sources import DataSet, Examples
+from cnnc.data.sources.data_set import DataSet, Examples
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.runs.events import Event

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cnnc.backends.edgetpu.certainty import LARGEST, Certainty
-from cnnc.backends.edgetpu.check import Report, check, to_json
+from cnnc.backends.edgetpu.prediction import Report, check, to_json
 from cnnc.backends.edgetpu.render import render
 from cnnc.tflite_file.program import File, Operator, Program, Tensor
 from tests.calling import call, good

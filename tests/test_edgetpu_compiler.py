@@ -12,7 +12,6 @@ from time import monotonic, sleep
 
 import pytest
 
-from cnnc.backends.edgetpu.check import check
 from cnnc.backends.edgetpu.compiler import (
     compare,
     find_compiler,
@@ -21,7 +20,8 @@ from cnnc.backends.edgetpu.compiler import (
     render_comparison,
     run_compiler,
 )
-from cnnc.backends.edgetpu.log import Row, parse_log
+from cnnc.backends.edgetpu.compiler_log import Row, parse_log
+from cnnc.backends.edgetpu.prediction import check
 from cnnc.diagnostics import CnnError
 from cnnc.tflite_file.program import File
 from cnnc.tflite_file.write import write_file

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import cnnc
-from cnnc.backends.edgetpu.check import check
+from cnnc.backends.edgetpu.prediction import check
 from cnnc.backends.tflite.compile import Settings, compile_int8
-from cnnc.backends.tflite.outline import outline
-from cnnc.backends.tflite.site import Flavour
+from cnnc.backends.tflite.lowering.lowering_site import Flavour
+from cnnc.backends.tflite.structure import outline
 from cnnc.ir.model import Model
 from cnnc.net import Net
 from cnnc.tflite_file.program import File, Program

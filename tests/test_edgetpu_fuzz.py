@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnc.backends.edgetpu.check import Report, check, to_json
+from cnnc.backends.edgetpu.prediction import Report, check, to_json
 from cnnc.backends.edgetpu.render import render
 from cnnc.diagnostics import CnnError
 from cnnc.tflite_file.program import ABSENT, File, Operator, Program, Quantization, Tensor

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from cnnc.backends.edgetpu.check import check, to_json
-from cnnc.backends.edgetpu.estimate import latency, macs, moved_bytes, show_ms
+from cnnc.backends.edgetpu.latency import latency, macs, moved_bytes, show_ms
+from cnnc.backends.edgetpu.prediction import check, to_json
 from cnnc.backends.edgetpu.render import render
-from cnnc.backends.tflite.outline import outline
+from cnnc.backends.tflite.structure import outline
 from cnnc.loading import load
 from cnnc.tflite_file.program import File, Operator, Program
 from tests.test_edgetpu_memory import act, weights

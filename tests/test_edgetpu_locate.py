@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cnnc import load_text, ops
-from cnnc.backends.edgetpu.check import check
 from cnnc.backends.edgetpu.locate import locate
-from cnnc.backends.tflite.outline import outline
+from cnnc.backends.edgetpu.prediction import check
+from cnnc.backends.tflite.structure import outline
 from cnnc.diagnostics import Source, Span, render
 from cnnc.ir import Frame, Graph, Node, Origin
 from cnnc.tflite_file.program import File, Operator, Program

@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from cnnc.backends.edgetpu.check import Report, check
 from cnnc.backends.edgetpu.memory import Parameters, activation_bytes, parameters
+from cnnc.backends.edgetpu.prediction import Report, check
 from cnnc.backends.edgetpu.render import render
 from cnnc.tflite_file.program import File, Operator, Program, Quantization, Tensor
 from tests.tflite_programs import one_operator, tensor

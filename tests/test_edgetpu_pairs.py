@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cnnc.backends.edgetpu.check import Report, check, to_json
 from cnnc.backends.edgetpu.memory import Parameters
+from cnnc.backends.edgetpu.prediction import Report, check, to_json
 from cnnc.backends.edgetpu.render import render
 from cnnc.tflite_file.read import open_file
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cnnc.backends.edgetpu.check import check, to_json
+from cnnc.backends.edgetpu.prediction import check, to_json
 from cnnc.backends.edgetpu.render import render
 from cnnc.tflite_file.program import File, Operator, Program, Quantization, Tensor
 from tests.tflite_programs import constant, one_operator, tensor

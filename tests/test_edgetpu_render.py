@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from cnnc.backends.edgetpu.check import Report, Verdict, check
-from cnnc.backends.edgetpu.registration import Refusal
+from cnnc.backends.edgetpu.prediction import Report, Verdict, check
+from cnnc.backends.edgetpu.refusals import Refusal
 from cnnc.backends.edgetpu.render import render
-from cnnc.backends.edgetpu.warn import Caution
+from cnnc.backends.edgetpu.warnings import Caution
 from cnnc.tflite_file.program import File
 from tests.tflite_programs import one_operator, tensor
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cnnc.backends.edgetpu import facts
-from cnnc.backends.edgetpu.check import check
+from cnnc.backends.edgetpu.operator_view import Site
+from cnnc.backends.edgetpu.prediction import check
 from cnnc.backends.edgetpu.rules import RULES, Rule, first_broken
-from cnnc.backends.edgetpu.site import Site
 from cnnc.tflite_file.program import File, Operator, Program, Tensor
 from cnnc.tflite_file.schema import OPERATORS
 from tests.tflite_programs import constant, one_operator, tensor

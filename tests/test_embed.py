@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from cnnc.backends import reference
-from cnnc.data.decode import decode
+from cnnc.data.pictures.decode import decode
 from cnnc.evaluation.embedding import classifier_input, embed, named_layer
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.runs.run_record import open_weights
-from cnnc.weights.checkpoint import save_weights
+from cnnc.weights.weights_file import save_weights
 from tests.calling import call, error_of
 from tests.pictures import make_tree, truncate
 

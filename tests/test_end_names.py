@@ -10,8 +10,8 @@ import pytest
 
 import cnnc
 from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
-from cnnc.backends.tflite.condition import random_sample, random_weights
-from cnnc.backends.tflite.quantize import Io
+from cnnc.backends.tflite.quantization.quantize import Io
+from cnnc.backends.tflite.random_weights import random_sample, random_weights
 from cnnc.ir.model import Model
 from cnnc.tflite_file.program import File, Program
 from cnnc.tflite_file.write import write_file
@@ -79,7 +79,7 @@ def test_names_do_not_change_what_comes_out() -> None:
 
 @pytest.mark.fault("Q10")
 def test_keras_and_jax_call_outputs_so_too() -> None:
-    from cnnc.backends.jax.export import stablehlo
+    from cnnc.backends.jax.export.stablehlo import stablehlo
     from cnnc.backends.keras.build import build
 
     net = cnnc.load_text(DETECTOR)

@@ -15,13 +15,13 @@ import pytest
 
 from cnnc.cli import COMMANDS, main
 from cnnc.cli.options import Output
-from cnnc.data.decode import decode
-from cnnc.data.listed import read_class_list
+from cnnc.data.pictures.decode import decode
+from cnnc.data.sources.class_table import read_class_list
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.class_labels import labels_of
 from cnnc.files import read_bytes, require_file, require_folder, write_atomically
 from cnnc.tflite_file.read import open_file
-from cnnc.weights.importing.mapping import read_mapping
+from cnnc.weights.importing.matching.by_user import read_mapping
 from tests.calling import call, refused
 from tests.test_layers import MODULES
 
@@ -293,10 +293,10 @@ OWN = {
     "cnnc.files",
     "cnnc.language.parse_table",  # the table that is part of the package
     "cnnc.runs.checkpoint",  # folders that it has made, and the lock
-    "cnnc.data.held",  # caches
-    "cnnc.data.tfrecord",
+    "cnnc.data.sources.decoded_cache",  # caches
+    "cnnc.data.sources.tfrecord",
     "cnnc.backends.edgetpu.compiler",  # temporary folders
-    "cnnc.backends.tflite.interpreter",
+    "cnnc.backends.tflite.litert.interpreter",
     "cnnc.backends.keras.save",  # Keras writes into one, and its place was looked at
 }
 """Modules that write something else than what a user has named."""

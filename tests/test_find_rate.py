@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cnnc.cli.options import in_flags
-from cnnc.data.arrays import arrays_data_set
+from cnnc.data.sources.arrays import arrays_data_set
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.overrides import Overrides

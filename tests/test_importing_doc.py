@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cnnc
-from cnnc.weights.importing.align import Evidence
+from cnnc.weights.importing.matching.align import Evidence
 from tests import weight_sources as made
 from tests.calling import call
 
@@ -91,7 +91,7 @@ def test_both_files_give_the_same_weights(folder: Path) -> None:
     for arguments in ("theirs.safetensors", "unclear.npz --map map.txt"):
         result = call("import-weights", "tiny.cnn", *arguments.split(), "-o", "ours.safetensors")
         assert result.exit_code == 0, result.output
-        from cnnc.weights.checkpoint import load_weights
+        from cnnc.weights.weights_file import load_weights
 
         weights, facts = load_weights(folder / "ours.safetensors", graph)
         assert facts["source"] == arguments.split()[0]

@@ -321,7 +321,7 @@ def test_an_operator_without_a_lowering_names_itself_and_its_place(monkeypatch: 
     def nothing(op: Op, weights: Any, *inputs: Any) -> Any:
         raise AssertionError(op)
 
-    monkeypatch.setattr("cnnc.backends.jax.evaluate.lower", nothing)
+    monkeypatch.setattr("cnnc.backends.jax.nodes.lower", nothing)
     net = sequential((2,), ops.Mish())
     with pytest.raises(CnnError, match="the backend `jax` has no operator `mish`, which `mish0` needs") as caught:
         net.apply({}, pictures(1, 2))

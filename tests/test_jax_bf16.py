@@ -13,10 +13,10 @@ import pytest
 
 from cnnc import ops
 from cnnc.backends.jax.apply import apply
-from cnnc.backends.jax.choice import PLAIN, Table, chosen
+from cnnc.backends.jax.forms.choice import PLAIN, Table, chosen
 from cnnc.backends.jax.init import initialize
-from cnnc.backends.jax.state import first_state
-from cnnc.backends.jax.step import Aim, training_step
+from cnnc.backends.jax.training.state import first_state
+from cnnc.backends.jax.training.step import Aim, training_step
 from cnnc.net import Net
 from cnnc.recipe import Adam, CrossEntropy, Lars, Lion, Optimizer, Recipe, Sgd
 from tests.networks import Builder, sequential

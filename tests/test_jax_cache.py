@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import pytest
 
-from cnnc.backends.jax import cache
+from cnnc.backends.jax.xla import compilation_cache
 from cnnc.diagnostics import CnnError
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 def test_it_lies_in_the_users_cache_and_has_a_limit(tmp_path: Path) -> None:
-    assert cache.enable() is None
+    assert compilation_cache.enable() is None
     folder = Path(CONFIG.jax_compilation_cache_dir)
     assert folder.parent == tmp_path / "cnnc" / "xla"
     assert folder.stat().st_mode & 0o077 == 0
@@ -50,12 +50,12 @@ def test_without_a_place_of_the_users_choice_it_lies_in_their_home(
 ) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache.user_folder().parent == tmp_path / ".cache" / "cnnc" / "xla"
+    assert compilation_cache.user_folder().parent == tmp_path / ".cache" / "cnnc" / "xla"
 
 
 def test_it_is_off_when_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CNNC_CACHE", "off")
-    assert cache.enable() is None
+    assert compilation_cache.enable() is None
     assert CONFIG.jax_compilation_cache_dir is None
     assert not list(tmp_path.iterdir())
 
@@ -63,29 +63,32 @@ def test_it_is_off_when_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 def test_another_wish_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNNC_CACHE", "no")
     with pytest.raises(CnnError, match="`CNNC_CACHE` is `on` or `off`, found `no`"):
-        cache.enable()
+        compilation_cache.enable()
 
 
 def test_the_users_own_cache_stands(tmp_path: Path) -> None:
     CONFIG.update("jax_compilation_cache_dir", str(tmp_path / "own"))
-    assert cache.enable() is None
+    assert compilation_cache.enable() is None
     assert CONFIG.jax_compilation_cache_dir == str(tmp_path / "own")
     assert CONFIG.jax_compilation_cache_max_size != 2**30
 
 
 def test_a_folder_that_cannot_be_written_is_said_and_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "cnnc").write_text("in the way")
-    assert cache.enable() == f"compiled programs are not kept: cannot write `{cache.user_folder()}`: not a directory"
+    assert (
+        compilation_cache.enable()
+        == f"compiled programs are not kept: cannot write `{compilation_cache.user_folder()}`: not a directory"
+    )
     assert CONFIG.jax_compilation_cache_dir is None
 
 
 def test_what_was_cut_off_is_removed(tmp_path: Path) -> None:
-    folder = cache.user_folder()
+    folder = compilation_cache.user_folder()
     folder.mkdir(parents=True)
     for name in ("whole-cache", "whole-atime", "cut-cache", "empty-atime", "alone-atime"):
         (folder / name).write_bytes(b"12345678")
     (folder / "empty-cache").write_bytes(b"")
-    cache.enable()
+    compilation_cache.enable()
     assert sorted(path.name for path in folder.iterdir()) == [".lockfile", "whole-atime", "whole-cache"]
 
 
@@ -136,7 +139,7 @@ def test_programs_are_read_again_and_give_the_same_weights_bit_for_bit() -> None
     assert (without[0], first[0]) == (0, 0)
     assert second[0] > 5
     assert without[1] == first[1] == second[1]
-    step = next(cache.user_folder().glob("jit_step-*-cache"))
+    step = next(compilation_cache.user_folder().glob("jit_step-*-cache"))
     step.write_bytes(step.read_bytes()[:100])
     step.with_name(step.name.removesuffix("cache") + "atime").unlink()  # as a kill in the middle leaves it
     assert run() == (second[0] - 1, first[1])

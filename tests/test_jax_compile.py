@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cnnc.backends.jax import compile
+from cnnc.backends.jax.xla import compile
 
 
 @pytest.fixture

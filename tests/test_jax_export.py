@@ -14,7 +14,7 @@ from jax import export
 
 import cnnc
 from cnnc import ops
-from cnnc.backends.jax.export import PLATFORMS, stablehlo
+from cnnc.backends.jax.export.stablehlo import PLATFORMS, stablehlo
 from cnnc.diagnostics import CnnError
 from cnnc.net import Net
 from tests.networks import Builder, sequential
@@ -105,7 +105,7 @@ def test_the_bytes_are_the_same_each_time_and_name_no_folder(form: Any) -> None:
 def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
     script = (
         "import sys, cnnc\n"
-        "from cnnc.backends.jax.export import stablehlo\n"
+        "from cnnc.backends.jax.export.stablehlo import stablehlo\n"
         "net = cnnc.load('resnet_cifar')\n"
         "sys.stdout.buffer.write(stablehlo(net.graph, net.init(0)))"
     )

@@ -9,8 +9,8 @@ import jax
 import pytest
 
 from cnnc import ops
-from cnnc.backends.jax import choice, tuning
-from cnnc.backends.jax.choice import Entry, Layer, Table
+from cnnc.backends.jax.forms import choice, measure
+from cnnc.backends.jax.forms.choice import Entry, Layer, Table
 from cnnc.diagnostics import CnnError
 from tests.calling import call
 from tests.networks import sequential
@@ -64,7 +64,7 @@ def test_the_bundled_table_names_forms_that_exist() -> None:
     convolution = ops.Conv((3, 3), 4, (1, 1), dilation=(1, 1))
     depthwise = ops.Depthwise((3, 3), (1, 1), dilation=(1, 1))
     for op in (convolution, depthwise, ops.MaxPool((2, 2), (2, 2), "valid"), ops.BatchNorm()):
-        for found, names in tuning.parts_of(op, (8, 8, 4), 2):
+        for found, names in measure.parts_of(op, (8, 8, 4), 2):
             known |= {(found.part, name) for name in names}
     assert {(entry.layer.part, name) for entry in table.entries for name in entry.milliseconds} <= known
 
@@ -93,11 +93,11 @@ def test_what_is_no_table_is_an_error(text: str, tmp_path: Path) -> None:
 def test_a_layer_is_asked_for_its_parts() -> None:
     parts = {
         found.part: names
-        for found, names in tuning.parts_of(ops.Conv((3, 3), 4, (2, 2), dilation=(1, 1)), (8, 8, 3), 16)
+        for found, names in measure.parts_of(ops.Conv((3, 3), 4, (2, 2), dilation=(1, 1)), (8, 8, 3), 16)
     }
     assert set(parts) == {"conv.forward", "conv.weight_gradient"}  # of stride 2 the input's gradient has one form
     net = sequential((8, 8, 4), ops.Conv((3,), 4), ops.Conv((3,), 4), ops.Relu(), ops.BatchNorm())
-    assert len(tuning.layers_of(net.graph, 8)) == 2
+    assert len(measure.layers_of(net.graph, 8)) == 2
 
 
 @pytest.mark.slow

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnnc import ops
-from cnnc.backends.jax import convolution_forms, depthwise_forms
 from cnnc.backends.jax.apply import apply
-from cnnc.backends.jax.choice import PLAIN, Layer, Table
-from cnnc.backends.jax.lower import lower
-from cnnc.backends.jax.normalization import batch_norm_of_batch
-from cnnc.backends.jax.tuned import batch_norm_tuned, lower_tuned
+from cnnc.backends.jax.forms import convolution, depthwise
+from cnnc.backends.jax.forms.choice import PLAIN, Layer, Table
+from cnnc.backends.jax.forms.lower import batch_norm_tuned, lower_tuned
+from cnnc.backends.jax.layers.lower import lower
+from cnnc.backends.jax.layers.normalization import batch_norm_of_batch
 from cnnc.ops import Op
 from tests.networks import sequential
 from tests.strategies import Case, cases, random_inputs, random_weights
@@ -45,8 +45,8 @@ def forms_of(module: Any, kind: str) -> list[str]:
 
 
 FORMS = [
-    *((ops.Conv, form) for form in forms_of(convolution_forms, "conv")),
-    *((ops.Depthwise, form) for form in forms_of(depthwise_forms, "depthwise")),
+    *((ops.Conv, form) for form in forms_of(convolution, "conv")),
+    *((ops.Depthwise, form) for form in forms_of(depthwise, "depthwise")),
     (ops.MaxPool, "max_pool=cells"),
 ]
 IDS = [form for _, form in FORMS]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cnnc.backends.jax import memory
+from cnnc.backends.jax.xla import allocator
 
 PROGRAM = """
 import resource, sys
@@ -38,7 +38,7 @@ print(faults_of(30))
 """
 
 
-@pytest.mark.skipif(not memory._is_glibc(), reason="the C library is not glibc")
+@pytest.mark.skipif(not allocator._is_glibc(), reason="the C library is not glibc")
 @pytest.mark.slow
 def test_memory_that_is_kept_is_not_asked_for_again() -> None:
     def faults(what: str) -> int:
@@ -53,30 +53,30 @@ def test_elsewhere_malloc_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> Non
         raise AssertionError("malloc was touched")
 
     monkeypatch.setattr("ctypes.CDLL", refuse)
-    monkeypatch.setattr(memory, "_is_for_cpu", lambda: True)
+    monkeypatch.setattr(allocator, "_is_for_cpu", lambda: True)
     with monkeypatch.context() as patched:
         patched.setenv("GLIBC_TUNABLES", "glibc.malloc.mmap_max=8")
-        assert not memory.keep_freed_memory()
+        assert not allocator.keep_freed_memory()
     with monkeypatch.context() as patched:
         patched.setenv("MALLOC_TOP_PAD_", "0")
-        assert not memory.keep_freed_memory()
+        assert not allocator.keep_freed_memory()
     with monkeypatch.context() as patched:
-        patched.setattr(memory, "_is_glibc", lambda: False)
-        assert not memory.keep_freed_memory()
+        patched.setattr(allocator, "_is_glibc", lambda: False)
+        assert not allocator.keep_freed_memory()
     with monkeypatch.context() as patched:
-        patched.setattr(memory, "_is_for_cpu", lambda: False)
-        assert not memory.keep_freed_memory()
+        patched.setattr(allocator, "_is_for_cpu", lambda: False)
+        assert not allocator.keep_freed_memory()
 
 
 def test_whether_jax_computes_on_the_cpu_is_known_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     for platforms, expected in (("cpu", True), ("cuda,cpu", False), ("cpu,cuda", True)):
         with monkeypatch.context() as patched:
-            patched.setattr(memory, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms=platforms)))
-            assert memory._is_for_cpu() == expected
-    monkeypatch.setattr(memory, "_has_accelerator", memory._has_accelerator.__wrapped__)
-    monkeypatch.setattr(memory, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms=None)))
-    monkeypatch.setattr(memory, "find_spec", lambda name: None)
+            patched.setattr(allocator, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms=platforms)))
+            assert allocator._is_for_cpu() == expected
+    monkeypatch.setattr(allocator, "_has_accelerator", allocator._has_accelerator.__wrapped__)
+    monkeypatch.setattr(allocator, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms=None)))
+    monkeypatch.setattr(allocator, "find_spec", lambda name: None)
     for plugins, expected in (((), True), (("cuda",), False)):
         with monkeypatch.context() as patched:
-            patched.setattr(memory, "entry_points", lambda group, plugins=plugins: plugins)
-            assert memory._is_for_cpu() == expected
+            patched.setattr(allocator, "entry_points", lambda group, plugins=plugins: plugins)
+            assert allocator._is_for_cpu() == expected

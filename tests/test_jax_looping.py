@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import cnnc
-from cnnc.backends.jax import looping
+from cnnc.backends.jax import loops as looping
 from cnnc.backends.jax.apply import apply
-from cnnc.backends.jax.choice import PLAIN, Entry, Layer, Table
-from cnnc.backends.jax.state import first_state
-from cnnc.backends.jax.step import Aim, training_step
+from cnnc.backends.jax.forms.choice import PLAIN, Entry, Layer, Table
+from cnnc.backends.jax.training.state import first_state
+from cnnc.backends.jax.training.step import Aim, training_step
 from cnnc.net import Net
 from cnnc.ops import Input
 from cnnc.recipe import CrossEntropy, Recipe, Sgd

@@ -14,9 +14,9 @@ from jax import lax
 
 from cnnc import ops
 from cnnc.backends import reference
-from cnnc.backends.jax import convolution, pooling
-from cnnc.backends.jax.lower import FLOAT32, lower
-from cnnc.backends.jax.normalization import batch_norm_of_batch
+from cnnc.backends.jax.layers import convolution, pooling
+from cnnc.backends.jax.layers.lower import FLOAT32, lower
+from cnnc.backends.jax.layers.normalization import batch_norm_of_batch
 from cnnc.ops import Op
 from cnnc.ops.window import windows
 from tests.strategies import Case, cases, random_inputs, random_weights

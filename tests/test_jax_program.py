@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import cnnc
-from cnnc.backends.jax.choice import PLAIN
-from cnnc.backends.jax.state import first_state
-from cnnc.backends.jax.step import Aim, training_step
+from cnnc.backends.jax.forms.choice import PLAIN
+from cnnc.backends.jax.training.state import first_state
+from cnnc.backends.jax.training.step import Aim, training_step
 from cnnc.net import Net
 from cnnc.recipe import Adam, CrossEntropy, Recipe
 from tests.language import network

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import cnnc
-from cnnc.backends.jax.remat import grouped
+from cnnc.backends.jax.rematerialization import grouped
 from cnnc.backends.jax.segments import Run, Segment, ancestors, runs, segments
 from cnnc.ir import Graph, Node
 from cnnc.ops import Input

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import cnnc
 from cnnc import ops, specs
 from cnnc.backends import reference
-from cnnc.backends.jax.source import write_module
-from cnnc.backends.jax.source_terms import term
+from cnnc.backends.jax.export.module import write_module
+from cnnc.backends.jax.export.op_calls import term
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
 from cnnc.net import Net
@@ -271,7 +271,7 @@ def test_what_the_user_adds_stands_in_the_description() -> None:
 
 def test_an_operator_that_is_not_written_is_named() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cnnc.backends.jax.source_blocks.term", term.dispatch(Op))
+        patch.setattr("cnnc.backends.jax.export.module_body.term", term.dispatch(Op))
         with pytest.raises(CnnError) as caught:
             write_module(sequential((4,), ops.Relu()).graph)
     (diagnostic,) = caught.value.diagnostics

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.backends.jax.init import initialize
-from cnnc.backends.jax.nonfinite import Nonfinite, first_nonfinite
-from cnnc.backends.jax.state import State, averaged_of, first_state, thawed, weights_of
-from cnnc.backends.jax.step import Aim, training_step
+from cnnc.backends.jax.training.nonfinite import Nonfinite, first_nonfinite
+from cnnc.backends.jax.training.state import State, averaged_of, first_state, thawed, weights_of
+from cnnc.backends.jax.training.step import Aim, training_step
 from cnnc.net import Net
 from cnnc.recipe import Adam, CrossEntropy, Lion, MeanSquaredError, Optimizer, Recipe, RmsProp, Sgd
 from tests.networks import Builder, sequential

@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics
 
 from cnnc import ops
-from cnnc.backends.jax import loss as jax_loss
+from cnnc.backends.jax.training import loss as jax_loss
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
 from cnnc.runs.metrics import Outcome, gather, score
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.backends.jax.init import initialize
-from cnnc.backends.jax.step import Aim, first_state, training_step, weights_of
+from cnnc.backends.jax.training.step import Aim, first_state, training_step, weights_of
 from cnnc.net import Net
 from cnnc.recipe import (
     Adam,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnc.data.folder import load_folder
+from cnnc.data.sources.folder import load_folder
 from cnnc.loading import load_text
 from cnnc.runs.events import Row
 from cnnc.runs.run_record import open_record

@@ -9,14 +9,10 @@ import time
 
 import pytest
 
-from cnnc.backends.jax.greeting import (
-    hello,
-    reply,
-    secret,
-)
-from cnnc.backends.jax.hub import listening
-from cnnc.backends.jax.place import Place, address, detected, require_index
-from cnnc.backends.jax.process_errors import require_same
+from cnnc.backends.jax.distributed.authentication import hello, reply, secret
+from cnnc.backends.jax.distributed.coordinator import listening
+from cnnc.backends.jax.distributed.process_address import Place, address, detected, require_index
+from cnnc.backends.jax.distributed.process_errors import require_same
 from cnnc.diagnostics import CnnError
 from tests.calling import call
 from tests.process_cases import enter, free_port
@@ -134,7 +130,7 @@ def test_only_the_named_address_is_listened_on() -> None:
 def test_a_name_that_leads_to_the_loopback_is_said_where_nobody_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **named: real("127.0.0.1", *more, **named))
-    monkeypatch.setattr("cnnc.backends.jax.processes._start_hub", lambda *_: None)
+    monkeypatch.setattr("cnnc.backends.jax.distributed.processes._start_hub", lambda *_: None)
     with listening("127.0.0.1", 0) as server:
 
         def refuse() -> None:

@@ -166,7 +166,7 @@ def test_where_the_machine_of_the_first_process_is_gone_the_others_end_without_a
     def end_the_hub_and_the_first() -> None:
         while not (tmp_path / "run" / "results.csv").exists() and running[1].poll() is None:
             time.sleep(0.1)
-        pattern = f"cnnc.backends.jax.hub localhost {port} "
+        pattern = f"cnnc.backends.jax.distributed.coordinator localhost {port} "
         found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True)
         os.kill(int(found.stdout), signal.SIGKILL)
         running[0].kill()

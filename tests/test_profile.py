@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import cnnc
-from cnnc.backends.jax.hlo import LOSS, OPTIMIZER, instructions, owner_of
-from cnnc.backends.jax.trace import Span, shared_out
-from cnnc.data.arrays import arrays_data_set
+from cnnc.backends.jax.profiling.hlo import LOSS, OPTIMIZER, instructions, owner_of
+from cnnc.backends.jax.profiling.trace import Span, shared_out
+from cnnc.data.sources.arrays import arrays_data_set
 from cnnc.runs.events import Event, Said, ignore
 from cnnc.runs.folder import claim
 from cnnc.runs.processes import alone

@@ -22,7 +22,7 @@ from cnnc.runs.events import EpochEnded, Event, Said, Started
 from cnnc.runs.position import Means, Position
 from cnnc.training.resume import resume
 from cnnc.training.train import Trained, train
-from cnnc.weights.checkpoint import load_weights
+from cnnc.weights.weights_file import load_weights
 from tests.calling import error_of
 from tests.pictures import make_tree
 from tests.training_cases import SPEC, said, same, stopped_at, tiny, without_time

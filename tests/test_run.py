@@ -28,7 +28,7 @@ from cnnc.runs.folder import RunFolder, claim
 from cnnc.runs.run_record import DataNote, graph_hash, open_run, write_record
 from cnnc.training.initial_weights import first_weights
 from cnnc.training.plots import draw_batch, draw_confusion, draw_curves
-from cnnc.weights.checkpoint import load_weights, save_weights
+from cnnc.weights.weights_file import load_weights, save_weights
 from tests.calling import error_of
 from tests.networks import sequential
 

@@ -163,7 +163,7 @@ def test_more_values_than_the_file_says_are_refused(tmp_path: Path, monkeypatch:
     model = open_tflite(write(tmp_path / "m.tflite", brightness()))
     Image.fromarray(noise(8, 8, 3)).save(tmp_path / "p.png")
     monkeypatch.setattr(
-        "cnnc.backends.tflite.runtime.Runner.__call__", lambda runner, arrays: {"class": np.zeros((1, 3))}
+        "cnnc.backends.tflite.litert.runner.Runner.__call__", lambda runner, arrays: {"class": np.zeros((1, 3))}
     )
     with pytest.raises(CnnError, match="gives 3 values, and says that they are 2"):
         predict(model, [tmp_path / "p.png"])

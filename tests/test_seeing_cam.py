@@ -15,7 +15,7 @@ from cnnc.activations.first_filters import first_filters
 from cnnc.activations.input_picture import channels
 from cnnc.activations.models import Watched, open_file, watch_network
 from cnnc.backends.tflite.compile import compile_float
-from cnnc.backends.tflite.condition import random_weights
+from cnnc.backends.tflite.random_weights import random_weights
 from cnnc.deployment.trained_network import Subject
 from cnnc.tflite_file.program import File
 from cnnc.tflite_file.write import write_file

@@ -20,7 +20,7 @@ from cnnc.activations.collection import look
 from cnnc.activations.models import watch_network
 from cnnc.activations.page import page
 from cnnc.deployment.trained_network import from_run
-from cnnc.weights.checkpoint import save_weights
+from cnnc.weights.weights_file import save_weights
 from tests.calling import call
 from tests.pictures import SHARED, noise, truncate
 from tests.small_runs import train_small
@@ -121,7 +121,7 @@ def test_a_run_s_layers_have_a_picture_each_and_a_page(made: Path, tmp_path: Pat
 
 def test_the_figures_are_those_of_the_reference(made: Path, tmp_path: Path) -> None:
     from cnnc.backends import reference
-    from cnnc.data.decode import decode
+    from cnnc.data.pictures.decode import decode
     from cnnc.runs.run_record import open_run
 
     words = json.loads(watch(made / "run", made / "picture.png", "-o", tmp_path / "o", "--format", "json").stdout)

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("jax")
 
-from cnnc.backends.jax.socket_folder import make_socket_folder  # after JAX is known to be there
+from cnnc.backends.jax.distributed.socket_folder import make_socket_folder  # after JAX is known to be there
 
 MAKE = """
 from cnnc.backends.jax.socket_folder import make_socket_folder

@@ -9,8 +9,8 @@ import pytest
 
 import cnnc
 from cnnc import specs
-from cnnc.data.fitting import require_pictures
-from cnnc.data.sources import Examples
+from cnnc.data.feeding.checks import require_pictures
+from cnnc.data.sources.data_set import Examples
 from cnnc.ir import verify
 from cnnc.ir.text import print_graph, read_graph
 from cnnc.loading import examine, find, load_spec

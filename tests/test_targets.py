@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cnnc.data.arrays import arrays_data_set
+from cnnc.data.sources.arrays import arrays_data_set
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnc.data.tfrecord import walk
+from cnnc.data.sources.tfrecord import walk
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.runs.events import EpochEnded, Progress, Row, Started

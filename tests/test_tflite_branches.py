@@ -12,11 +12,11 @@ import pytest
 import cnnc
 from cnnc import ops
 from cnnc.backends.tflite.compile import compile_float, decisive
-from cnnc.backends.tflite.execute import execute
-from cnnc.backends.tflite.lower import lower
-from cnnc.backends.tflite.outline import outline
-from cnnc.backends.tflite.quantize import Io
-from cnnc.backends.tflite.site import Flavour
+from cnnc.backends.tflite.litert.execute import execute
+from cnnc.backends.tflite.lowering.graph import lower
+from cnnc.backends.tflite.lowering.lowering_site import Flavour
+from cnnc.backends.tflite.quantization.quantize import Io
+from cnnc.backends.tflite.structure import outline
 from cnnc.ir import Graph
 from cnnc.ir.model import Model
 from cnnc.net import Net

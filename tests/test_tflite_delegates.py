@@ -12,8 +12,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from cnnc.backends.tflite import interpreter
-from cnnc.backends.tflite.runtime import COMPILED, open_model
+from cnnc.backends.tflite.litert import interpreter
+from cnnc.backends.tflite.litert.runner import COMPILED, open_model
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.of_tflite import open_tflite
 from cnnc.tflite_file.program import File, Program

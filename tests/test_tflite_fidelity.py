@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 import cnnc
 import cnnc.backends.tflite.compile as compiling
 from cnnc.backends.tflite.compile import Quantized, Settings, compile_float, compile_int8
-from cnnc.backends.tflite.condition import random_weights
-from cnnc.backends.tflite.fidelity import decibels, measure
-from cnnc.backends.tflite.quantize import Io
-from cnnc.backends.tflite.warn import warnings
+from cnnc.backends.tflite.quantization.fidelity import decibels, measure
+from cnnc.backends.tflite.quantization.quantize import Io
+from cnnc.backends.tflite.quantization.warnings import warnings
+from cnnc.backends.tflite.random_weights import random_weights
 from cnnc.diagnostics import Diagnostic, render
 from cnnc.ir.model import Model
 from cnnc.tflite_file.program import File, Program, Quantization

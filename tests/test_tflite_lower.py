@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 import cnnc
 from cnnc import ops
 from cnnc.backends import reference
-from cnnc.backends.tflite.execute import execute
-from cnnc.backends.tflite.lower import lower
-from cnnc.backends.tflite.outline import outline
-from cnnc.backends.tflite.site import Flavour, device_shape, lower_op
+from cnnc.backends.tflite.litert.execute import execute
+from cnnc.backends.tflite.lowering.graph import lower
+from cnnc.backends.tflite.lowering.lowering_site import Flavour, device_shape, lower_op
+from cnnc.backends.tflite.structure import outline
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.ir.model import Model

@@ -13,10 +13,10 @@ import cnnc
 from bench.int8_signal import signal_to_noise
 from cnnc import specs
 from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
-from cnnc.backends.tflite.condition import random_sample, random_weights
-from cnnc.backends.tflite.execute import execute
-from cnnc.backends.tflite.fidelity import fed
-from cnnc.backends.tflite.outline import outline
+from cnnc.backends.tflite.litert.execute import execute
+from cnnc.backends.tflite.quantization.fidelity import fed
+from cnnc.backends.tflite.random_weights import random_sample, random_weights
+from cnnc.backends.tflite.structure import outline
 from cnnc.ir.model import Model
 from cnnc.net import Net
 from cnnc.tflite_file.program import File, Program

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnc.backends.tflite import process
-from cnnc.backends.tflite.interpreter import Array, Options, Refusal, receive, send
-from cnnc.backends.tflite.process import Remote
-from cnnc.backends.tflite.runtime import open_model
+from cnnc.backends.tflite.litert import process
+from cnnc.backends.tflite.litert.interpreter import Array, Options, Refusal, receive, send
+from cnnc.backends.tflite.litert.process import Remote
+from cnnc.backends.tflite.litert.runner import open_model
 from cnnc.diagnostics import CnnError
 from cnnc.tflite_file.program import ABSENT, File, Operator, Program
 from cnnc.tflite_file.write import write_file

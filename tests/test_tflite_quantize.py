@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 import cnnc
 from cnnc.backends import reference
 from cnnc.backends.tflite.compile import Quantized, Settings, compile_float, compile_int8
-from cnnc.backends.tflite.condition import random_sample, random_weights
-from cnnc.backends.tflite.execute import execute
-from cnnc.backends.tflite.fidelity import fed
-from cnnc.backends.tflite.groups import MOVES, moved_inputs
-from cnnc.backends.tflite.scales import affine, decode, encode, span, weight_scales
-from cnnc.backends.tflite.site import Flavour
+from cnnc.backends.tflite.litert.execute import execute
+from cnnc.backends.tflite.lowering.lowering_site import Flavour
+from cnnc.backends.tflite.quantization.fidelity import fed
+from cnnc.backends.tflite.quantization.scale_groups import MOVES, moved_inputs
+from cnnc.backends.tflite.quantization.scales import affine, decode, encode, span, weight_scales
+from cnnc.backends.tflite.random_weights import random_sample, random_weights
 from cnnc.diagnostics import CnnError
 from cnnc.ir.model import Model
 from cnnc.tflite_file.conversion import is_conversion

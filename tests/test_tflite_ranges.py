@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 import cnnc
 from cnnc.backends.tflite.compile import decisive, spread
-from cnnc.backends.tflite.condition import random_weights
-from cnnc.backends.tflite.lower import lower
-from cnnc.backends.tflite.ranges import entropy, mse
-from cnnc.backends.tflite.readers import read_as
-from cnnc.backends.tflite.scales import affine, decode, encode
-from cnnc.backends.tflite.site import Flavour
-from cnnc.backends.tflite.statistics import Gatherer, Statistics
+from cnnc.backends.tflite.lowering.graph import lower
+from cnnc.backends.tflite.lowering.lowering_site import Flavour
+from cnnc.backends.tflite.quantization.ranges import entropy, mse
+from cnnc.backends.tflite.quantization.saturation import read_as
+from cnnc.backends.tflite.quantization.scales import affine, decode, encode
+from cnnc.backends.tflite.quantization.statistics import Gatherer, Statistics
+from cnnc.backends.tflite.random_weights import random_weights
 from cnnc.ir.model import Model
 from cnnc.passes.pipelines import INFERENCE_INT8, run
 from cnnc.tflite_file.program import Program

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnc.backends.tflite import runtime
-from cnnc.backends.tflite.runtime import dequantized, open_model, quantized
+from cnnc.backends.tflite.litert import runner as runtime
+from cnnc.backends.tflite.litert.runner import dequantized, open_model, quantized
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.latency import _WARMING as WARMING
 from cnnc.evaluation.latency import bench
@@ -79,7 +79,7 @@ def test_latencies_are_in_order_and_to_the_first(tmp_path: Path) -> None:
 
 def test_latencies_are_of_the_runs_in_milliseconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([9.0] * WARMING + [0.004, 0.002, 0.003, 0.001, 0.005])
-    monkeypatch.setattr("cnnc.backends.tflite.runtime.Runner.time", lambda runner: next(seconds))
+    monkeypatch.setattr("cnnc.backends.tflite.litert.runner.Runner.time", lambda runner: next(seconds))
     (found,) = bench([write(tmp_path / "model.tflite", brightness())], 5)
     assert (found.low, found.median, found.high) == pytest.approx((1.4, 3, 4.6))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import cnnc
-from cnnc.backends.tflite.condition import random_weights
+from cnnc.backends.tflite.random_weights import random_weights
 from cnnc.ir import Graph
 from cnnc.ir.model import Model
 from tests.spec_texts import Random, random_specs
@@ -21,8 +21,8 @@ from tests.spec_texts import Random, random_specs
 pytest.importorskip("ai_edge_litert")
 from bench.int8_signal import signal_to_noise  # after LiteRT is known to be there
 from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
-from cnnc.backends.tflite.quantize import Io
-from cnnc.backends.tflite.site import Flavour
+from cnnc.backends.tflite.lowering.lowering_site import Flavour
+from cnnc.backends.tflite.quantization.quantize import Io
 
 Samples = list[dict[str, NDArray[Any]]]
 IOS: tuple[Io, ...] = ("int8", "uint8", "float32")

@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 import cnnc
 from cnnc.activations.first_filters import first_filters
 from cnnc.activations.models import watch_file
-from cnnc.backends.tflite import widen as widening
-from cnnc.backends.tflite.condition import random_weights
-from cnnc.backends.tflite.lower import lower
-from cnnc.backends.tflite.outline import outline
-from cnnc.backends.tflite.site import Flavour
-from cnnc.backends.tflite.widen import narrow as narrow_again
-from cnnc.backends.tflite.widen import widen
+from cnnc.backends.tflite.lowering import widen as widening
+from cnnc.backends.tflite.lowering.graph import lower
+from cnnc.backends.tflite.lowering.lowering_site import Flavour
+from cnnc.backends.tflite.lowering.widen import narrow as narrow_again
+from cnnc.backends.tflite.lowering.widen import widen
+from cnnc.backends.tflite.random_weights import random_weights
+from cnnc.backends.tflite.structure import outline
 from cnnc.evaluation.of_tflite import open_tflite
 from cnnc.ir.model import Model
 from cnnc.passes.pipelines import INFERENCE, INFERENCE_INT8, run
 from cnnc.tflite_file.program import File, Program
 from cnnc.tflite_file.write import write_file
-from cnnc.weights.importing.tflite import read_tflite
+from cnnc.weights.importing.readers.tflite import read_tflite
 
 pytest.importorskip("ai_edge_litert")
 from cnnc.backends.tflite.compile import Settings, compile_int8  # after LiteRT is known to be there
-from cnnc.backends.tflite.execute import execute
+from cnnc.backends.tflite.litert.execute import execute
 
 LARGE = "conv(3x3, 64) | relu | conv(3x3, 64) | relu | conv(3x3, 64)"
 """Layers beside which what one more costs is little."""

@@ -16,14 +16,14 @@ from PIL import Image
 
 import cnnc
 from cnnc import ops
-from cnnc.data.folder import load_folder
+from cnnc.data.sources.folder import load_folder
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.recipe import BinaryCrossEntropy, Constant, CrossEntropy, Flip, MeanSquaredError, PadCrop, Recipe, Sgd
 from cnnc.runs.events import EpochEnded, Event, Progress, Said, Started
 from cnnc.runs.interrupt import Interrupted, deferred_interrupt
 from cnnc.training.train import train
-from cnnc.weights.checkpoint import load_weights
+from cnnc.weights.weights_file import load_weights
 from tests.calling import error_of
 from tests.networks import Builder
 from tests.pictures import make_tree, truncate

@@ -14,16 +14,16 @@ import pytest
 import yaml
 
 from cnnc import ops
-from cnnc.data.batches import training_batches
-from cnnc.data.feed import prepare
-from cnnc.data.sources import Examples
+from cnnc.data.feeding.batches import training_batches
+from cnnc.data.feeding.feed import prepare
+from cnnc.data.sources.data_set import Examples
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.recipe import Recipe
 from cnnc.runs.events import Event, Said
 from cnnc.training.layer_groups import learning_groups
 from cnnc.training.train import Trained, train
-from cnnc.weights.checkpoint import load_weights, save_weights
+from cnnc.weights.weights_file import load_weights, save_weights
 from tests.calling import call, error_of
 from tests.networks import Builder
 from tests.pictures import make_tree

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import cnnc
 from cnnc import specs
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.combine import Options, combine
+from cnnc.weights.importing.import_weights import Options, combine
 from tests import weight_sources as made
 
 SLOW: Final = ("alphafold", "vgg")

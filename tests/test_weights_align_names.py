@@ -11,9 +11,9 @@ import pytest
 import cnnc
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.mapping import read_mapping
-from cnnc.weights.importing.source import Source
+from cnnc.weights.importing.import_weights import Options, combine
+from cnnc.weights.importing.layers.file_layers import Source
+from cnnc.weights.importing.matching.by_user import read_mapping
 from tests import weight_sources as made
 
 
@@ -71,7 +71,7 @@ def torchvision_inception(name: str) -> str:
 
 def renamed(graph: Graph, name: Callable[[str], str], order: made.Order) -> Source:
     """A file that holds marked weights under others' names; in natural order of these, or in ours."""
-    from cnnc.weights.importing.state_dict import natural
+    from cnnc.weights.importing.readers.state_dict import natural
 
     target = made.plain(graph)
     sequence = list(range(len(target.units)))

@@ -12,8 +12,8 @@ import pytest
 import cnnc
 from cnnc.ir import Graph
 from cnnc.ops import BatchNorm
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.source import Source
+from cnnc.weights.importing.import_weights import Options, combine
+from cnnc.weights.importing.layers.file_layers import Source
 from tests import weight_sources as made
 
 NORMED = "input 6x5x3\nconv(3x3, 4) | bn(epsilon=1e-3) | relu | depthwise(3x3, bias=false) | bn | flatten | dense(2)"

@@ -11,9 +11,9 @@ import pytest
 import cnnc
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.mapping import read_mapping
-from cnnc.weights.importing.source import Source
+from cnnc.weights.importing.import_weights import Options, combine
+from cnnc.weights.importing.layers.file_layers import Source
+from cnnc.weights.importing.matching.by_user import read_mapping
 from tests import weight_sources as made
 
 HEADED = "input 8x8x3\nbody: conv(3x3, 4) | bn | relu\nhead: globalpool | dense(%d)"

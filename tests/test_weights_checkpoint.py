@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 import cnnc
 from cnnc.diagnostics import CnnError
-from cnnc.weights.checkpoint import load_weights, read_arrays, save_weights
-from cnnc.weights.importing.read import read_source
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.weights_file import load_weights, read_arrays, save_weights
 
 WEIGHTS: dict[str, Any] = {
     "conv1": {"kernel": np.arange(12, dtype=np.float32).reshape(1, 1, 3, 4), "bias": np.ones(4, np.float32)},

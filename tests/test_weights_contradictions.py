@@ -17,10 +17,10 @@ from cnnc.diagnostics import CnnError
 from cnnc.ir.model import Model
 from cnnc.tflite_file.program import File
 from cnnc.tflite_file.write import write_file
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.mapping import Mapped
-from cnnc.weights.importing.read import read_source
-from cnnc.weights.importing.source import Source
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.import_weights import Options, combine
+from cnnc.weights.importing.layers.file_layers import Source
+from cnnc.weights.importing.matching.by_user import Mapped
 from tests import weight_sources as made
 
 pytestmark = [

@@ -12,9 +12,9 @@ from safetensors.numpy import save_file
 
 import cnnc
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.combine import Imported, Options, combine
-from cnnc.weights.importing.read import read_source
-from cnnc.weights.importing.sizes import MOST_BYTES
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.import_weights import Imported, Options, combine
+from cnnc.weights.importing.readers.sizes import MOST_BYTES
 from tests import weight_sources as made
 from tests.calling import call
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 import cnnc
 from cnnc.net import Net
 from cnnc.ops import Normalize
-from cnnc.weights.importing.combine import Imported, Options, combine
-from cnnc.weights.importing.read import read_source
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.import_weights import Imported, Options, combine
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from tests import torch_named  # noqa: E402

@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 
 import cnnc
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.read import read_source
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.import_weights import Options, combine
 
 SPEC = "input 8x8x3\nconv(3x3, 4) | bn | relu | conv(3x3, 4) | bn | globalpool | dense(2)\n"
 

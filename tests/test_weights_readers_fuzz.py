@@ -14,13 +14,13 @@ from safetensors.numpy import save_file
 
 import cnnc
 from cnnc.backends.tflite.compile import compile_float
-from cnnc.backends.tflite.condition import random_weights
+from cnnc.backends.tflite.random_weights import random_weights
 from cnnc.diagnostics import CnnError
 from cnnc.ir.model import Model
 from cnnc.tflite_file.program import File
 from cnnc.tflite_file.write import write_file
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.read import read_source
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.import_weights import Options, combine
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 ARRAYS: dict[str, Any] = {

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnc.weights.importing import keras_layers
-from cnnc.weights.importing.read import read_source
-from cnnc.weights.importing.source import Read, Source
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.layers.file_layers import Read, Source
+from cnnc.weights.importing.readers import keras_layers
 from tests.weight_files import named, said
 
 keras = pytest.importorskip("keras")

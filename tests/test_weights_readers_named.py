@@ -10,11 +10,11 @@ import pytest
 from safetensors.numpy import save_file
 
 import cnnc
-from cnnc.backends.tflite.condition import random_weights
+from cnnc.backends.tflite.random_weights import random_weights
 from cnnc.diagnostics import CnnError
-from cnnc.weights.checkpoint import save_weights
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.read import read_source
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.import_weights import Options, combine
+from cnnc.weights.weights_file import save_weights
 from tests.pictures import SHARED
 from tests.weight_files import kinds, layouts, named, said, save_archive
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.read import read_source
+from cnnc.weights.importing.any_file import read_source
 from tests.weight_files import kinds, named, said
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.read import KINDS, read_source
+from cnnc.weights.importing.any_file import KINDS, read_source
 from tests.pictures import SHARED
 from tests.weight_files import said
 

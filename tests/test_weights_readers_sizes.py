@@ -19,9 +19,9 @@ from safetensors.numpy import save_file
 
 import cnnc
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing import hdf5
-from cnnc.weights.importing.read import read_source
-from cnnc.weights.importing.sizes import MOST_BYTES, most_bytes
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.readers import hdf5
+from cnnc.weights.importing.readers.sizes import MOST_BYTES, most_bytes
 from tests.weight_files import said, save_archive
 
 SECRET = np.arange(1000, 1016, dtype="<f4")

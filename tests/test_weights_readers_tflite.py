@@ -11,15 +11,15 @@ import pytest
 
 import cnnc
 from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
-from cnnc.backends.tflite.condition import random_sample, random_weights
-from cnnc.backends.tflite.runtime import COMPILED as CUSTOM
-from cnnc.backends.tflite.runtime import open_model
+from cnnc.backends.tflite.litert.runner import COMPILED as CUSTOM
+from cnnc.backends.tflite.litert.runner import open_model
+from cnnc.backends.tflite.random_weights import random_sample, random_weights
 from cnnc.ir.model import Model
 from cnnc.tflite_file.program import File, Operator, Program, Tensor
 from cnnc.tflite_file.write import write_file
-from cnnc.weights.importing.read import read_source
-from cnnc.weights.importing.source import Read
-from cnnc.weights.importing.tflite import COMPILED
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.layers.file_layers import Read
+from cnnc.weights.importing.readers.tflite import COMPILED
 from tests.pictures import SHARED
 from tests.tflite_programs import constant, one_operator, tensor
 from tests.weight_files import said

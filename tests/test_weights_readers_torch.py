@@ -10,8 +10,8 @@ import pytest
 
 import cnnc
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.read import read_source
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.import_weights import Options, combine
 from tests.weight_files import kinds, layouts, named, said
 
 

@@ -12,8 +12,8 @@ import cnnc
 from cnnc.diagnostics import CnnError
 from cnnc.tflite_file.program import File, Operator, Program, Tensor
 from cnnc.tflite_file.write import write_file
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.read import read_source
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.import_weights import Options, combine
 from tests.tflite_programs import constant, run_litert, tensor
 from tests.weight_files import said, save_archive
 

@@ -15,13 +15,13 @@ import pytest
 
 import cnnc
 from cnnc.backends.tflite.compile import compile_float, compile_int8
-from cnnc.backends.tflite.condition import random_sample, random_weights
+from cnnc.backends.tflite.random_weights import random_sample, random_weights
 from cnnc.diagnostics import CnnError
 from cnnc.ir.model import Model
 from cnnc.net import Net
 from cnnc.tflite_file.program import File
 from cnnc.tflite_file.write import write_file
-from cnnc.weights.importing import programs
+from cnnc.weights.importing import runnable
 from cnnc.weights.importing.verify import require_agreement, verify
 
 SPEC = """model tiny {
@@ -202,10 +202,10 @@ def test_a_package_that_is_missing_is_named(package: str, tmp_path: Path, monkey
     for name in without:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Missing(package), *sys.meta_path])
-    monkeypatch.setattr(programs, "read_keras", lambda path: None)
+    monkeypatch.setattr(runnable, "read_keras", lambda path: None)
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     with pytest.raises(CnnError) as caught:
-        programs._torch(path, "TorchScript") if package == "torch" else programs._keras(path)
+        runnable._torch(path, "TorchScript") if package == "torch" else runnable._keras(path)
     assert caught.value.diagnostics[0].code == "install"
     assert f"needs the package `{package}`" in str(caught.value)
     assert os.environ.get("KERAS_BACKEND") == ("jax" if package == "keras" else None)

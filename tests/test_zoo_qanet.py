@@ -258,7 +258,7 @@ def test_the_passes_have_one_set_of_weights(net: Net, weights: Arrays) -> None:
 def test_the_float_file_is_the_papers(net: Net, weights: Arrays) -> None:
     pytest.importorskip("ai_edge_litert")
     from cnnc.backends.tflite.compile import compile_float
-    from cnnc.backends.tflite.execute import execute
+    from cnnc.backends.tflite.litert.execute import execute
     from cnnc.ir.model import Model
 
     inputs = sample(net, 1)

@@ -14,8 +14,8 @@ pytest.importorskip("transformers", reason="Hugging Face's transformers is not i
 
 from bench.zoo_peers import TOLERANCE, TRANSFORMERS, Peer, compare  # after PyTorch is known to be there
 from bench.zoo_transformers import answer, build, write
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.read import read_source
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.import_weights import Options, combine
 
 REPEATS = [1, 2, 1, 1]
 SMALL = (

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.cli.train import Stopped, told_how_to_go_on
-from cnnc.data import batches
+from cnnc.data.feeding import batches
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.training import loop

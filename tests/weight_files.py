@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.read import read_source
-from cnnc.weights.importing.source import Source, SourceLayer
+from cnnc.weights.importing.any_file import read_source
+from cnnc.weights.importing.layers.file_layers import Source, SourceLayer
 
 
 def said(path: Path, code: str = "weights") -> str:

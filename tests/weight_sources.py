@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.ir import Graph
-from cnnc.weights.importing.combine import Options, combine
-from cnnc.weights.importing.source import Kind, Read, Role, Source, SourceLayer, SourceTensor
-from cnnc.weights.importing.target import KINDS, Target, Unit, units_of
+from cnnc.weights.importing.import_weights import Options, combine
+from cnnc.weights.importing.layers.file_layers import Kind, Read, Role, Source, SourceLayer, SourceTensor
+from cnnc.weights.importing.layers.graph_layers import KINDS, Target, Unit, units_of
 
 Array = NDArray[np.float32]
 Weights = Mapping[str, Mapping[str, Array]]

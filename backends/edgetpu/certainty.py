@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from cnnc.backends.edgetpu import facts
 from cnnc.backends.edgetpu.memory import ACTIVATION_CAPACITY
-from cnnc.backends.edgetpu.site import Site
+from cnnc.backends.edgetpu.operator_view import Site
 from cnnc.frozen import dataclass
 
 Certainty = Literal["known", "likely", "unknown"]

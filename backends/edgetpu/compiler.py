@@ -13,8 +13,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Final
 
-from cnnc.backends.edgetpu.check import Report
-from cnnc.backends.edgetpu.log import Log, Row, parse_log
+from cnnc.backends.edgetpu.compiler_log import Log, Row, parse_log
+from cnnc.backends.edgetpu.prediction import Report
 from cnnc.diagnostics import CnnError
 from cnnc.frozen import dataclass
 from cnnc.rendering.text_table import box

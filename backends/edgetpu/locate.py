@@ -7,7 +7,7 @@ from typing import Final
 
 from cnnc import ops
 from cnnc.backends.edgetpu import facts
-from cnnc.backends.edgetpu.check import Report, Verdict
+from cnnc.backends.edgetpu.prediction import Report, Verdict
 from cnnc.diagnostics import Diagnostic, Label, clause
 from cnnc.frozen import dataclass
 from cnnc.ir import Graph, Node

@@ -8,9 +8,9 @@ from re import sub
 
 from cnnc.backends.edgetpu import facts
 from cnnc.backends.edgetpu.certainty import GRADES, Certainty
-from cnnc.backends.edgetpu.check import Cost, Report, Verdict
-from cnnc.backends.edgetpu.estimate import show_ms
+from cnnc.backends.edgetpu.latency import show_ms
 from cnnc.backends.edgetpu.memory import ACTIVATION_CAPACITY, CACHE_CAPACITY
+from cnnc.backends.edgetpu.prediction import Cost, Report, Verdict
 from cnnc.diagnostics import Diagnostic
 from cnnc.printable import printable
 from cnnc.rendering.text_table import box

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from math import prod
 from typing import Final
 
-from cnnc.backends.edgetpu import facts, limits
+from cnnc.backends.edgetpu import conditions, facts
 from cnnc.backends.edgetpu.certainty import Certainty
-from cnnc.backends.edgetpu.site import Site
+from cnnc.backends.edgetpu.operator_view import Site
 from cnnc.frozen import dataclass
 
 CORAL: Final = "coral.ai/docs/edgetpu/models-intro, supported operations"
@@ -82,7 +82,7 @@ RULES: Final = (
         "use relu or relu6, or for leaky_relu a PRELU with one slope a channel",
         "google-coral/edgetpu 272, 508, 597",
     ),
-    Rule((), limits.computes_sizes, facts.DATA_TYPE, FIXED_SIZES, "google-coral/edgetpu 829, tensorflow 51467"),
+    Rule((), conditions.computes_sizes, facts.DATA_TYPE, FIXED_SIZES, "google-coral/edgetpu 829, tensorflow 51467"),
     Rule(
         facts.LEFT_ON_CPU,
         lambda site: True,
@@ -100,103 +100,109 @@ RULES: Final = (
     ),
     Rule(
         tuple(facts.MAPPED),
-        limits.is_unregistered,
+        conditions.is_unregistered,
         facts.VERSION,
         "write the operator in a version that TensorFlow 2.5 has",
         "google-coral/edgetpu 631, 845, 879",
     ),
     Rule(
         ("QUANTIZE",),
-        limits.is_float_in_or_out,
+        conditions.is_float_in_or_out,
         facts.LIMITATION,
         "give the model int8 or uint8 inputs (`--io uint8`), so that no float has to be quantised",
         "google-coral/edgetpu 13, 47, 84",
     ),
     Rule(
         tuple(facts.MAPPED),
-        limits.is_island,
+        conditions.is_island,
         facts.DATA_TYPE,
         "TFLite has no int8 form of the layer: put another in its place, or let the CPU run it",
         CORAL,
     ),
     Rule(
         tuple(facts.MAPPED),
-        limits.has_other_types,
+        conditions.has_other_types,
         facts.DATA_TYPE,
         "quantise the whole model to 8 bits: inputs, outputs and everything between",
         CORAL,
     ),
     Rule(
         tuple(facts.MAPPED - {"QUANTIZE"}),
-        limits.mixes_types,
+        conditions.mixes_types,
         facts.DATA_TYPE,
         "use one type, int8 or uint8, for all activations, with QUANTIZE where it changes",
         CORAL,
     ),
     Rule(
         tuple(facts.MAPPED),
-        limits.has_high_rank,
+        conditions.has_high_rank,
         facts.RANK,
         "use a batch of 1 and no more than three sizes above 1",
         "google-coral/edgetpu 30, 75",
     ),
     Rule(
         _WEIGHTED,
-        limits.has_computed_weights,
+        conditions.has_computed_weights,
         facts.NOT_CONSTANT,
         "store weights and bias in the file; a product of two activations has to run on the CPU",
         "google-coral/edgetpu 25",
     ),
     Rule(
         ("FULLY_CONNECTED", "SOFTMAX"),
-        limits.has_rows,
+        conditions.has_rows,
         facts.TWO_D,
         "give the layer one row, or write a dense layer over positions as a 1x1 convolution",
         "google-coral/edgetpu 27",
     ),
     Rule(
         ("FULLY_CONNECTED",),
-        limits.has_format,
+        conditions.has_format,
         facts.LIMITATION,
         "store the weights in the default format",
         CORAL,
     ),
     Rule(
         (*_POOLS, "CONCATENATION"),
-        limits.fuses,
+        conditions.fuses,
         facts.LIMITATION,
         "write the activation as an operator of its own",
         CORAL,
     ),
     Rule(
         ("CONCATENATION",),
-        limits.concatenates_constants,
+        conditions.concatenates_constants,
         facts.LIMITATION,
         "concatenate a constant only as zeros, and with one other input",
         CORAL,
     ),
     Rule(
         ("CONCATENATION", "PACK"),
-        limits.is_along_batch,
+        conditions.is_along_batch,
         facts.LIMITATION,
         "join along rows, columns or channels, not along the batch",
         CORAL,
     ),
-    Rule(("SPLIT",), limits.splits_batch, facts.LIMITATION, "split along another axis than the batch", CORAL),
+    Rule(("SPLIT",), conditions.splits_batch, facts.LIMITATION, "split along another axis than the batch", CORAL),
     Rule(
-        _CONVOLUTIONS, limits.has_unequal_dilation, facts.LIMITATION, "use the same dilation in both directions", CORAL
+        _CONVOLUTIONS,
+        conditions.has_unequal_dilation,
+        facts.LIMITATION,
+        "use the same dilation in both directions",
+        CORAL,
     ),
     Rule(
         _CONVOLUTIONS,
-        limits.has_huge_kernel,
+        conditions.has_huge_kernel,
         facts.LIMITATION,
         "use a smaller kernel, or several convolutions; 16x16 is known to compile, 64x64 to fail",
         "LibrEdgeTPU, hardware analysis",
     ),
-    Rule(_REDUCERS, limits.reduces_batch, facts.LIMITATION, "reduce along constant axes other than the batch", CORAL),
+    Rule(
+        _REDUCERS, conditions.reduces_batch, facts.LIMITATION, "reduce along constant axes other than the batch", CORAL
+    ),
     Rule(
         _REDUCERS,
-        limits.reduces_odd_channels,
+        conditions.reduces_odd_channels,
         facts.LIMITATION,
         "reduce along channels only where they are a multiple of 4",
         CORAL,
@@ -204,23 +210,23 @@ RULES: Final = (
     ),
     Rule(
         _REDUCERS,
-        limits.reduces_much,
+        conditions.reduces_much,
         facts.LIMITATION,
         "reduce in two steps, or pool first: 64x128 values are known to map, 256x128 not to",
         "google-coral/edgetpu 183, 461",
         "likely",
     ),
-    Rule(("PAD",), limits.pads_batch, facts.LIMITATION, "pad by constant amounts, and not along the batch", CORAL),
+    Rule(("PAD",), conditions.pads_batch, facts.LIMITATION, "pad by constant amounts, and not along the batch", CORAL),
     Rule(
         ("PRELU",),
-        limits.has_tall_alpha,
+        conditions.has_tall_alpha,
         facts.LIMITATION,
         "give PRELU one slope a channel (in Keras shared_axes=[1, 2])",
         "google-coral/edgetpu 597, 601",
     ),
     Rule(
         _RESIZES,
-        limits.resizes_far,
+        conditions.resizes_far,
         facts.LIMITATION,
         "enlarge in steps of 2; copy a 1x1 picture by TILE, as cnnc does",
         "pairs deeplabv3_*: 1x1 to 33x33 stays on the CPU; 2x maps",
@@ -228,7 +234,7 @@ RULES: Final = (
     ),
     Rule(
         _RESIZES,
-        limits.resizes_to_much,
+        conditions.resizes_to_much,
         facts.LIMITATION,
         "resize to 128 pixels at most and the rest of the way on the CPU, or use a smaller input",
         "google-coral/edgetpu 31, 187: 128x128 maps, 256x256 and 512x512 do not",
@@ -244,14 +250,14 @@ RULES: Final = (
     ),
     Rule(
         ("STRIDED_SLICE",),
-        limits.steps,
+        conditions.steps,
         facts.LIMITATION,
         "slice with steps of 1 and constant bounds; where it halves a picture, pool or use a stride",
         CORAL,
     ),
     Rule(
         ("TRANSPOSE",),
-        limits.moves_batch,
+        conditions.moves_batch,
         facts.LIMITATION,
         "keep the batch in its place",
         "google-coral/edgetpu 433",
@@ -259,7 +265,7 @@ RULES: Final = (
     ),
     Rule(
         ("TRANSPOSE_CONV",),
-        limits.overflows,
+        conditions.overflows,
         facts.LIMITATION,
         "use a smaller picture or fewer channels, or resize and convolve",
         "google-coral/edgetpu 684, 686: 32x32x1024 to 64x64x512 does not map",

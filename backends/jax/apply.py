@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cnnc.backends.jax import compile
-from cnnc.backends.jax.choice import PLAIN, Table
-from cnnc.backends.jax.evaluate import Mode, Statistics, drops, evaluate
-from cnnc.backends.jax.evaluate import Weights as Weights
-from cnnc.backends.jax.looping import NEVER, chosen, loop
-from cnnc.backends.jax.normalization import widened
-from cnnc.backends.jax.remat import again, grouped
+from cnnc.backends.jax.forms.choice import PLAIN, Table
+from cnnc.backends.jax.layers.normalization import widened
+from cnnc.backends.jax.loops import NEVER, chosen, loop
+from cnnc.backends.jax.nodes import Mode, Statistics, drops, evaluate
+from cnnc.backends.jax.nodes import Weights as Weights
+from cnnc.backends.jax.rematerialization import again, grouped
 from cnnc.backends.jax.segments import Run, Segment, ancestors, runs, segments
+from cnnc.backends.jax.xla import compile
 from cnnc.ir import Graph
 from cnnc.ops import Input, Sigmoid, Softmax
 

@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import ops
-from cnnc.backends.tflite.absorb import absorb, round_means
-from cnnc.backends.tflite.calibrate import Calibration, Sample, calibrate
-from cnnc.backends.tflite.execute import execute
-from cnnc.backends.tflite.fidelity import Measurement, decibels, fed, measure
-from cnnc.backends.tflite.lower import Lowered, lower
-from cnnc.backends.tflite.quantize import Io, Known, quantize
-from cnnc.backends.tflite.ranges import METHODS, Method
-from cnnc.backends.tflite.scales import PIXELS, Range, decode
-from cnnc.backends.tflite.site import Flavour
-from cnnc.backends.tflite.warn import warnings
-from cnnc.backends.tflite.work import macs
+from cnnc.backends.tflite.litert.execute import execute
+from cnnc.backends.tflite.lowering.graph import Lowered, lower
+from cnnc.backends.tflite.lowering.lowering_site import Flavour
+from cnnc.backends.tflite.lowering.work import macs
+from cnnc.backends.tflite.quantization.calibrate import Calibration, Sample, calibrate
+from cnnc.backends.tflite.quantization.fidelity import Measurement, decibels, fed, measure
+from cnnc.backends.tflite.quantization.input_normalization import absorb, round_means
+from cnnc.backends.tflite.quantization.quantize import Io, Known, quantize
+from cnnc.backends.tflite.quantization.ranges import METHODS, Method
+from cnnc.backends.tflite.quantization.scales import PIXELS, Range, decode
+from cnnc.backends.tflite.quantization.warnings import warnings
 from cnnc.diagnostics import Diagnostic
 from cnnc.ir import Graph
 from cnnc.ir.model import Model

@@ -24,7 +24,7 @@ from cnnc.activations.palettes import HEAT, placed
 from cnnc.activations.selection import choose
 from cnnc.diagnostics import CnnError
 from cnnc.tflite_file.program import Operator, Program
-from cnnc.weights.importing.tflite_constants import dequantized, producer, stored
+from cnnc.weights.importing.readers.tflite_constants import dequantized, producer, stored
 
 _POOLS: Final = ops.AvgPool | ops.GlobalPool | ops.MaxPool
 _OPACITY: Final = 0.72
@@ -66,7 +66,7 @@ def grad_cam(watched: Watched, value: NDArray[Any], index: int, layer: str | Non
     name = last_map(watched) if layer is None else _named(watched, layer)
     if name is None:
         raise CnnError.of("argument", f"`{watched.what}` has no map of height and width to lay Grad-CAM over")
-    gradient = backends.load("jax", "gradient").score_gradient
+    gradient = backends.load("jax", "layer_gradient").score_gradient
     inputs = {graph.inputs[0].name: value[None]}
     maps, slopes = (array[0] for array in gradient(graph, watched.subject.weights, inputs, name, index))
     alpha = slopes.mean(axis=(0, 1))

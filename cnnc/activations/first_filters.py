@@ -12,10 +12,10 @@ from cnnc import ops
 from cnnc.activations.grid import grid
 from cnnc.activations.models import FILE_CONVOLUTIONS, Watched, picture_layers, title_of
 from cnnc.activations.palettes import GAP, SIGNED
-from cnnc.backends.tflite.widen import narrow
+from cnnc.backends.tflite.lowering.widen import narrow
 from cnnc.ir import Graph, Node
 from cnnc.tflite_file.program import Operator, Program
-from cnnc.weights.importing.tflite_constants import dequantized, producer, stored
+from cnnc.weights.importing.readers.tflite_constants import dequantized, producer, stored
 
 Array = NDArray[Any]
 _AS_PIXELS: Final = ("QUANTIZE", "DEQUANTIZE", "PAD", "PADV2", "SUB", "MUL", "ADD", "DIV", "RESHAPE")

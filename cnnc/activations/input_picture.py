@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.activations.models import Watched, picture_layers
-from cnnc.data.decode import MODES, decode
+from cnnc.data.pictures.decode import MODES, decode
 from cnnc.diagnostics import CnnError, clause
 from cnnc.ops import Bgr, format_shape
 

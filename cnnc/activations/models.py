@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import ops
-from cnnc.backends.tflite.runtime import dequantized
+from cnnc.backends.tflite.litert.runner import dequantized
 from cnnc.deployment.trained_network import Subject
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation import of_tflite

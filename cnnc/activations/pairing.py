@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cnnc.activations.models import FILE_CONVOLUTIONS, FILE_MERGES, Layer, Values, Watched, is_int8, watch_network
 from cnnc.backends.tflite.compile import compile_float
-from cnnc.backends.tflite.runtime import quantized
+from cnnc.backends.tflite.litert.runner import quantized
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.correspondence import match_tensors, nodes_by_tensor
 from cnnc.evaluation.distortion import ChannelSums, is_equalizable

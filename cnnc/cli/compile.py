@@ -224,7 +224,7 @@ def _samples(
 
 def _folder(subject: Subject, name: str, data_dir: Path | None) -> Path | None:
     """Where the files of a data set by name lie: as it is said, or where the run had it from."""
-    from cnnc.data.load import NAMES
+    from cnnc.data.sources.by_name import NAMES
 
     if name not in NAMES:
         return None

@@ -15,8 +15,8 @@ from cnnc.diagnostics import CnnError
 from cnnc.rendering.text_table import box
 
 if TYPE_CHECKING:
-    from cnnc.data.inspect import PartStatistics, Repeated
-    from cnnc.data.sources import DataSet
+    from cnnc.data.sources.data_set import DataSet
+    from cnnc.data.statistics import PartStatistics, Repeated
 
 _LISTED = 20
 
@@ -49,7 +49,7 @@ def stats(name: str, data_dir: Path | None, grey: bool, format: Literal["text", 
 
     The last line is the layer that brings the training pictures to mean 0 and deviation 1.
     """
-    from cnnc.data.inspect import normalize_line
+    from cnnc.data.statistics import normalize_line
 
     data_set, found, repeated = _inspected(name, data_dir, grey)
     if format == "json":
@@ -118,8 +118,8 @@ def verify(name: str, data_dir: Path | None, grey: bool, format: Literal["text",
 def _foreign(name: str, folder: Path | None) -> str | None:
     """What training says of the first file among the pictures that is none, if there is one."""
     with extra("train", "looking at data"):
-        from cnnc.data.folder import Options
-        from cnnc.data.load import load_data
+        from cnnc.data.sources.by_name import load_data
+        from cnnc.data.sources.folder import Options
     try:
         load_data(name, folder=folder)
     except CnnError as error:
@@ -131,9 +131,9 @@ def _foreign(name: str, folder: Path | None) -> str | None:
 
 def _inspected(name: str, folder: Path | None, grey: bool) -> tuple[DataSet, list[PartStatistics], list[Repeated]]:
     with extra("train", "looking at data"):
-        from cnnc.data.folder import Options
-        from cnnc.data.inspect import inspect
-        from cnnc.data.load import load_data
+        from cnnc.data.sources.by_name import load_data
+        from cnnc.data.sources.folder import Options
+        from cnnc.data.statistics import inspect
     options = Options(skip_corrupt=True)
     data_set = load_data(name, folder=folder, options=options, report=lambda line: echo(line, err=True))
     if not data_set.classes:
@@ -159,7 +159,7 @@ def _sizes(part: PartStatistics) -> str:
 
 
 def _show_classes(data_set: DataSet, found: list[PartStatistics]) -> None:
-    from cnnc.data.inspect import unbalanced
+    from cnnc.data.statistics import unbalanced
 
     names = data_set.classes
     rows = [(label, *(f"{part.counts[i]:,}" for part in found)) for i, label in enumerate(names[:_LISTED])]

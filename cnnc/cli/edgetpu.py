@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnnc.backends.edgetpu.check import Report, check, to_json
 from cnnc.backends.edgetpu.locate import locate
+from cnnc.backends.edgetpu.prediction import Report, check, to_json
 from cnnc.backends.edgetpu.render import render
 from cnnc.diagnostics import CnnError, Diagnostic
 from cnnc.ir import Graph
@@ -43,7 +43,7 @@ def check_file(path: Path, widest: int | None) -> tuple[Predicted, list[Diagnost
 
 def check_graph(graph: Graph, name: str, widest: int | None) -> tuple[Predicted, list[Diagnostic]]:
     """The prediction for a spec's graph, before it has weights, and its layers that the Edge TPU cannot run."""
-    from cnnc.backends.tflite.outline import outline
+    from cnnc.backends.tflite.structure import outline
 
     report = check(File((outline(graph),)))
     return _shown(report, name, widest, ()), locate(report, graph)

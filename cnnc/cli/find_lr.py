@@ -61,9 +61,9 @@ def find_lr(
     net = load_spec(find(spec), overrides)
     name = data_named(data, net.recipe.data, f"cnnc find-lr {spec}")
     with extra("train", "training"):
-        from cnnc.data.folder import Options
-        from cnnc.data.load import load_data
-        from cnnc.data.parts import HELD_OUT
+        from cnnc.data.sources.by_name import load_data
+        from cnnc.data.sources.folder import Options
+        from cnnc.data.sources.parts import HELD_OUT
         from cnnc.runs.events import Event, Said
         from cnnc.runs.folder import claim_folder
         from cnnc.runs.processes import make_ready

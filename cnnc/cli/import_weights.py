@@ -18,8 +18,8 @@ from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
     from cnnc.net import Net
-    from cnnc.weights.importing.combine import Imported
-    from cnnc.weights.importing.source import Source
+    from cnnc.weights.importing.import_weights import Imported
+    from cnnc.weights.importing.layers.file_layers import Source
     from cnnc.weights.importing.verify import Verified
 
 _SHOWN = 8
@@ -93,11 +93,11 @@ def import_weights(
 ) -> None:
     """Import the weights in FILE for the network of SPEC, and say which layer became which."""
     from cnnc.loading import find, load_spec
-    from cnnc.weights.checkpoint import require_sound
-    from cnnc.weights.importing.combine import Options, combine
-    from cnnc.weights.importing.mapping import read_mapping
-    from cnnc.weights.importing.read import read_source
-    from cnnc.weights.importing.sizes import most_bytes
+    from cnnc.weights.importing.any_file import read_source
+    from cnnc.weights.importing.import_weights import Options, combine
+    from cnnc.weights.importing.matching.by_user import read_mapping
+    from cnnc.weights.importing.readers.sizes import most_bytes
+    from cnnc.weights.weights_file import require_sound
 
     if not pictures:
         refuse("--verify", [("--verify-with", program), ("--verify-input", preparation)])
@@ -132,7 +132,7 @@ def _require_place(out: Path, file: Path) -> None:
 
 def _write(out: Path, net: Net, source: Source, imported: Imported) -> None:
     from cnnc.ir.text import print_graph
-    from cnnc.weights.checkpoint import save_weights
+    from cnnc.weights.weights_file import save_weights
 
     facts = {
         "model": net.name,
@@ -154,7 +154,7 @@ def _verified(
     preparation: Any,
     program: Path | None,
 ) -> Verified:
-    from cnnc.data.decode import decode
+    from cnnc.data.pictures.decode import decode
     from cnnc.weights.importing.verify import require_agreement, verify
 
     shapes = [node.shape for node in net.graph.inputs]

@@ -145,9 +145,9 @@ def train(
     name = data_named(data, net.recipe.data, f"cnnc train {spec}")
     with extra("train", "training"):
         from cnnc.cli.watch import watching
-        from cnnc.data.folder import Options
-        from cnnc.data.load import load_data
-        from cnnc.data.parts import HELD_OUT
+        from cnnc.data.sources.by_name import load_data
+        from cnnc.data.sources.folder import Options
+        from cnnc.data.sources.parts import HELD_OUT
         from cnnc.runs.events import Said
         from cnnc.training.seed_sweep import by_seeds
         from cnnc.training.train import Origin

@@ -81,8 +81,8 @@ def require_whole(where: Where) -> None:
 @contextmanager
 def together(where: Where, context: click.Context) -> Iterator[Any]:
     """The processes that train together, all of them there; None where this is the only one."""
-    from cnnc.backends.jax.place import Place, detected
-    from cnnc.backends.jax.processes import group_of
+    from cnnc.backends.jax.distributed.process_address import Place, detected
+    from cnnc.backends.jax.distributed.processes import group_of
     from cnnc.runs.interrupt import Interrupted
 
     if where.distributed:

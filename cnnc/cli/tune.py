@@ -42,11 +42,12 @@ def tune(spec: str, overrides: Overrides, batch: int | None, rounds: int, output
 
     asked = USUAL if spec == "usual" and overrides == Overrides() else ((spec, overrides, batch),)
     with extra("train", "tuning"):
-        from cnnc.backends.jax import choice, memory, tuning
+        from cnnc.backends.jax.forms import choice, measure
+        from cnnc.backends.jax.xla import allocator
 
     import jax
 
-    memory.keep_freed_memory()
+    allocator.keep_freed_memory()
     if jax.default_backend() != "cpu":
         raise CnnError.of("run", f"there are no forms to choose among on `{jax.default_backend()}`", help="use a CPU")
     path = output or _user_table()
@@ -54,15 +55,15 @@ def tune(spec: str, overrides: Overrides, batch: int | None, rounds: int, output
     layers: dict[Any, None] = {}
     for name, own, pictures in asked:
         net = load_spec(find(name), own)
-        layers |= tuning.layers_of(net.graph, batch or pictures or net.recipe.batch)
-    table = tuning.measure(layers, rounds, echo)
+        layers |= measure.layers_of(net.graph, batch or pictures or net.recipe.batch)
+    table = measure.measure(layers, rounds, echo)
     write_atomically(path, choice.render(table))
     echo(f"{len(table.entries)} measurements in {path}")
 
 
 def _user_table() -> Path:
     """The user's own table, which can be written."""
-    from cnnc.backends.jax.choice import user_table
+    from cnnc.backends.jax.forms.choice import user_table
 
     path = user_table()
     try:

@@ -16,8 +16,8 @@ from cnnc.ops import Input, format_shape
 from cnnc.wording import extent, number_of
 
 if TYPE_CHECKING:
-    from cnnc.data.array_files import StoredArray
-    from cnnc.data.sources import Examples
+    from cnnc.data.sources.array_files import StoredArray
+    from cnnc.data.sources.data_set import Examples
 
 _LARGEST: Final = 1 << 28
 """Bytes of a picture that is brought to the network's size."""
@@ -29,7 +29,7 @@ def inputs_in(graph: Graph, path: Path) -> dict[str, StoredArray]:
     Raises:
         CnnError: of code `data`: the file cannot be read, or an input has no array.
     """
-    from cnnc.data.array_files import stored_arrays
+    from cnnc.data.sources.array_files import stored_arrays
 
     found = stored_arrays(path)
     names = [node.name for node in graph.inputs]
@@ -52,7 +52,7 @@ def labels_in(graph: Graph, path: Path) -> StoredArray:
     Raises:
         CnnError: of code `labels`, where there is none.
     """
-    from cnnc.data.array_files import stored_arrays
+    from cnnc.data.sources.array_files import stored_arrays
 
     found = stored_arrays(path)
     ((label, _),) = graph.outputs
@@ -72,7 +72,7 @@ def require_fitting(graph: Graph, arrays: Mapping[str, Any]) -> int:
     Raises:
         CnnError: of code `data`: an array is of another size or type than its input, or they hold unequal numbers.
     """
-    from cnnc.data.array_files import kind_of
+    from cnnc.data.sources.array_files import kind_of
 
     for node in graph.inputs:
         array = arrays[node.name]
@@ -103,8 +103,8 @@ def rows_of(graph: Graph, arrays: Mapping[str, Any], rows: NDArray[np.integer]) 
     Raises:
         CnnError: of code `data` where a file is damaged, or values are no finite numbers.
     """
-    from cnnc.data.array_files import StoredArray, read_rows
-    from cnnc.data.sources import Examples
+    from cnnc.data.sources.array_files import StoredArray, read_rows
+    from cnnc.data.sources.data_set import Examples
 
     inputs = []
     for node in graph.inputs:
@@ -126,8 +126,8 @@ def labelled_examples(graph: Graph, path: Path, count: int) -> Examples:
     Raises:
         CnnError: of code `data` or `labels`: an array is missing, does not fit, or the classes are none.
     """
-    from cnnc.data.array_files import read_rows
-    from cnnc.data.sources import Examples
+    from cnnc.data.sources.array_files import read_rows
+    from cnnc.data.sources.data_set import Examples
 
     inputs, labels = inputs_in(graph, path), labels_in(graph, path)
     total = require_fitting(graph, inputs)
@@ -154,7 +154,7 @@ def is_index(node: Node) -> bool:
 
 
 def _fits(graph: Graph, node: Node, found: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    from cnnc.data.fitting import fits
+    from cnnc.data.feeding.checks import fits
 
     # Pictures of bytes are brought to the network's size.
     is_picture = len(graph.inputs) == 1 and dtype == np.uint8 and len(found) == len(node.shape) == 3
@@ -162,7 +162,7 @@ def _fits(graph: Graph, node: Node, found: tuple[int, ...], dtype: np.dtype[Any]
 
 
 def _called(array: Any, node: Node) -> str:
-    from cnnc.data.array_files import StoredArray
+    from cnnc.data.sources.array_files import StoredArray
 
     return str(array) if isinstance(array, StoredArray) else f"the array for `{node.name}`"
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import backends
-from cnnc.data.arrays import ordered
+from cnnc.data.sources.arrays import ordered
 from cnnc.deployment.array_data import inputs_in, is_index, require_fitting, rows_of
 from cnnc.deployment.trained_network import Subject
 from cnnc.diagnostics import CnnError
@@ -22,8 +22,8 @@ from cnnc.ops import format_shape
 from cnnc.wording import number_of
 
 if TYPE_CHECKING:
-    from cnnc.data.folder import Options
-    from cnnc.data.sources import Part
+    from cnnc.data.sources.data_set import Part
+    from cnnc.data.sources.folder import Options
 
 Sample = dict[str, NDArray[Any]]
 FEW = 16
@@ -41,7 +41,7 @@ class Samples:
 
 def random_samples(subject: Subject, count: int) -> Samples:
     """Samples of noise: enough to see a network's structure, and no measure of its accuracy."""
-    sample = backends.load("tflite", "condition").random_sample
+    sample = backends.load("tflite", "random_weights").random_sample
     arrays = tuple(sample(subject.net.graph, seed) for seed in range(count))
     return Samples(arrays, f"{count} random samples", (_STRUCTURE,))
 
@@ -82,7 +82,7 @@ def samples_of(
     Raises:
         CnnError: the data cannot be read or does not fit the network, or is all the same.
     """
-    from cnnc.data.array_files import is_array_file
+    from cnnc.data.sources.array_files import is_array_file
 
     if isinstance(data, Samples):
         return data
@@ -103,8 +103,8 @@ def samples_of(
 def _data_set_samples(
     subject: Subject, data: str, folder: Path | None, count: int, *, skip_corrupt: bool, crop: float
 ) -> Samples:
-    from cnnc.data.folder import Options
-    from cnnc.data.sources import take
+    from cnnc.data.sources.data_set import take
+    from cnnc.data.sources.folder import Options
 
     part, kind = _part(subject, data, folder, Options(subject.held_out, subject.seed, skip_corrupt))
     drawn = take(part, _drawn(subject, len(part), count))
@@ -140,7 +140,7 @@ def _drawn(subject: Subject, total: int, count: int) -> NDArray[np.int64]:
 
 def _fetched(graph: Graph, part: Part, *, skip_corrupt: bool = False, crop: float = 1.0) -> tuple[Sample, ...]:
     """The examples of a part as the network takes them, without pictures that cannot be decoded."""
-    from cnnc.data.feed import fetch, prepare
+    from cnnc.data.feeding.feed import fetch, prepare
 
     feed = prepare(part, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt, crop=crop)
     with ThreadPoolExecutor() as pool:
@@ -189,7 +189,7 @@ def _collected(graph: Graph, data: Any, count: int) -> tuple[NDArray[Any], ...]:
 
 def is_own(subject: Subject, data: str) -> bool:
     """Whether a data set, by name or path, is the one that the subject was trained on."""
-    from cnnc.data.load import NAMES
+    from cnnc.data.sources.by_name import NAMES
 
     if subject.data is None or data in NAMES:
         return data == subject.data
@@ -198,10 +198,10 @@ def is_own(subject: Subject, data: str) -> bool:
 
 def _part(subject: Subject, data: str, folder: Path | None, options: Options) -> tuple[Part, str]:
     """What ranges are measured on, and what one of it is called."""
-    from cnnc.data.folder import load_loose
-    from cnnc.data.load import NAMES, load_data
-    from cnnc.data.parts import part_folders
-    from cnnc.data.record_sets import has_records
+    from cnnc.data.sources.by_name import NAMES, load_data
+    from cnnc.data.sources.folder import load_loose
+    from cnnc.data.sources.parts import part_folders
+    from cnnc.data.sources.record_sets import has_records
 
     path = Path(data).expanduser()
     is_folder = data not in NAMES and os.path.isdir(path) and not is_own(subject, data)

@@ -26,7 +26,7 @@ def write(subject: Subject, target: Framework, place: Path) -> dict[Path, int]:
     """
     graph = subject.net.graph
     if target == "jax":
-        from cnnc.weights.checkpoint import save_weights
+        from cnnc.weights.weights_file import save_weights
 
         weights = place.with_suffix(".safetensors")
         if weights == place:
@@ -36,12 +36,12 @@ def write(subject: Subject, target: Framework, place: Path) -> dict[Path, int]:
         given = subject.weights_file
         if given is None or not (weights.exists() and given.samefile(weights)):
             save_weights(weights, subject.weights, {"model": subject.net.name})
-        text = backends.load("jax", "source").write_module(graph, weights_file=weights.name)
+        text = backends.load("jax", "export.module").write_module(graph, weights_file=weights.name)
         write_atomically(place, text)
         return {place: len(text.encode()), weights: weights.stat().st_size}
     if target == "stablehlo":
         form = _FORMS.get(place.suffix, "artifact")
-        data = backends.load("jax", "export").stablehlo(graph, subject.weights, form=form)
+        data = backends.load("jax", "export.stablehlo").stablehlo(graph, subject.weights, form=form)
         write_atomically(place, data)
         return {place: len(data)}
     # TensorFlow tells of CPUs and GPUs while it is imported.

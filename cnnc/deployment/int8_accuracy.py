@@ -17,8 +17,8 @@ from cnnc.tflite_file.program import Program
 from cnnc.wording import number_of
 
 if TYPE_CHECKING:
-    from cnnc.data.folder import Options
-    from cnnc.data.sources import Part
+    from cnnc.data.sources.data_set import Part
+    from cnnc.data.sources.folder import Options
 
 _BATCH = 64
 
@@ -35,9 +35,9 @@ def compare(
     Raises:
         CnnError: the data cannot be read or does not fit, or the network's output is none of classes.
     """
-    from cnnc.data.batches import evaluation_batches
-    from cnnc.data.feed import prepare
-    from cnnc.data.folder import Options
+    from cnnc.data.feeding.batches import evaluation_batches
+    from cnnc.data.feeding.feed import prepare
+    from cnnc.data.sources.folder import Options
 
     graph = subject.net.graph
     ends = [graph[name].shape for _, name in graph.outputs]
@@ -45,9 +45,9 @@ def compare(
         raise CnnError.of("data", f"`{subject.net.name}` has no single output of classes to measure top-1 of")
     part, what = _part(subject, data, folder, Options(subject.held_out, subject.seed, skip_corrupt), ends[0][0])
     feed = prepare(part, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt, crop=crop)
-    execute = backends.load("tflite", "execute").execute
+    execute = backends.load("tflite", "litert.execute").execute
     compiler = backends.load("tflite", "compile")
-    fed, exact = backends.load("tflite", "fidelity").fed, compiler.compile_float(subject.model)
+    fed, exact = backends.load("tflite", "quantization.fidelity").fed, compiler.compile_float(subject.model)
     hits = np.zeros(3, np.int64)
     count = 0
     with execute(exact) as run_exact, execute(rounded) as run_rounded:
@@ -70,7 +70,7 @@ def compare(
 
 def _part(subject: Subject, data: str, folder: Path | None, options: Options, count: int) -> tuple[Part, str]:
     """What is measured on, labelled by the network's outputs, of which there are `count`, and what to call it."""
-    from cnnc.data.array_files import is_array_file
+    from cnnc.data.sources.array_files import is_array_file
     from cnnc.evaluation.test_set import by_name, part_to_test
 
     if is_array_file(data):

@@ -14,7 +14,7 @@ from cnnc.tflite_file.program import Program
 from cnnc.wording import number_of
 
 if TYPE_CHECKING:
-    from cnnc.backends.tflite.fidelity import Fidelity, Measurement
+    from cnnc.backends.tflite.quantization.fidelity import Fidelity, Measurement
 
 _FALL: Final = 6.0
 """dB, one bit: a tensor that loses more beside those that it is made of is named."""

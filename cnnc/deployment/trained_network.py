@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cnnc import backends
-from cnnc.data.parts import HELD_OUT
+from cnnc.data.sources.parts import HELD_OUT
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.answers import Reading, reading_of
 from cnnc.ir.model import Model
@@ -85,7 +85,7 @@ def from_spec(name: str, overrides: Overrides, *, weights: Path | None, random: 
     """
     net = load_spec(find(name), overrides)
     if weights is not None:
-        from cnnc.weights.checkpoint import load_weights
+        from cnnc.weights.weights_file import load_weights
 
         arrays, _ = load_weights(weights, net.graph)
         return Subject(net, arrays, data=net.recipe.data, weights_file=weights)
@@ -95,7 +95,7 @@ def from_spec(name: str, overrides: Overrides, *, weights: Path | None, random: 
             f"`{name}` is a spec, and it is not said which weights to compile",
             help="name a run's folder instead, or give --weights FILE; --random-weights shows the structure alone",
         )
-    arrays = backends.load("tflite", "condition").random_weights(net.graph, random)
+    arrays = backends.load("tflite", "random_weights").random_weights(net.graph, random)
     return Subject(net, arrays, data=net.recipe.data, is_random=True)
 
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import backends
-from cnnc.backends.tflite.fidelity import input_forms
-from cnnc.backends.tflite.runtime import Runner
-from cnnc.data.batches import Batch, evaluation_batches, prefetch
-from cnnc.data.decode import undecodable
-from cnnc.data.draws import permutation
-from cnnc.data.feed import Feed, prepare
-from cnnc.data.sources import Part, take
+from cnnc.backends.tflite.litert.runner import Runner
+from cnnc.backends.tflite.quantization.fidelity import input_forms
+from cnnc.data.augmentation.random_draws import permutation
+from cnnc.data.feeding.batches import Batch, evaluation_batches, prefetch
+from cnnc.data.feeding.feed import Feed, prepare
+from cnnc.data.pictures.decode import undecodable
+from cnnc.data.sources.data_set import Part, take
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.correspondence import entrances, match_tensors
 from cnnc.evaluation.distortion import ChannelSums, Layer, is_equalizable
@@ -195,7 +195,7 @@ def _padded(inputs: tuple[NDArray[Any], ...], size: int) -> tuple[NDArray[Any], 
 def float_values(
     folded: passes_model.Model, names: list[str]
 ) -> Callable[[tuple[NDArray[Any], ...]], Mapping[str, NDArray[Any]]]:
-    apply, compiler = backends.load("jax", "apply"), backends.load("jax", "compile")
+    apply, compiler = backends.load("jax", "apply"), backends.load("jax", "xla.compile")
     graph = folded.graph
 
     def some(weights: Any, inputs: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.backends.tflite.runtime import dequantized
+from cnnc.backends.tflite.litert.runner import dequantized
 from cnnc.ir import Graph
 from cnnc.ops import BatchNorm, Dropout, Flatten
 from cnnc.passes.equalize import HOMOGENEOUS

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import backends
-from cnnc.data.batches import evaluation_batches, prefetch
-from cnnc.data.decode import undecodable
-from cnnc.data.feed import prepare
-from cnnc.data.folder import Options, load_loose
-from cnnc.data.sources import Files
+from cnnc.data.feeding.batches import evaluation_batches, prefetch
+from cnnc.data.feeding.feed import prepare
+from cnnc.data.pictures.decode import undecodable
+from cnnc.data.sources.data_set import Files
+from cnnc.data.sources.folder import Options, load_loose
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.evaluation.evaluator import named_inputs
 from cnnc.files import write_atomically

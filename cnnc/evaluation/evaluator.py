@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import backends
-from cnnc.data.batches import Batch, evaluation_batches, prefetch
-from cnnc.data.decode import undecodable
-from cnnc.data.feed import Feed
+from cnnc.data.feeding.batches import Batch, evaluation_batches, prefetch
+from cnnc.data.feeding.feed import Feed
+from cnnc.data.pictures.decode import undecodable
 from cnnc.ir import Graph
 from cnnc.net import Weights
 from cnnc.recipe import Loss, Recipe
@@ -36,7 +36,7 @@ def evaluator(
     It raises StopRequested as soon as `should_stop` says so. On several `devices` (of the JAX backend) weights lie on
     them, and the feed has this process's shard; all processes come to the scores of all examples.
     """
-    backend = backends.load("jax", "step")
+    backend = backends.load("jax", "training.step")
     devices = devices or backend.ONE_DEVICE
     aims = tuple(backend.Aim(loss, known) for loss, known in zip(losses, classified, strict=True))
     step = backend.evaluation_step(graph, recipe, aims, devices)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnc.backends.tflite.interpreter import Delegate
-from cnnc.backends.tflite.runtime import open_model
+from cnnc.backends.tflite.litert.interpreter import Delegate
+from cnnc.backends.tflite.litert.runner import open_model
 
 _WARMING = 3
 """Runs that do not count: the first ones touch memory that the later ones find ready."""

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from cnnc import backends
-from cnnc.data.decode import MODES, centred, decode
-from cnnc.data.feed import prepare
-from cnnc.data.folder import Options
-from cnnc.data.load import NAMES
-from cnnc.data.sources import Part
+from cnnc.data.feeding.feed import prepare
+from cnnc.data.pictures.decode import MODES, centred, decode
+from cnnc.data.sources.by_name import NAMES
+from cnnc.data.sources.data_set import Part
+from cnnc.data.sources.folder import Options
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.answers import Answer, activated, answer, reading_of
 from cnnc.evaluation.class_labels import places_in_order, places_of

@@ -11,13 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.backends.tflite.interpreter import Delegate
-from cnnc.backends.tflite.runtime import Port, Runner, is_compiled, open_model
-from cnnc.data.batches import evaluation_batches, prefetch
-from cnnc.data.decode import MODES, centred, decode, undecodable
-from cnnc.data.feed import Feed, prepare
-from cnnc.data.folder import Options
-from cnnc.data.parts import HELD_OUT
+from cnnc.backends.tflite.litert.interpreter import Delegate
+from cnnc.backends.tflite.litert.runner import Port, Runner, is_compiled, open_model
+from cnnc.data.feeding.batches import evaluation_batches, prefetch
+from cnnc.data.feeding.feed import Feed, prepare
+from cnnc.data.pictures.decode import MODES, centred, decode, undecodable
+from cnnc.data.sources.folder import Options
+from cnnc.data.sources.parts import HELD_OUT
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.answers import Answer, Reading, activated, answer, of_two, reading_in
 from cnnc.evaluation.class_labels import labels_of as labels_of

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.data.feed import Feed
+from cnnc.data.feeding.feed import Feed
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.net import Net
 from cnnc.ops import Shape, Sigmoid, Softmax, format_shape

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cnnc.data.feed import Feed
+from cnnc.data.feeding.feed import Feed
 from cnnc.diagnostics import CnnError
 from cnnc.net import Net
 from cnnc.ops import Shape, format_shape
@@ -17,8 +17,8 @@ def require_movable(net: Net, losses: tuple[Loss, ...], feed: Feed) -> None:
     """Raises CnnError for an augmentation after which targets may be of another picture.
 
     A class, or shares of classes, of the whole picture are so wherever in it things are; a map of them moves with the
-    picture (`cnnc.data.augment`). What values of `mse` stand for is not known, a place perhaps, nor is where the rows
-    of an output of two axes lie.
+    picture (`cnnc.data.augmentation.augment`). What values of `mse` stand for is not known, a place perhaps, nor is
+    where the rows of an output of two axes lie.
     """
     for (label, node), loss, target in zip(net.graph.outputs, losses, feed.targets, strict=True):
         reason = _immovable(label, net.graph[node].shape, loss, target)

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.data.folder import Options, class_names, load_all
-from cnnc.data.listed import load_listed, read_class_list
-from cnnc.data.load import NAMES, load_data
-from cnnc.data.parts import part_folders
-from cnnc.data.record_sets import has_records
-from cnnc.data.sources import DataSet, Examples, Part
+from cnnc.data.sources.by_name import NAMES, load_data
+from cnnc.data.sources.class_table import load_listed, read_class_list
+from cnnc.data.sources.data_set import DataSet, Examples, Part
+from cnnc.data.sources.folder import Options, class_names, load_all
+from cnnc.data.sources.parts import part_folders
+from cnnc.data.sources.record_sets import has_records
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.runs.events import Report, Said
 from cnnc.runs.metrics import Scores

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from cnnc.data.array_files import packed, read_rows, stored_arrays
-from cnnc.data.sources import DataSet, Examples
+from cnnc.data.sources.array_files import packed, read_rows, stored_arrays
+from cnnc.data.sources.data_set import DataSet, Examples
 from cnnc.files import write_atomically
 from cnnc.ir import Graph
 from cnnc.runs.folder import RunFolder

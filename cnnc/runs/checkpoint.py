@@ -23,8 +23,8 @@ from cnnc.diagnostics import CnnError
 from cnnc.documents import parse_json
 from cnnc.files import require_file, sync_folder
 from cnnc.runs.position import Position
-from cnnc.weights.checkpoint import grouped_shape
-from cnnc.weights.quiet import quiet_orbax
+from cnnc.weights.quiet_orbax import quiet_orbax
+from cnnc.weights.weights_file import grouped_shape
 
 KEPT: Final = 2
 """Checkpoints that are kept: the last one, and one to fall back to."""

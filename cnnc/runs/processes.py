@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cnnc import backends
-from cnnc.data.feed import Shard
+from cnnc.data.feeding.feed import Shard
 from cnnc.diagnostics import CnnError
 from cnnc.runs.events import Report, Said
 
@@ -18,7 +18,7 @@ VOTE_LAG: Final = 8
 
 
 class Group(Protocol):
-    """The processes of a training as one of them sees them: `cnnc.backends.jax.processes.Group`."""
+    """The processes of a training as one of them sees them: `cnnc.backends.jax.distributed.processes.Group`."""
 
     index: int
     count: int
@@ -32,7 +32,7 @@ class Group(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Team:
-    """Who trains. `devices` are `cnnc.backends.jax.devices.Devices`, `group` is None where one process trains."""
+    """Who trains: `cnnc.backends.jax.distributed.devices.Devices`, and a group where several processes do."""
 
     devices: Any
     group: Group | None = None
@@ -111,7 +111,7 @@ def team_of(mesh: str | None = None, group: Group | None = None) -> Team:
     Raises:
         CnnError: they cannot be laid out so.
     """
-    return Team(backends.load("jax", "devices").devices_of(mesh), group)
+    return Team(backends.load("jax", "distributed.devices").devices_of(mesh), group)
 
 
 def make_ready(report: Report) -> None:
@@ -119,12 +119,12 @@ def make_ready(report: Report) -> None:
 
     What stands in the way of keeping programs is reported.
     """
-    backends.load("jax", "memory").keep_freed_memory()
-    told = backends.load("jax", "cache").enable()
+    backends.load("jax", "xla.allocator").keep_freed_memory()
+    told = backends.load("jax", "xla.compilation_cache").enable()
     if told is not None:
         report(Said(told))
 
 
 def alone() -> Team:
     """One device of this process."""
-    return Team(backends.load("jax", "devices").ONE_DEVICE)
+    return Team(backends.load("jax", "distributed.devices").ONE_DEVICE)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
-from cnnc.data.parts import HELD_OUT
+from cnnc.data.sources.parts import HELD_OUT
 from cnnc.diagnostics import CnnError, Source
 from cnnc.documents import BadDocument, parse_yaml, typed
 from cnnc.files import read_bytes, write_atomically
@@ -30,7 +30,7 @@ from cnnc.overrides import Overrides
 from cnnc.recipe import Recipe
 from cnnc.recipe.yaml_form import plain, recipe_from_words, recipe_in_words
 from cnnc.runs.folder import RunFolder
-from cnnc.weights.checkpoint import load_weights
+from cnnc.weights.weights_file import load_weights
 
 _PACKAGES = ("cnnc", "jax", "jaxlib", "optax", "numpy", "pillow")
 

@@ -1,7 +1,7 @@
 """Whether the graph in a TFLite file is one: what LiteRT's kernels take for granted of operators, tensors and numbers.
 
 LiteRT checks much of it by itself, and follows the rest to wherever it leads. A file that passes may still be refused,
-or crash it (`cnnc.backends.tflite.process`); one that does not is no file that a converter writes.
+or crash it (`cnnc.backends.tflite.litert.process`); one that does not is no file that a converter writes.
 
 Source: the `Prepare` of each kernel in tensorflow/lite/kernels, and schema.fbs.
 """

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnc import backends
-from cnnc.data.batches import Batch
-from cnnc.data.feed import Feed, example_name
+from cnnc.data.feeding.batches import Batch
+from cnnc.data.feeding.feed import Feed, example_name
 from cnnc.diagnostics import CnnError
 from cnnc.files import write_atomically
 from cnnc.recipe import Recipe
@@ -43,7 +43,9 @@ def cause(finding: Any) -> str:
 
 def find_cause(graph: Any, recipe: Recipe, aims: Any, groups: Any, state: Any, inputs: Any, targets: Any) -> str:
     """Take the step once more, slowly, to see where it goes wrong."""
-    found = backends.load("jax", "nonfinite").first_nonfinite(graph, recipe, aims, groups, state, inputs, targets)
+    found = backends.load("jax", "training.nonfinite").first_nonfinite(
+        graph, recipe, aims, groups, state, inputs, targets
+    )
     return cause(found)
 
 

@@ -14,7 +14,7 @@ from cnnc.ir import Graph
 from cnnc.net import Weights
 from cnnc.ops import format_shape
 from cnnc.runs.folder import RunFolder
-from cnnc.weights.checkpoint import as_depthwise, read_arrays, require_sound
+from cnnc.weights.weights_file import as_depthwise, read_arrays, require_sound
 
 _LISTED: Final = 10
 

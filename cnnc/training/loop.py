@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cnnc import backends
-from cnnc.data.batches import Batch, prefetch, step_count, training_batches
-from cnnc.data.feed import Feed
+from cnnc.data.feeding.batches import Batch, prefetch, step_count, training_batches
+from cnnc.data.feeding.feed import Feed
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.evaluator import Evaluate, evaluator, named_inputs
 from cnnc.net import Net, Weights
@@ -31,7 +31,7 @@ from cnnc.training.divergence import NO_CAUSE, diverged, find_cause, list_exampl
 from cnnc.training.layer_groups import Group, thaw_in_words
 from cnnc.training.learning_rate import learning_rate
 from cnnc.training.saving import Keeper
-from cnnc.weights.checkpoint import load_weights
+from cnnc.weights.weights_file import load_weights
 
 Tree = TypeVar("Tree")
 MOST_LEFT_OUT = 50
@@ -116,7 +116,7 @@ class _Training:
     def __init__(self, plan: Plan, weights: Weights, report: Report, saved: Saved | None, stop: Stop) -> None:
         self.plan, self.report, self.stop = plan, report, stop
         self.graph, self.recipe = plan.net.graph, plan.recipe
-        self.backend, self.states = backends.load("jax", "step"), backends.load("jax", "state")
+        self.backend, self.states = backends.load("jax", "training.step"), backends.load("jax", "training.state")
         self.aims = tuple(
             self.backend.Aim(loss, known) for loss, known in zip(plan.losses, plan.classified, strict=True)
         )
@@ -130,7 +130,7 @@ class _Training:
         self.take_step = self._compiled()
         self.state = self._placed(self.states.first_state(self.graph, self.recipe, weights, self._factors))
         if saved:
-            leaves = backends.load("jax", "leaves")
+            leaves = backends.load("jax", "training.state_arrays")
             self.state = leaves.with_leaves(self.state, saved.arrays(leaves.leaves_of(self.state)))
         self.keeper.begin(self.state, self.weights, self.position, saved)
         self.saved = self.position
@@ -207,7 +207,7 @@ class _Training:
         """The rest of an epoch's steps."""
         plan, recipe, epoch = self.plan, self.recipe, self.position.epoch
         began, first = time.monotonic(), self.position
-        waiting, ahead = deque[tuple[Batch, Any]](), backends.load("jax", "compile").steps_ahead()
+        waiting, ahead = deque[tuple[Batch, Any]](), backends.load("jax", "xla.compile").steps_ahead()
 
         def look() -> None:
             batch, measured = waiting.popleft()
@@ -356,7 +356,7 @@ def is_over(recipe: Recipe, position: Position) -> bool:
 
 def on_host(tree: Tree) -> Tree:
     """A copy that outlives the step that the device's arrays are given to."""
-    copied: Tree = backends.load("jax", "leaves").on_host(tree)
+    copied: Tree = backends.load("jax", "training.state_arrays").on_host(tree)
     return copied
 
 

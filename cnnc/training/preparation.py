@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.data.batches import training_batches
-from cnnc.data.feed import Feed, Shard, prepare
-from cnnc.data.sources import DataSet, Examples, Files, Part, Records
+from cnnc.data.feeding.batches import training_batches
+from cnnc.data.feeding.feed import Feed, Shard, prepare
+from cnnc.data.sources.data_set import DataSet, Examples, Files, Part, Records
 from cnnc.evaluation.output_losses import output_losses, require_classes, require_targets
 from cnnc.evaluation.places import require_movable
 from cnnc.net import Net

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from cnnc import backends
-from cnnc.data.batches import training_batches
+from cnnc.data.feeding.batches import training_batches
 from cnnc.evaluation.evaluator import named_inputs
 from cnnc.files import write_atomically
 from cnnc.net import Weights
@@ -59,11 +59,11 @@ def profile(plan: Plan, weights: Weights, report: Report) -> Profile:
     """
     report(Said("profiling some steps before the training"))
     graph, recipe = plan.net.graph, plan.recipe
-    backend, trace = backends.load("jax", "step"), backends.load("jax", "trace")
+    backend, trace = backends.load("jax", "training.step"), backends.load("jax", "profiling.trace")
     aims = tuple(backend.Aim(loss, known) for loss, known in zip(plan.losses, plan.classified, strict=True))
     learning = [group.factors for group in plan.groups if group.epoch <= 1]
     # Of several processes one profiles, by itself: it can take no step that the others have a part in.
-    devices = plan.team.devices if plan.team.group is None else backends.load("jax", "devices").ONE_DEVICE
+    devices = plan.team.devices if plan.team.group is None else backends.load("jax", "distributed.devices").ONE_DEVICE
     step = backend.training_step(graph, recipe, aims, learning, devices=devices)
     batches = cycle(list(islice(training_batches(plan.train, plan.batch, 1), _BATCHES)))
     rate = np.float32(recipe.schedule.peak * 1e-3)
@@ -74,7 +74,9 @@ def profile(plan: Plan, weights: Weights, report: Report) -> Profile:
         return state, inputs, targets, rate
 
     folder = plan.folder.path / FOLDER
-    state = devices.place_state(graph, backends.load("jax", "state").first_state(graph, recipe, weights, learning))
+    state = devices.place_state(
+        graph, backends.load("jax", "training.state").first_state(graph, recipe, weights, learning)
+    )
     found = trace.trace_steps(step, arguments, state, [node.name for node in graph], folder, _SECONDS)
     kinds = {node.name: caption(node.op) for node in graph} | {
         "(optimizer)": "update of the weights, norms, averages",

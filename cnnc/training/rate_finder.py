@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import backends
-from cnnc.data.batches import Batch, prefetch, step_count, training_batches
-from cnnc.data.feed import Feed
+from cnnc.data.feeding.batches import Batch, prefetch, step_count, training_batches
+from cnnc.data.feeding.feed import Feed
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.evaluator import named_inputs
 from cnnc.evaluation.output_losses import classified
@@ -173,12 +173,12 @@ def _count(feed: Feed, recipe: Recipe, wanted: int) -> int:
 
 def _losses(net: Net, recipe: Recipe, ready: Prepared, weights: Weights, count: int) -> Iterator[tuple[float, float]]:
     """Rate and loss of every step."""
-    backend = backends.load("jax", "step")
+    backend = backends.load("jax", "training.step")
     known = classified(net, ready.losses, ready.train)
     aims = tuple(backend.Aim(loss, is_known) for loss, is_known in zip(ready.losses, known, strict=True))
     learning = [group.factors for group in learning_groups(net.graph, recipe) if group.epoch <= 1]
     take_step = backend.training_step(net.graph, recipe, aims, learning)
-    state: Any = backends.load("jax", "state").first_state(net.graph, recipe, weights, learning)
+    state: Any = backends.load("jax", "training.state").first_state(net.graph, recipe, weights, learning)
     batch, parts = min(recipe.batch, len(ready.train)), recipe.accumulate
     with closing(prefetch(islice(_batches(ready.train, batch), count * parts))) as batches:
         for step in range(count):

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from cnnc.data.arrays import Arrays, arrays_data_set
-from cnnc.data.folder import Options
-from cnnc.data.load import NAMES, load_data
-from cnnc.data.sources import DataSet
+from cnnc.data.sources.arrays import Arrays, arrays_data_set
+from cnnc.data.sources.by_name import NAMES, load_data
+from cnnc.data.sources.data_set import DataSet
+from cnnc.data.sources.folder import Options
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import Recipe
 from cnnc.runs.calibration import keep_examples

@@ -19,7 +19,7 @@ from cnnc.runs.events import Row
 from cnnc.runs.folder import RunFolder, write_rows
 from cnnc.runs.position import Position
 from cnnc.training.plots import draw_curves
-from cnnc.weights.checkpoint import save_weights
+from cnnc.weights.weights_file import save_weights
 
 REDRAW_SECONDS = 30.0
 """The curves are drawn that often while a training runs, and at its end."""
@@ -82,7 +82,7 @@ class Keeper:
         self.drawn = time.monotonic()
 
     def _checkpoint(self, state: Any, position: Position) -> None:
-        self.checkpoints.save(position, backends.load("jax", "leaves").leaves_of(state), self.wait)
+        self.checkpoints.save(position, backends.load("jax", "training.state_arrays").leaves_of(state), self.wait)
         self.saved = time.monotonic()
 
     def _write_epoch(self, weights: Weights, position: Position) -> None:

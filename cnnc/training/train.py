@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 
 from cnnc import backends
-from cnnc.data.arrays import Arrays, arrays_data_set
-from cnnc.data.folder import Options
-from cnnc.data.load import NAMES, load_data
-from cnnc.data.parts import HELD_OUT
-from cnnc.data.sources import DataSet
+from cnnc.data.sources.arrays import Arrays, arrays_data_set
+from cnnc.data.sources.by_name import NAMES, load_data
+from cnnc.data.sources.data_set import DataSet
+from cnnc.data.sources.folder import Options
+from cnnc.data.sources.parts import HELD_OUT
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.output_losses import classified
 from cnnc.net import Net, Weights
@@ -120,7 +120,7 @@ def train(
         save_minutes: a checkpoint is written after every epoch, and this often within one.
         profile: measure first what every layer takes of a step.
         mesh: how the devices share the work, such as `data=4,model=2`; by default each takes a part of every batch.
-        group: the processes that train together, as `cnnc.backends.jax.processes.group_of` gives them.
+        group: the processes that train together, as `cnnc.backends.jax.distributed.processes.group_of` gives them.
         origin: where a `DataSet` came from.
         report: is told how it goes.
 

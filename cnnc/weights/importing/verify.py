@@ -15,7 +15,7 @@ from cnnc.net import Net, Weights
 from cnnc.ops import Bgr, Normalize, Softmax
 from cnnc.ops.preprocessing import PRESETS
 from cnnc.ops.signature import Floats
-from cnnc.weights.importing.programs import Program, open_program
+from cnnc.weights.importing.runnable import Program, open_program
 
 Preparation = Literal["network", "pixels", "unit", "symmetric", "imagenet", "caffe"]
 """What the source takes for a picture: what the network's own first lines make of it, its pixels, or a preset's."""

@@ -1,0 +1,1 @@
+"""A network as a Python module of its own, and as StableHLO."""

@@ -1,0 +1,1 @@
+"""How XLA compiles a program, keeps it between runs, and keeps its memory between steps."""

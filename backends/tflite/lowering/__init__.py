@@ -1,0 +1,1 @@
+"""A graph to a float program of TFLite operators."""

@@ -1,0 +1,1 @@
+"""Batches for training and evaluation, made ahead by workers, and the checks that data fits a network."""
