@@ -146,9 +146,9 @@ def test_an_epoch_that_was_left_leaves_no_file_to_later_runs(files: Files, cache
 def test_a_file_that_a_killed_run_left_half_filled_goes(files: Files, cache: Path) -> None:
     script = f"""
 import os, signal
-import cnnc.data.feed
-from cnnc.data.batches import training_batches
-from cnnc.data.folder import load_all
+import cnnc.data.feeding.feed
+from cnnc.data.feeding.batches import training_batches
+from cnnc.data.sources.folder import load_all
 from pathlib import Path
 cnnc.data.feeding.feed.SMALL_BYTES = 0
 feed = cnnc.data.feeding.feed.prepare(load_all(Path({str(files.paths[0].parents[1])!r})), [(8, 8, 3)])

@@ -96,17 +96,17 @@ PROGRAM = """
 import hashlib, warnings
 import numpy as np
 warnings.simplefilter("error")
-from cnnc.backends.jax import cache
+from cnnc.backends.jax.xla import compilation_cache
 from cnnc.backends.jax.init import initialize
-from cnnc.backends.jax.state import first_state, weights_of
-from cnnc.backends.jax.step import Aim, training_step
+from cnnc.backends.jax.training.state import first_state, weights_of
+from cnnc.backends.jax.training.step import Aim, training_step
 from cnnc.recipe import CrossEntropy, Recipe
 from cnnc import ops
 import jax
 from tests.networks import sequential
 hits = []
 jax.monitoring.register_event_listener(lambda event, **_: hits.append(event))
-assert cache.enable() is None
+assert compilation_cache.enable() is None
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 net = sequential((8, 8, 3), ops.Conv((3,), 8), ops.BatchNorm(), ops.Relu(), ops.GlobalPool(), ops.Dense(3))
 recipe = Recipe()

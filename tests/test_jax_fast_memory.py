@@ -15,7 +15,7 @@ PROGRAM = """
 import resource, sys
 import jax
 import jax.numpy as jnp
-from cnnc.backends.jax.memory import keep_freed_memory
+from cnnc.backends.jax.xla.allocator import keep_freed_memory
 
 jax.config.update("jax_platforms", "cpu")
 if sys.argv[1] == "kept":

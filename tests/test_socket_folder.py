@@ -17,7 +17,7 @@ pytest.importorskip("jax")
 from cnnc.backends.jax.distributed.socket_folder import make_socket_folder  # after JAX is known to be there
 
 MAKE = """
-from cnnc.backends.jax.socket_folder import make_socket_folder
+from cnnc.backends.jax.distributed.socket_folder import make_socket_folder
 import time
 print(make_socket_folder(), flush=True)
 time.sleep(600)

@@ -280,7 +280,7 @@ def test_one_interrupt_is_deferred_and_two_are_not() -> None:
 
 LEAVING = """
 import os, signal
-from cnnc.training.interrupt import deferred_interrupt
+from cnnc.runs.interrupt import deferred_interrupt
 near, far = os.openpty()
 os.dup2(far, 1)
 os.close(far)

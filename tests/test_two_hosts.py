@@ -23,7 +23,7 @@ PORT = 23457
 SECRET = "of the two hosts, and long enough"
 THIRD = """
 import itertools, socket, sys, time
-from cnnc.backends.jax.greeting import Mistrusted, greet
+from cnnc.backends.jax.distributed.authentication import Mistrusted, greet
 targets = [target.split(":") for target in sys.argv[1].split(",")]
 ends = time.monotonic() + float(sys.argv[2])
 nonsense = [b"[" * 200_000, b'{"join": Infinity, "of": 2, "place": "x"}\\n' * 4, b"GET / HTTP/1.1\\r\\n\\r\\n" * 9,
