@@ -115,3 +115,12 @@ def test_an_input_that_holds_nothing_is_refused(shape: tuple[int, ...]) -> None:
     program = one_operator("RELU", [tensor("x", shape)], tensor("y", shape))
     with pytest.raises(CnnError, match=r"the input `x` of `<bytes>` has no fixed size"):
         open_model(write_file(File((program,))))
+
+
+@pytest.mark.fault("S3")
+def test_complex_numbers_are_refused() -> None:
+    model = open_model(
+        write_file(File((one_operator("CAST", [tensor("x", (1, 4))], tensor("y", (1, 4), "COMPLEX64")),)))
+    )
+    with pytest.raises(CnnError, match="`y` holds complex numbers, and real ones are wanted"):
+        model({"x": np.zeros((1, 4), np.float32)})

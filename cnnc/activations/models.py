@@ -18,7 +18,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.evaluation import of_tflite
 from cnnc.ir import Graph, Node
 from cnnc.ir.model import Model
-from cnnc.tflite_file.program import ABSENT, Operator, Program, Tensor
+from cnnc.tflite_file.program import ABSENT, DTYPES, Operator, Program, Tensor
 
 Shape = tuple[int, ...]
 Values = Mapping[str, NDArray[np.float32]]
@@ -122,7 +122,7 @@ def watch_network(subject: Subject, what: str, labels: tuple[str, ...] = (), com
 
 
 def watch_file(model: of_tflite.Model) -> Watched:
-    """A TFLite file that was opened with all its tensors. Layers whose size changes are left out.
+    """A TFLite file that was opened with all its tensors. Layers whose size changes, and complex ones, are left out.
 
     Raises:
         CnnError: it has no input, or several.
@@ -132,7 +132,7 @@ def watch_file(model: of_tflite.Model) -> Watched:
     layers = tuple(
         _layer_of_file(program, operator)
         for operator in program
-        if operator.outputs and operator.outputs[0] != ABSENT and _is_fixed(program[operator.outputs[0]])
+        if operator.outputs and operator.outputs[0] != ABSENT and _is_shown(program[operator.outputs[0]])
     )
 
     def evaluate(value: NDArray[Any], names: Sequence[str]) -> Values:
@@ -146,9 +146,9 @@ def watch_file(model: of_tflite.Model) -> Watched:
     return Watched(str(model.path), form_of(program), given.shape, layers, model.labels, evaluate, model=model)
 
 
-def _is_fixed(tensor: Tensor) -> bool:
-    """Whether the file says how large a tensor's values are for one picture."""
-    return tensor.shape != () and -1 not in (tensor.signature or ())[1:]
+def _is_shown(tensor: Tensor) -> bool:
+    """Whether a tensor holds real numbers, and the file says how many they are for one picture."""
+    return tensor.type in DTYPES and tensor.shape != () and -1 not in (tensor.signature or ())[1:]
 
 
 def form_of(program: Program) -> str:

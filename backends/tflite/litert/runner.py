@@ -230,7 +230,13 @@ def quantized(tensor: Tensor, values: NDArray[Any]) -> NDArray[Any]:
 
 
 def dequantized(tensor: Tensor, values: NDArray[Any]) -> NDArray[np.float32]:
-    """The real numbers that a tensor's stored values stand for."""
+    """The real numbers that a tensor's stored values stand for.
+
+    Raises:
+        CnnError: they are complex.
+    """
+    if values.dtype.kind == "c":
+        raise CnnError.of("tflite", f"`{tensor.name}` holds complex numbers, and real ones are wanted")
     if tensor.quantization is None or values.dtype.kind == "f":
         return values.astype(np.float32)
     scale, zero = tensor.quantization.scale[0], tensor.quantization.zero_point[0]
