@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnc.diagnostics import CnnError
+from cnnc.wording import reason_of
 
 _KINDS: Final[Mapping[int, str]] = {
     stat.S_IFDIR: "a folder",
@@ -50,7 +51,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             raise
         sync_folder(place.parent)
     except OSError as error:
-        raise _cannot(path, _reason(error)) from error
+        raise _cannot(path, reason_of(error)) from error
 
 
 _LONGEST: Final = 200
@@ -84,7 +85,7 @@ def require_file(path: Path) -> Path:
     except FileNotFoundError:
         return place
     except (OSError, RuntimeError) as error:  # Python 3.11 and 3.12 raise RuntimeError for links in a circle
-        raise _cannot(path, _reason(error)) from error
+        raise _cannot(path, reason_of(error)) from error
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
         raise _cannot(path, f"it is {kind}")
@@ -115,7 +116,7 @@ def require_folder(path: Path) -> None:
         nearest = next(each for each in (place, *place.parents) if os.path.lexists(each))
         mode = nearest.stat().st_mode
     except (OSError, RuntimeError) as error:
-        raise _cannot(path, _reason(error)) from error
+        raise _cannot(path, reason_of(error)) from error
     if not stat.S_ISDIR(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "a file")
         raise _cannot(path, f"it is {kind}" if nearest == place else f"`{nearest}` is {kind}")
@@ -153,10 +154,6 @@ def _require_folder_of(path: Path, place: Path) -> None:
 
 def _cannot(path: Path, reason: str) -> CnnError:
     return CnnError.of("run", f"cannot write `{path}`: {reason}")
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def _umask() -> int:

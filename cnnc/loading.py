@@ -16,6 +16,7 @@ from cnnc.elaboration.namespace import Loaded
 from cnnc.language import parse, syntax
 from cnnc.net import Net
 from cnnc.overrides import Overrides
+from cnnc.wording import reason_of
 
 MOST_LAYERS = 100_000
 """Of all variants together."""
@@ -135,7 +136,7 @@ def _read(path: Path) -> str:
             "spec", f"`{path}` is not UTF-8 text: byte {error.start} of it", help="is it a spec?"
         ) from None
     except OSError as error:
-        raise CnnError.of("spec", f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise CnnError.of("spec", f"`{path}` cannot be read: {reason_of(error)}") from None
 
 
 def examine(spec: Spec, overrides: Overrides, *, budgets: bool = False) -> tuple[Net | None, list[Diagnostic]]:

@@ -1,4 +1,4 @@
-"""Numbers within sentences: a count with its noun, and what values lie between."""
+"""Parts of sentences: a count with its noun, what values lie between, why something failed."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def extent(low: float, high: float, form: str = "", *, plural: bool = False) -> 
     if least == most:
         return f"are all {least}" if plural else f"is {least} throughout"
     return f"{'go' if plural else 'goes'} from {least} to {most}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, within a sentence: what the system says of it, or else the error's own words."""
+    return (getattr(error, "strerror", None) or str(error)).lower()

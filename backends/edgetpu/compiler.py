@@ -20,6 +20,7 @@ from cnnc.frozen import dataclass
 from cnnc.rendering.text_table import box
 from cnnc.tflite_file.read import read_file
 from cnnc.tflite_file.schema import OPERATORS
+from cnnc.wording import reason_of
 
 NAME: Final = "edgetpu_compiler"
 TIMEOUT: Final = 300.0
@@ -128,7 +129,7 @@ def _run(command: list[str], folder: Path, timeout: float) -> tuple[int, str]:
                 start_new_session=True,
             )
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = reason_of(error)
             raise CnnError.of("compiler", f"`{command[0]}` cannot be run: {reason}", help=how_to_get()) from None
         try:
             reason_to_stop = _watch(process, output, timeout)

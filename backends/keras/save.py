@@ -15,6 +15,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.files import require_file, require_folder
 from cnnc.ir import Graph
 from cnnc.net import Weights
+from cnnc.wording import reason_of
 
 Form = Literal["keras", "savedmodel"]
 
@@ -43,7 +44,7 @@ def save(graph: Graph, weights: Weights, path: Path, form: Form) -> None:
                 shutil.rmtree(place)
             os.replace(written, place)
     except OSError as error:
-        raise CnnError.of("run", f"cannot write `{path}`: {(error.strerror or str(error)).lower()}") from error
+        raise CnnError.of("run", f"cannot write `{path}`: {reason_of(error)}") from error
 
 
 def require_saved_model(path: Path) -> Path:

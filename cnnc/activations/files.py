@@ -12,6 +12,7 @@ from cnnc.activations.collection import Look
 from cnnc.activations.page import is_ours, page
 from cnnc.activations.picture_sheet import sheet
 from cnnc.diagnostics import CnnError
+from cnnc.wording import reason_of
 
 PAGE: Final = "index.html"
 _LONGEST: Final = 80
@@ -58,7 +59,7 @@ def write(look: Look, folder: Path) -> Written:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise CnnError.of("run", f"cannot make `{folder}`: {(error.strerror or str(error)).lower()}") from error
+        raise CnnError.of("run", f"cannot make `{folder}`: {reason_of(error)}") from error
     pictures = []
     digits = len(str(len(look.shown)))
     for place, shown in enumerate(look.shown, 1):

@@ -17,6 +17,7 @@ import click
 
 from cnnc.diagnostics import CnnError, Diagnostic, render
 from cnnc.printable import printable
+from cnnc.wording import reason_of
 
 
 def is_terminal() -> bool:
@@ -67,7 +68,7 @@ def output_errors() -> Iterator[None]:
         # Not a file that has a name; and of a reader that has gone click makes an end without a word.
         if error.filename is not None or error.errno in (None, errno.EPIPE):
             raise
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         for each in CnnError.of("run", f"cannot write the output: {reason}").diagnostics:
             echo_error(each)
         _discard_output()

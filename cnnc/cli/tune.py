@@ -13,6 +13,7 @@ from cnnc.cli.terminal import echo
 from cnnc.diagnostics import CnnError
 from cnnc.files import require_apart, require_file, write_atomically
 from cnnc.overrides import Overrides
+from cnnc.wording import reason_of
 
 USUAL = (
     ("cifar_cnn", Overrides(), 64),
@@ -69,6 +70,6 @@ def _user_table() -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CnnError.of("run", f"cannot make `{path.parent}`: {(error.strerror or str(error)).lower()}") from error
+        raise CnnError.of("run", f"cannot make `{path.parent}`: {reason_of(error)}") from error
     require_file(path)
     return path

@@ -21,6 +21,7 @@ from cnnc.data.sources.data_set import DataSet, Examples, Files, Part, name_of, 
 from cnnc.data.sources.record_pictures import read_picture
 from cnnc.diagnostics import CnnError
 from cnnc.files import read_bytes
+from cnnc.wording import reason_of
 
 _MOST_PIXELS = 512
 """A picture's colours are measured on it made no wider and no higher than this, each counting by its own size."""
@@ -175,7 +176,7 @@ def _look(part: Part, index: int, channels: int) -> _Seen:
     try:
         raw = read_bytes(name, MOST_BYTES) if isinstance(part, Files) else read_picture(part, index)
     except OSError as error:
-        return _Seen(0, str(name).encode(), None, None, (error.strerror or str(error)).lower())
+        return _Seen(0, str(name).encode(), None, None, reason_of(error))
     except CnnError as error:
         return _Seen(0, str(name).encode(), None, None, error.diagnostics[0].message)
     try:

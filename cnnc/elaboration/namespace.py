@@ -11,6 +11,7 @@ from pathlib import Path
 from cnnc.diagnostics import CnnError, Diagnostic, Label, Source, Span, did_you_mean
 from cnnc.frozen import dataclass
 from cnnc.language import LONGEST_FILE, parse, parse_part, syntax
+from cnnc.wording import reason_of
 
 PRELUDE = "<prelude>"
 DEEPEST_IMPORTS = 32
@@ -163,9 +164,7 @@ def _read(path: Path, statement: syntax.Import) -> str:
     except UnicodeDecodeError:
         raise CnnError.of("import", f"`{shown}` is not UTF-8 text", span) from None
     except OSError as error:
-        raise CnnError.of(
-            "import", f"`{shown}` cannot be read: {(error.strerror or str(error)).lower()}", span
-        ) from None
+        raise CnnError.of("import", f"`{shown}` cannot be read: {reason_of(error)}", span) from None
 
 
 def read_text(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.files import read_bytes
 from cnnc.tflite_file.metadata import read_labels
-from cnnc.wording import number_of
+from cnnc.wording import number_of, reason_of
 
 BACKGROUND: Final = "background"
 """What TensorFlow's lists of ImageNet's classes start with, and its networks of 1,001 outputs count first."""
@@ -25,7 +25,7 @@ def labels_of(path: Path) -> tuple[str, ...]:
     try:
         return read_labels(read_bytes(path), numbered=True)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise CnnError.of("labels", f"the list of labels `{path}` cannot be read: {reason}") from error
 
 

@@ -17,6 +17,7 @@ from cnnc.tflite_file.schema import ENUMS, OPERATORS, OPTIONS_OF, TENSOR_TYPES, 
 from cnnc.tflite_file.sparsity import densify
 from cnnc.tflite_file.verify import faults
 from cnnc.tflite_file.write import IDENTIFIER
+from cnnc.wording import reason_of
 
 _MOST_BYTES = 2 << 30
 """Of a file: places in a flatbuffer are numbers of 32 bits, the upper half of which it does not use."""
@@ -36,7 +37,7 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise CnnError.of("tflite", f"there is no file `{path}`") from None
     except OSError as error:
-        raise CnnError.of("tflite", f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise CnnError.of("tflite", f"`{path}` cannot be read: {reason_of(error)}") from None
 
 
 def read_file(data: bytes, what: str = "<bytes>") -> File:

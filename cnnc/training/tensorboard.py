@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from cnnc.diagnostics import CnnError
 from cnnc.runs.events import EpochEnded, Event, Progress, Report, Started
+from cnnc.wording import reason_of
 
 FOLDER: Final = "tensorboard"
 """Where the events of a run lie, in its folder."""
@@ -94,7 +95,7 @@ class Curves:
         try:
             yield
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = reason_of(error)
             raise CnnError.of("run", f"cannot write to `{self.folder}`: {reason}") from error
 
 

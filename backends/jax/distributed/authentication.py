@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnc.diagnostics import CnnError
+from cnnc.wording import reason_of
 
 SWITCH: Final = "CNNC_SECRET"
 MAGIC: Final = b"cnnc hub"
@@ -121,7 +122,7 @@ def _own(path: Path) -> bytes:
     except OSError as error:
         raise CnnError.of(
             "process",
-            f"cannot keep a secret in `{path}`: {(error.strerror or str(error)).lower()}",
+            f"cannot keep a secret in `{path}`: {reason_of(error)}",
             help=f"give one to all processes: export {SWITCH}=$(openssl rand -hex 32)",
         ) from error
     if len(content) < _SHORTEST:

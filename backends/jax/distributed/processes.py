@@ -34,6 +34,7 @@ from cnnc.backends.jax.distributed.process_address import Place, address, requir
 from cnnc.backends.jax.distributed.process_errors import gone, late, refused, require_same
 from cnnc.backends.jax.distributed.socket_folder import make_socket_folder
 from cnnc.diagnostics import CnnError
+from cnnc.wording import reason_of
 
 START_SECONDS: Final = 300.0
 """How long the processes wait for each other, unless told otherwise."""
@@ -297,9 +298,7 @@ def _connected(host: str, port: int, shared: bytes, seconds: float) -> socket.so
         try:
             return _opened(host, port, shared, deadline)
         except socket.gaierror as error:
-            raise CnnError.of(
-                "process", f"there is no machine `{host}`: {(error.strerror or str(error)).lower()}"
-            ) from error
+            raise CnnError.of("process", f"there is no machine `{host}`: {reason_of(error)}") from error
         except Mistrusted as error:
             raise CnnError.of(
                 "process",
@@ -308,9 +307,7 @@ def _connected(host: str, port: int, shared: bytes, seconds: float) -> socket.so
             ) from error
         except OSError as error:
             if time.monotonic() > deadline:
-                reason = (
-                    "it says nothing" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
-                )
+                reason = "it says nothing" if isinstance(error, TimeoutError) else reason_of(error)
                 raise CnnError.of(
                     "process",
                     f"process 0 was not there within {seconds:.0f} seconds: `{host}:{port}`: {reason}",

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import jax
 
 from cnnc.diagnostics import CnnError
+from cnnc.wording import reason_of
 
 BUNDLED: Final = "forms.json"
 _FARTHEST: Final = 4.0
@@ -105,7 +106,7 @@ def read_table(path: Path) -> Table:
     try:
         return parse(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CnnError.of("run", f"cannot read `{path}`: {(error.strerror or str(error)).lower()}") from error
+        raise CnnError.of("run", f"cannot read `{path}`: {reason_of(error)}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CnnError.of(
             "run", f"`{path}` is no table of `cnnc tune`", help="delete it, or write it anew with `cnnc tune`"

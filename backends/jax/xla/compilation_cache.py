@@ -16,6 +16,7 @@ import jax
 from filelock import FileLock
 
 from cnnc.diagnostics import CnnError
+from cnnc.wording import reason_of
 
 SWITCH: Final = "CNNC_CACHE"
 
@@ -46,7 +47,7 @@ def enable() -> str | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _mend(folder)
     except OSError as error:
-        return f"compiled programs are not kept: cannot write `{folder}`: {(error.strerror or str(error)).lower()}"
+        return f"compiled programs are not kept: cannot write `{folder}`: {reason_of(error)}"
     config.update("jax_compilation_cache_max_size", _MOST_BYTES)
     config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
     config.update("jax_compilation_cache_dir", str(folder))

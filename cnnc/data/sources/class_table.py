@@ -14,6 +14,7 @@ from cnnc.data.sources.data_set import Files
 from cnnc.data.sources.folder import Options, load_loose
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.files import read_bytes
+from cnnc.wording import reason_of
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,7 @@ def read_class_list(path: Path) -> ClassList:
     except FileNotFoundError:
         raise CnnError.of("labels", f"there is no list of classes `{path}`") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = (
-            "it is not UTF-8 text"
-            if isinstance(error, UnicodeDecodeError)
-            else str(getattr(error, "strerror", None) or error).lower()
-        )
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason_of(error)
         raise CnnError.of("labels", f"the list of classes `{path}` cannot be read: {reason}") from error
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     for column in ("index", "name"):

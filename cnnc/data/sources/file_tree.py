@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cnnc.diagnostics import CnnError
+from cnnc.wording import reason_of
 
 
 class Entries(NamedTuple):
@@ -68,7 +69,7 @@ def _walk(folder: Path, above: dict[tuple[int, int], Path]) -> Iterator[tuple[Pa
 
 
 def _unreadable(path: Path, error: OSError) -> CnnError:
-    reason = (error.strerror or str(error)).lower()
+    reason = reason_of(error)
     return CnnError.of(
         "data", f"cannot read `{path}`: {reason}", help="make it readable, or move it out of the pictures' folder"
     )

@@ -11,6 +11,7 @@ from cnnc.data.sources.data_set import Records, name_of
 from cnnc.data.sources.tf_example import Example, read_example
 from cnnc.data.sources.tfrecord import Place, read, walk
 from cnnc.diagnostics import CnnError
+from cnnc.wording import reason_of
 
 _MOST_OPEN = 256
 
@@ -89,7 +90,7 @@ def _opened(path: Path) -> Any:
     try:
         changed = path.stat().st_mtime_ns
     except OSError as error:
-        raise CnnError.of("data", f"cannot read `{path}`: {(error.strerror or str(error)).lower()}") from error
+        raise CnnError.of("data", f"cannot read `{path}`: {reason_of(error)}") from error
     return _reader(path, changed)
 
 

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from cnnc.diagnostics import CnnError
+from cnnc.wording import reason_of
 
 _HEAD, _TAIL = 12, 4
 _GZIP = b"\x1f\x8b"
@@ -44,7 +45,7 @@ def walk(path: Path) -> Iterator[tuple[Place, memoryview]]:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
                 yield from _walk(path, view, size)
     except OSError as error:
-        raise CnnError.of("data", f"cannot read `{path}`: {(error.strerror or str(error)).lower()}") from error
+        raise CnnError.of("data", f"cannot read `{path}`: {reason_of(error)}") from error
 
 
 def read(path: Path, place: Place) -> bytes:
@@ -56,7 +57,7 @@ def read(path: Path, place: Place) -> bytes:
     except FileNotFoundError:
         raise CnnError.of("data", f"`{path}` was there when the data set was read, and is gone") from None
     except OSError as error:
-        raise CnnError.of("data", f"cannot read `{path}`: {(error.strerror or str(error)).lower()}") from error
+        raise CnnError.of("data", f"cannot read `{path}`: {reason_of(error)}") from error
     if len(raw) < _HEAD + place.length + _TAIL:
         raise _cut_short(path, place.offset, _HEAD + place.length + _TAIL, len(raw))
     content = raw[_HEAD:-_TAIL]

@@ -21,6 +21,7 @@ from cnnc.weights.importing.readers.pytorch import read_pytorch
 from cnnc.weights.importing.readers.safetensors import read_safetensors
 from cnnc.weights.importing.readers.sizes import MOST_BYTES
 from cnnc.weights.importing.readers.tflite import read_tflite
+from cnnc.wording import reason_of
 
 KINDS: Mapping[str, str] = {
     "safetensors": "`.safetensors` of timm, Hugging Face, torchvision, Flax or cnnc",
@@ -81,7 +82,7 @@ def _reader(path: Path) -> Callable[[Path, int], Source]:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as error:
-        raise fault(path, (error.strerror or str(error)).lower()) from error
+        raise fault(path, reason_of(error)) from error
     if not head:
         raise fault(path, "it is empty")
     picture = next((what for magic, what in _PICTURES.items() if head.startswith(magic)), None)

@@ -15,6 +15,7 @@ from cnnc.weights.importing.layers.file_errors import CUT_SHORT, fault
 from cnnc.weights.importing.layers.file_layers import Role, Source, SourceLayer, SourceTensor
 from cnnc.weights.importing.readers.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.readers.state_dict import natural
+from cnnc.wording import reason_of
 
 _ROLES: Final[dict[str, Role]] = {".weights": "kernel", ".biases": "bias"}
 _DENSE: Final = ("fc", "ip", "dense", "linear", "classifier")
@@ -49,7 +50,7 @@ def _tensor(path: Path, file: Path, layout: str) -> SourceTensor:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise fault(path, f"`{file.name}` cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise fault(path, f"`{file.name}` cannot be read: {reason_of(error)}") from error
     if not data or len(data) % 4:
         size = f"has {len(data)} bytes, and a float32 value takes 4" if data else "is empty"
         raise fault(path, f"`{file.name}` {size}", help=CUT_SHORT)
