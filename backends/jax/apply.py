@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from cnnc.backends.jax.forms.choice import PLAIN, Table
+from cnnc.backends.jax.layers import Weights
 from cnnc.backends.jax.layers.normalization import widened
 from cnnc.backends.jax.loops import NEVER, chosen, loop
 from cnnc.backends.jax.nodes import Mode, Statistics, drops, evaluate
-from cnnc.backends.jax.nodes import Weights as Weights
 from cnnc.backends.jax.rematerialization import again, grouped
 from cnnc.backends.jax.segments import Run, Segment, ancestors, runs, segments
 from cnnc.backends.jax.xla import compile

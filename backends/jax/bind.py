@@ -8,11 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from cnnc.backends.jax.layers import Weights
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.ir import Graph, Node
 from cnnc.ops import Input
-
-Weights = Mapping[str, Mapping[str, Array]]
 
 
 def bind_inputs(graph: Graph, x: Any) -> dict[str, Array]:

@@ -10,7 +10,8 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from cnnc.backends.jax.apply import Weights, activations, apply
+from cnnc.backends.jax.apply import activations, apply
+from cnnc.backends.jax.layers import Weights
 from cnnc.backends.jax.xla import compile
 from cnnc.ir import Graph
 from cnnc.ops import Input

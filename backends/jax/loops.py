@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cnnc.backends.jax.nodes import Chance, Mode, Statistics, Weights, chance, drops, evaluate
+from cnnc.backends.jax.layers import Weights
+from cnnc.backends.jax.nodes import Chance, Mode, Statistics, chance, drops, evaluate
 from cnnc.backends.jax.segments import Run, Segment
 from cnnc.ir import Node
 from cnnc.ops import DropPath

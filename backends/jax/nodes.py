@@ -12,14 +12,13 @@ from jax import Array
 
 from cnnc.backends.jax.forms.choice import Table
 from cnnc.backends.jax.forms.lower import batch_norm_tuned, lower_tuned
-from cnnc.backends.jax.layers import randomness
+from cnnc.backends.jax.layers import Weights, randomness
 from cnnc.backends.jax.layers.lower import FLOAT32, lower
 from cnnc.backends.jax.layers.normalization import batch_norm_of_shards
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Node
 from cnnc.ops import BatchNorm, Dropout, DropPath, Op
 
-Weights = Mapping[str, Mapping[str, Array]]
 Statistics = dict[str, dict[str, Array]]
 """Batch norm's running statistics after the batch, by node and short name."""
 

@@ -6,7 +6,7 @@ backend trains with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -18,9 +18,9 @@ from cnnc.backends.jax.bind import check_weights
 from cnnc.backends.jax.export.module import arguments_of, write_module
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
+from cnnc.net import Weights
 from cnnc.ops import Input
 
-Weights = Mapping[str, Mapping[str, Any]]
 Form = Literal["text", "bytecode", "artifact"]
 """StableHLO as text (`.mlir`), as portable bytecode (`.mlirbc`), or what `jax.export.deserialize` reads."""
 

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cnnc.backends.jax.layers.normalization import Weights, updated_statistics, widened
+from cnnc.backends.jax.layers import NodeWeights
+from cnnc.backends.jax.layers.normalization import updated_statistics, widened
 from cnnc.ops import BatchNorm
 
 
-def batch_norm_by_hand(op: BatchNorm, weights: Weights, x: Array) -> tuple[Array, dict[str, Array]]:
+def batch_norm_by_hand(op: BatchNorm, weights: NodeWeights, x: Array) -> tuple[Array, dict[str, Array]]:
     """What `normalization.batch_norm_of_batch` returns."""
     channels = x.shape[-1]
     wide = jnp.promote_types(x.dtype, jnp.float32)

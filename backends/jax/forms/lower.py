@@ -5,7 +5,7 @@ What has one form only, or none that was measured, is lowered plainly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import singledispatch
 from math import prod
 
@@ -15,24 +15,23 @@ from cnnc import ops
 from cnnc.backends.jax.forms import batch_norm, convolution, depthwise, pooling
 from cnnc.backends.jax.forms.choice import Layer, Table
 from cnnc.backends.jax.forms.convolution import Forms, Geometry
+from cnnc.backends.jax.layers import NodeWeights
 from cnnc.backends.jax.layers.lower import biased, lower
 from cnnc.backends.jax.layers.normalization import batch_norm_of_batch
 from cnnc.ops.window import windows
-
-Weights = Mapping[str, Array]
 
 _MOST_TAPS = 64
 """Depthwise kernels of more values than this are left to XLA, as the plain lowering does."""
 
 
 @singledispatch
-def lower_tuned(op: ops.Op, table: Table, weights: Weights, *inputs: Array) -> Array:
+def lower_tuned(op: ops.Op, table: Table, weights: NodeWeights, *inputs: Array) -> Array:
     """The operator's result and, under autodiff, its gradient, in the table's forms."""
     return lower(op, weights, *inputs)
 
 
 @lower_tuned.register
-def _(op: ops.Conv, table: Table, weights: Weights, x: Array) -> Array:
+def _(op: ops.Conv, table: Table, weights: NodeWeights, x: Array) -> Array:
     found = windows(x.shape[1:], op.kernel, op.stride, op.dilation, op.padding)
     geometry = Geometry(found, op.stride, op.dilation, op.groups)
     possible = convolution.possible_forms(geometry, op.kernel)
@@ -43,7 +42,7 @@ def _(op: ops.Conv, table: Table, weights: Weights, x: Array) -> Array:
 
 
 @lower_tuned.register
-def _(op: ops.Depthwise, table: Table, weights: Weights, x: Array) -> Array:
+def _(op: ops.Depthwise, table: Table, weights: NodeWeights, x: Array) -> Array:
     names = (depthwise.FORWARD, depthwise.INPUT_GRADIENT, depthwise.WEIGHT_GRADIENT)
     forms = _forms("depthwise", op.kernel, op.stride, x, x.shape[-1], names, table)
     if forms == depthwise.PLAIN or op.multiplier > 1 or prod(op.kernel) > _MOST_TAPS:
@@ -53,7 +52,7 @@ def _(op: ops.Depthwise, table: Table, weights: Weights, x: Array) -> Array:
 
 
 @lower_tuned.register
-def _(op: ops.MaxPool, table: Table, weights: Weights, x: Array) -> Array:
+def _(op: ops.MaxPool, table: Table, weights: NodeWeights, x: Array) -> Array:
     assert op.stride is not None, op
     found = windows(x.shape[1:], op.kernel, op.stride, (1,) * len(op.kernel), op.padding)
     layer = _layer("max_pool", op.kernel, op.stride, x, x.shape[-1])
@@ -62,7 +61,7 @@ def _(op: ops.MaxPool, table: Table, weights: Weights, x: Array) -> Array:
     return pooling.max_pool_of_cells(x, op.kernel, found)
 
 
-def batch_norm_tuned(op: ops.BatchNorm, table: Table, weights: Weights, x: Array) -> tuple[Array, dict[str, Array]]:
+def batch_norm_tuned(op: ops.BatchNorm, table: Table, weights: NodeWeights, x: Array) -> tuple[Array, dict[str, Array]]:
     """`normalization.batch_norm_of_batch` in the table's form."""
     name = table.choose(_layer("batch_norm", (), (), x, x.shape[-1]), BATCH_NORM)
     return BATCH_NORM[name](op, weights, x)

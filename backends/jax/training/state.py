@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cnnc.backends.jax.apply import Weights
+from cnnc.backends.jax.layers import Weights
 from cnnc.backends.jax.training.optimizer import Group, decay_mask, transformation, whole
 from cnnc.ir import Graph
 from cnnc.recipe import Recipe

@@ -16,9 +16,10 @@ import optax
 from jax import Array
 
 from cnnc.backends.jax import loops
-from cnnc.backends.jax.apply import Weights, apply
+from cnnc.backends.jax.apply import apply
 from cnnc.backends.jax.distributed.devices import ONE_DEVICE, Devices
 from cnnc.backends.jax.forms.choice import PLAIN, Table, chosen
+from cnnc.backends.jax.layers import Weights
 from cnnc.backends.jax.training.loss import classes, losses, predictions, ranks
 from cnnc.backends.jax.training.optimizer import Group, decay_mask, scaled, transformation, whole
 from cnnc.backends.jax.training.state import Arrays, State, merged
