@@ -22,9 +22,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt .ci/venv
 demo: $(VENV)/.installed
 	$(BIN)/cnnc demo
 
-# Without LLVM's optimisations, which small programs do not earn back; the slow suite has them.
+# How the fast tests' programs are compiled: soon rather than well, which is a third of the work. The slow suite has them
+# compiled as users do.
+QUICK = --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
+
 test: lint
-	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(BIN)/python -m pytest -q -n 2 -m "not slow"
+	XLA_FLAGS="$$XLA_FLAGS $(QUICK)" $(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 test-slow: lint
 	$(BIN)/python -m pytest -q -n 2
