@@ -42,7 +42,7 @@ def shown(names: Iterable[str]) -> dict[str, str]:
 
 
 def compiled(names: Iterable[str], targets: Iterable[str]) -> dict[str, str]:
-    """The digests of files with random weights; what int8 measures may differ from processor to processor."""
+    """The digests of files with random weights; what LiteRT measures for these differs from processor to processor."""
     return {f"{name} {target}": _compiled(name, target) for name in names for target in targets}
 
 
@@ -80,18 +80,9 @@ def test_graphs_are_as_they_were(names: tuple[str, ...]) -> None:
     assert shown(names) == {name: kept[name] for name in names}
 
 
-@pytest.mark.parametrize("names", [COMPILED[:2], pytest.param(COMPILED, marks=pytest.mark.slow)], ids=["few", "all"])
-def test_files_are_as_they_were(names: tuple[str, ...]) -> None:
-    kept = pins()["compiled"]
-    found = compiled(names, ("tflite", "jax", "stablehlo"))
-    assert found == {name: kept[name] for name in found}
-
-
 @pytest.mark.slow
-def test_quantised_files_are_as_they_were() -> None:
-    kept = pins()["compiled"]
-    found = compiled(COMPILED, ("tflite-int8", "edgetpu"))
-    assert found == {name: kept[name] for name in found}
+def test_files_are_as_they_were() -> None:
+    assert compiled(COMPILED, TARGETS) == pins()["compiled"]
 
 
 @pytest.mark.slow
