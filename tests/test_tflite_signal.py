@@ -167,6 +167,18 @@ def test_no_value_is_rounded_on_its_way_to_a_wider_join(layers: str) -> None:
 
 
 @pytest.mark.fault("Q1")
+def test_a_join_that_is_read_as_it_is_keeps_the_bytes_of_its_first_input() -> None:
+    """What is requantised for the wider join is `x` alone: the narrow one need not give up the step of `x` for that."""
+    text = f"{TWO}\nx: a | normalize(mean=128, std=127)\ny: b | normalize(unit)\nz: concat(x, y)\n"
+    graph = cnnc.load_text(text + "v: x | pad(1, value=-1.3)\noutput z, v").graph
+    samples: Samples = [pictures(graph, seed) for seed in range(2)]
+    program = compile_int8(Model(graph, {}), samples, Settings("int8", "minmax")).program
+    quantization = program[program.outputs[0]].quantization
+    assert quantization is not None
+    assert quantization.scale == pytest.approx((1 / 127,))
+
+
+@pytest.mark.fault("Q1")
 def test_a_normalisation_of_real_numbers_is_not_taken_for_one_of_bytes() -> None:
     """One input takes pixels, the other numbers: only what the bytes stand for is in the scale."""
     text = f"{TWO}\nx: a | normalize(unit)\ny: b | normalize(mean=1, std=2)\nconcat(x, y) | conv(3, 8)"

@@ -95,10 +95,21 @@ class Groups:
         root = self.find(operator.outputs[0])
         self.range[root] = union([self.range[root], wanted])
 
-    def twice_rounded(self) -> set[int]:
-        """The operators that need another scale for an input, and have a result that another operator needs so too."""
-        roots = {self.find(name) for _, name in self.requantised}
-        return {index for index, _ in self.requantised if self.find(self.program.operators[index].outputs[0]) in roots}
+    def find_double_rounding(self) -> set[int]:
+        """The operators that requantise an input, and whose result is requantised on its way by a later one."""
+        requantising = {index for index, _ in self.requantised}
+        found: set[int] = set()
+        above, seen = [name for _, name in self.requantised], set[str]()
+        while above:
+            name = above.pop()
+            index = self.program.producers.get(name)
+            if name in seen or index is None or self.program.operators[index].kind not in MOVES:
+                continue
+            seen.add(name)
+            found |= {index} & requantising
+            moved = moved_inputs(self.program.operators[index])
+            above += [each for each in moved if (index, each) not in self.requantised]
+        return found
 
     def widen(self, name: str, scale: float) -> None:
         """Let a tensor's scale be at least so much, where it is free."""
@@ -144,7 +155,7 @@ def group(
         for index, op in enumerate(program):
             if op.kind in MOVES and op.outputs[0] in is_int8:
                 groups.join(index, op)
-        twice = groups.twice_rounded() - free
+        twice = groups.find_double_rounding() - free
         if not twice:
             return groups
         free |= twice
