@@ -20,10 +20,13 @@ from cnnc.activations.collection import look
 from cnnc.activations.models import watch_network
 from cnnc.activations.page import page
 from cnnc.deployment.trained_network import from_run
+from cnnc.tflite_file.program import File
+from cnnc.tflite_file.write import write_file
 from cnnc.weights.weights_file import save_weights
-from tests.calling import call
+from tests.calling import call, refused
 from tests.pictures import SHARED, noise, truncate
 from tests.small_runs import train_small
+from tests.tflite_programs import one_operator, tensor
 
 CORAL = SHARED / "data" / "coral"
 GOOGLE = CORAL / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
@@ -295,6 +298,17 @@ def test_other_networks_are_not_compared(made: Path, tmp_path: Path) -> None:
     other.write_text("input 8x8x3\nconv(3x3, 4) | relu | globalpool | dense(2) | softmax\n")
     result = watch(other, *start, made / "run")
     assert "takes 8x8x3" in result.stderr
+
+
+def test_a_file_of_complex_layers_has_nothing_to_show(tmp_path: Path) -> None:
+    """LiteRT computes them; a picture has real values."""
+    program = one_operator("CAST", [tensor("x", (1, 8, 8, 3))], tensor("y", (1, 8, 8, 3), "COMPLEX64"))
+    path = tmp_path / "m.tflite"
+    path.write_bytes(write_file(File((program,))))
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "p.png")
+    said = refused("tflite", "activations", path, tmp_path / "p.png", "--out", tmp_path / "out")
+    assert "has no layer of real numbers whose size is fixed" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_others_files_are_paired_by_order_and_shape(made: Path, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def watch_file(model: of_tflite.Model) -> Watched:
     """A TFLite file that was opened with all its tensors. Layers whose size changes, and complex ones, are left out.
 
     Raises:
-        CnnError: it has no input, or several.
+        CnnError: it has no input, or several, or no layer that can be shown.
     """
     runner, program = model.runner, model.runner.program
     given = of_tflite.only_input(model)
@@ -134,6 +134,8 @@ def watch_file(model: of_tflite.Model) -> Watched:
         for operator in program
         if operator.outputs and operator.outputs[0] != ABSENT and _is_shown(program[operator.outputs[0]])
     )
+    if not layers:
+        raise CnnError.of("tflite", f"`{model.path}` has no layer of real numbers whose size is fixed")
 
     def evaluate(value: NDArray[Any], names: Sequence[str]) -> Values:
         array = of_tflite.stored(model, value[None]) if value.dtype == np.uint8 else value[None]
