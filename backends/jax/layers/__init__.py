@@ -1,4 +1,4 @@
-"""One function an operator: what it computes in JAX."""
+"""One function for each operator: what it computes, in JAX."""
 
 from collections.abc import Mapping
 from typing import TypeAlias

@@ -1,1 +1,1 @@
-"""Where the time of a step goes: traces, and the compiled program's operators by layer."""
+"""Where the time of a step goes: traces, and the operators of the compiled program by layer."""

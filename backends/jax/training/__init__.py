@@ -1,1 +1,1 @@
-"""The training step and its state: loss, gradient, optimizer, and what is done where a number is none."""
+"""The training step and its state: loss, gradients, optimizer, and what becomes of values that are not finite."""

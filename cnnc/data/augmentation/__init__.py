@@ -1,1 +1,1 @@
-"""Random changes of pictures and of what is said of places in them, the same for the same seed."""
+"""Random changes of pictures and of the masks that go with them, the same for the same seed."""

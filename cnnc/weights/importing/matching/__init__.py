@@ -1,1 +1,1 @@
-"""Which layer of a file is which node of a graph: by the user's word, by name, by shape and by connections."""
+"""Which layer of a file is which node of a graph: as the user says, by name, by shape and by connections."""
