@@ -26,7 +26,7 @@ def render(
     """What is predicted of a file: operators by status and certainty, those on the CPU with the remedy, and the cost.
 
     Args:
-        report: of `check`.
+        report: of `prediction.check`.
         name: what the user calls the file.
         widest: columns of the terminal, None for as wide as the text is.
         faults: what is to be said of the layers on the CPU, in place of the operators that they become.

@@ -1,8 +1,8 @@
 """A training in several processes, on one machine or many: how they meet, agree, and learn that one is gone.
 
-jax's own start aborts with a stack trace where anything fails. So the processes meet at a hub first (`hub`), which
+jax's own start aborts with a stack trace where anything fails. So the processes meet at a coordinator first, which
 process 0 starts beside itself; jax starts when all are there. From then on a thread of every process listens to the
-hub. When a process is gone, the others cannot go on: they end within seconds, whatever they were waiting for.
+coordinator. When a process is gone, the others cannot go on: they end within seconds, whatever they were waiting for.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     write_module(graph) -> text with `init(key)` and `apply(params, x)`
 
-The module names what the spec names, holds the functions of `portable` that it calls, and computes what this backend
-does at inference.
+The module names what the spec names, holds the functions of `module_functions` that it calls, and computes what this
+backend does at inference.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _range(shapes: Sequence[Shape]) -> str:
 
 
 def _closed(functions: set[str]) -> set[str]:
-    """The functions, and those of `portable` that they call."""
+    """The functions, and those of `module_functions` that they call."""
     found: set[str] = set()
     waiting = set(functions)
     while waiting:

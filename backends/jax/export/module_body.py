@@ -76,7 +76,7 @@ class Writer:
         self._names = Names()
         self._blocks: dict[tuple[object, ...], Block] = {}
         self.functions: set[str] = set()
-        """Those of `portable` that are called."""
+        """Those of `module_functions` that are called."""
         self._met = 0
 
     @property

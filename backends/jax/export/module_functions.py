@@ -1,4 +1,4 @@
-"""The functions that a written module may need, in jax alone: `source` copies the text of those that it uses.
+"""The functions that a written module may need, in jax alone: `module` copies the text of those that it uses.
 
 So they are short, call nothing but jax and each other, and keep to 88 columns, the default of the user's formatter.
 `p` holds the arrays of one layer, `x` is `(batch, ..., channels)`.

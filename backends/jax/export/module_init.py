@@ -37,7 +37,7 @@ _Step = _Layer | _Loop
 
 
 def write_init(graph: Graph) -> tuple[list[Line], set[str]]:
-    """The lines of `init` between its head and its return, and the functions of `portable` that they call."""
+    """The lines of `init` between its head and its return, and the functions of `module_functions` that they call."""
     functions: set[str] = set()
     steps = _steps(graph, tuple(items_of(graph.nodes)), "", functions)
     drawn = sum(w.initializer in _FANS for node in graph for w in graph.weights(node).values())

@@ -1,4 +1,4 @@
-"""One call of jax, or of a function of `portable`, for every operator as at inference: what `source` writes of it."""
+"""One call of jax, or of `module_functions`, for every operator as at inference: what `module_body` writes of it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A network with its weights as StableHLO, which XLA, IREE and other compilers read.
 
-What is exported is what `source` writes: its convolutions and windows are StableHLO's own, not the forms that this
+What is exported is what `module` writes: its convolutions and windows are StableHLO's own, not the forms that this
 backend trains with.
 """
 
