@@ -222,8 +222,12 @@ class Reach:
 
     def _naming(self, module: str) -> set[str]:
         word = re.compile(rf"\b{module}\b")
-        files = {path.name for path in (ROOT / "tests").glob("test_*.py") if word.search(path.read_text())}
-        return {test for test in self.seconds if Path(test.partition("::")[0]).name in files}
+        files = {
+            path.relative_to(ROOT).as_posix()
+            for path in (ROOT / "tests").rglob("test_*.py")
+            if word.search(path.read_text())
+        }
+        return {test for test in self.seconds if test.partition("::")[0] in files}
 
 
 def _runs_on_import(path: Path, line: int) -> bool:
