@@ -61,29 +61,29 @@ def grad_cam(watched: Watched, value: NDArray[Any], index: int, layer: str | Non
     Raises:
         CnnError: the pattern matches no layer, or none whose output is a map of height and width.
     """
-    assert watched.subject is not None
-    graph = watched.subject.net.graph
+    assert watched.network is not None
+    graph = watched.network.net.graph
     name = last_map(watched) if layer is None else _named(watched, layer)
     if name is None:
         raise CnnError.of("argument", f"`{watched.what}` has no map of height and width to lay Grad-CAM over")
     gradient = backends.load("jax", "layer_gradient").score_gradient
     inputs = {graph.inputs[0].name: value[None]}
-    maps, slopes = (array[0] for array in gradient(graph, watched.subject.weights, inputs, name, index))
+    maps, slopes = (array[0] for array in gradient(graph, watched.network.weights, inputs, name, index))
     alpha = slopes.mean(axis=(0, 1))
     return Cam("Grad-CAM", name, index, np.maximum(maps @ alpha, 0))
 
 
 def cam_tensor(watched: Watched) -> str | None:
     """The map of a TFLite file that CAM is of, where it is averaged and a dense layer makes the scores; else None."""
-    assert watched.model is not None
-    found = _head(watched.model.runner.program)
+    assert watched.file is not None
+    found = _head(watched.file.program)
     return None if found is None else found[0]
 
 
 def cam(watched: Watched, values: Values, index: int) -> Cam:
     """CAM of a class of a TFLite file whose `cam_tensor` is not None, of which `values` has the value."""
-    assert watched.model is not None
-    program = watched.model.runner.program
+    assert watched.file is not None
+    program = watched.file.program
     found = _head(program)
     assert found is not None
     name, dense = found
@@ -98,8 +98,8 @@ def cam(watched: Watched, values: Values, index: int) -> Cam:
 
 def last_map(watched: Watched) -> str | None:
     """The last map that is worth seeing before pools make less of it."""
-    assert watched.subject is not None
-    graph = watched.subject.net.graph
+    assert watched.network is not None
+    graph = watched.network.net.graph
     maps = [
         layer.name
         for layer in watched.layers

@@ -118,7 +118,7 @@ def look(
 def _evaluated(watched: Watched, value: NDArray[Any], names: Sequence[str]) -> tuple[Values, Predicted | None]:
     """The layers' values, with what the output and CAM need, and what the model predicts."""
     output = output_of(watched)
-    target = cam_tensor(watched) if watched.model is not None else None
+    target = cam_tensor(watched) if watched.file is not None else None
     wanted = dict.fromkeys([*names, *(name for name in (output, target) if name is not None)])
     values = watched.evaluate(value, list(wanted)) if wanted else {}
     return values, None if output is None else predicted(watched, output, values)
@@ -150,7 +150,7 @@ def _cam(
         return None, "Grad-CAM is laid over pictures, and this is none"
     if index is None:
         return None, "Grad-CAM is of a class, and the network has no single output of classes"
-    if watched.model is not None:
+    if watched.file is not None:
         if layer is not None:
             raise CnnError.of(
                 "argument",

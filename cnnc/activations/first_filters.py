@@ -83,10 +83,10 @@ def _largest(kernel: Array, **axes: Any) -> Any:
 
 def first_filters(watched: Watched) -> Filters | None:
     """The filters of a network's or file's first convolution, or None where it has none."""
-    if watched.subject is not None:
+    if watched.network is not None:
         return _of_network(watched)
-    assert watched.model is not None
-    program = narrow(watched.model.runner.program)
+    assert watched.file is not None
+    program = narrow(watched.file.program)
     for operator in program:
         if operator.kind in FILE_CONVOLUTIONS and not _is_pixelwise(program, operator):
             return _of_file(program, operator)
@@ -94,8 +94,8 @@ def first_filters(watched: Watched) -> Filters | None:
 
 
 def _of_network(watched: Watched) -> Filters | None:
-    assert watched.subject is not None
-    graph, weights = watched.subject.net.graph, watched.subject.weights
+    assert watched.network is not None
+    graph, weights = watched.network.net.graph, watched.network.weights
     for node in graph:
         if isinstance(node.op, ops.Conv | ops.Depthwise | ops.ConvTranspose):
             kernel = np.asarray(weights[node.name]["kernel"], np.float32)

@@ -64,8 +64,8 @@ def is_picture(shape: tuple[int, ...]) -> bool:
 def channels(watched: Watched, value: NDArray[Any]) -> tuple[Channel, ...]:
     """A picture `(height, width, channels)` split into its channels, as the first layer that computes gets them."""
     order, seen = list(range(value.shape[-1])), np.asarray(value, np.float64)
-    if watched.subject is not None:
-        graph = watched.subject.net.graph
+    if watched.network is not None:
+        graph = watched.network.net.graph
         chain = picture_layers(graph)
         if sum(isinstance(node.op, Bgr) for node in chain) % 2:
             order.reverse()

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.backends.tflite.litert.runner import dequantized
-from cnnc.deployment.trained_network import Subject
 from cnnc.diagnostics import CnnError
-from cnnc.evaluation import of_tflite
+from cnnc.evaluation.predictor import single_input
+from cnnc.evaluation.tflite import TFLitePredictor, open_tflite
 from cnnc.ir import Graph, Node
 from cnnc.ir.model import Model
+from cnnc.runs.trained import Trained
 from cnnc.tflite_file.program import ABSENT, DTYPES, Operator, Program, Tensor
 
 Shape = tuple[int, ...]
@@ -90,7 +91,7 @@ class Layer:
 class Watched:
     """A network or file made ready to be looked at.
 
-    `evaluate` gives the values of layers on an input `(*shape,)`. `subject` is there for a network, `model` for a file.
+    `evaluate` gives the values of layers on an input `(*shape,)`. `network` is there for a network, `file` for a file.
     """
 
     what: str
@@ -99,18 +100,18 @@ class Watched:
     layers: tuple[Layer, ...]
     labels: tuple[str, ...]
     evaluate: Callable[[NDArray[Any], Sequence[str]], Values]
-    subject: Subject | None = None
-    model: of_tflite.Model | None = None
+    network: Trained | None = None
+    file: TFLitePredictor | None = None
 
     def __getitem__(self, name: str) -> Layer:
         return next(layer for layer in self.layers if layer.name == name)
 
 
-def watch_network(subject: Subject, what: str, labels: tuple[str, ...] = (), compiled: Model | None = None) -> Watched:
+def watch_network(trained: Trained, what: str, labels: tuple[str, ...] = (), compiled: Model | None = None) -> Watched:
     """A network with weights, as it is written, or as passes have made it for `compiled`."""
     from cnnc.evaluation.difference import float_values
 
-    model = compiled or subject.model
+    model = compiled or trained.model
     graph = model.graph
     layers = tuple(_layer_of(graph, node) for node in graph if not isinstance(node.op, ops.Input))
 
@@ -118,34 +119,33 @@ def watch_network(subject: Subject, what: str, labels: tuple[str, ...] = (), com
         found = float_values(model, list(names))((value[None],))
         return {name: np.asarray(array[0], np.float32) for name, array in found.items()}
 
-    return Watched(what, "float32", graph.inputs[0].shape, layers, labels or subject.classes, evaluate, subject=subject)
+    return Watched(what, "float32", graph.inputs[0].shape, layers, labels or trained.classes, evaluate, trained)
 
 
-def watch_file(model: of_tflite.Model) -> Watched:
+def watch_file(file: TFLitePredictor) -> Watched:
     """A TFLite file that was opened with all its tensors. Layers whose size changes, and complex ones, are left out.
 
     Raises:
         CnnError: it has no input, or several, or no layer that can be shown.
     """
-    runner, program = model.runner, model.runner.program
-    given = of_tflite.only_input(model)
+    runner, program = file.runner, file.program
+    given = single_input(file)
     layers = tuple(
         _layer_of_file(program, operator)
         for operator in program
         if operator.outputs and operator.outputs[0] != ABSENT and _is_shown(program[operator.outputs[0]])
     )
     if not layers:
-        raise CnnError.of("tflite", f"`{model.path}` has no layer of real numbers whose size is fixed")
+        raise CnnError.of("tflite", f"`{file.name}` has no layer of real numbers whose size is fixed")
 
     def evaluate(value: NDArray[Any], names: Sequence[str]) -> Values:
-        array = of_tflite.stored(model, value[None]) if value.dtype == np.uint8 else value[None]
-        found = runner.tensors({given.name: array}, names)
+        found = runner.tensors(file.feed((value[None],)), names)
         for name in names:
             if found[name][0].size != program[name].size:
-                raise CnnError.of("tflite", f"the layer `{title_of(name)}` of `{model.path}` has no fixed size")
+                raise CnnError.of("tflite", f"the layer `{title_of(name)}` of `{file.name}` has no fixed size")
         return {name: dequantized(program[name], found[name][0]) for name in names}
 
-    return Watched(str(model.path), form_of(program), given.shape, layers, model.labels, evaluate, model=model)
+    return Watched(file.name, form_of(program), given.shape, layers, file.classes, evaluate, file=file)
 
 
 def _is_shown(tensor: Tensor) -> bool:
@@ -195,4 +195,4 @@ def _layer_of_file(program: Program, operator: Operator) -> Layer:
 
 def open_file(path: Path, labels: Path | None) -> Watched:
     """A TFLite file with its labels, or those of a list."""
-    return watch_file(of_tflite.open_tflite(path, labels=labels, all_tensors=True))
+    return watch_file(open_tflite(path, labels=labels, all_tensors=True))

@@ -43,12 +43,12 @@ def is_ours(text: str) -> bool:
 
 
 def _name(look: Look) -> str:
-    return look.watched.subject.net.name if look.watched.subject else look.watched.what.rsplit("/", 1)[-1]
+    return look.watched.network.net.name if look.watched.network else look.watched.what.rsplit("/", 1)[-1]
 
 
 def _subtitle(look: Look) -> str:
     words = [f"{escape(look.watched.what)}, {look.watched.form}", f"on {escape(str(look.image))}"]
-    if look.watched.subject is not None and look.watched.subject.is_random:
+    if look.watched.network is not None and look.watched.network.is_random:
         words.append("random weights")
     if look.other is not None:
         words.append(f"beside {escape(look.other.what)}, {look.other.form}; layers paired {look.how}")

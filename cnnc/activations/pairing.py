@@ -77,11 +77,11 @@ def pair(first: Watched, second: Watched) -> Paired:
             "data",
             f"`{first.what}` takes {format_shape(first.input)}, and `{second.what}` {format_shape(second.input)}",
         )
-    if first.model is not None and second.model is not None:
+    if first.file is not None and second.file is not None:
         return _files(first, second)
-    if first.subject is not None and second.subject is not None:
+    if first.network is not None and second.network is not None:
         return _networks(first, second)
-    file, network = (first, second) if first.model is not None else (second, first)
+    file, network = (first, second) if first.file is not None else (second, first)
     fault: CnnError | None = None
     named: Paired | None = None
     try:
@@ -105,14 +105,14 @@ def compare(paired: Paired, layers: Sequence[Layer], first: Values, second: Valu
 
 def _compared(paired: Paired, layer: Layer, first: NDArray[np.float32], second: NDArray[np.float32]) -> Compared:
     second = second.reshape(first.shape)
-    flip = paired.first.model is not None and paired.second.subject is not None
+    flip = paired.first.file is not None and paired.second.network is not None
     file, network = (paired.first, paired.second) if flip else (paired.second, paired.first)
     real, other = (second, first) if flip else (first, second)
     tensor, equalizable = Tensor(layer.name, first.shape), False
-    if file.model is not None:
-        program = file.model.runner.program
+    if file.file is not None:
+        program = file.file.program
         tensor = replace(program[layer.name if flip else paired.partners[layer.name]], shape=first.shape)
-        equalizable = network.subject is not None and is_int8(program) and _gives_factors(paired, layer, flip)
+        equalizable = network.network is not None and is_int8(program) and _gives_factors(paired, layer, flip)
     gathered = ChannelSums(tensor)
     gathered.see(real, quantized(tensor, other))
     found = gathered.layer(layer.name, layer.kind, layer.shape, equalizable=equalizable)
@@ -126,34 +126,34 @@ def _compared(paired: Paired, layer: Layer, first: NDArray[np.float32], second: 
 def _gives_factors(paired: Paired, layer: Layer, flip: bool) -> bool:
     if paired.how != "by name":
         return False  # another's compiler
-    subject = (paired.second if flip else paired.first).subject
-    assert subject is not None
-    graph = passes.run(subject.model, passes.INFERENCE_INT8).graph
+    network = (paired.second if flip else paired.first).network
+    assert network is not None
+    graph = passes.run(network.model, passes.INFERENCE_INT8).graph
     return is_equalizable(graph, layer.name)
 
 
 def _by_name(network: Watched, file: Watched, network_first: bool) -> Paired:
-    assert network.subject is not None
-    assert file.model is not None
-    program = file.model.runner.program
-    model = passes.run(network.subject.model, passes.INFERENCE_INT8 if is_int8(program) else passes.INFERENCE)
+    assert network.network is not None
+    assert file.file is not None
+    program = file.file.program
+    model = passes.run(network.network.file, passes.INFERENCE_INT8 if is_int8(program) else passes.INFERENCE)
     tensors = match_tensors(program, model.graph, Path(file.what))
-    folded = watch_network(network.subject, network.what, network.labels, compiled=model)
+    folded = watch_network(network.network, network.what, network.labels, compiled=model)
     names = [(node, tensor.name) for node, tensor in tensors.items()]
     return _paired(folded, file, names, network_first, "by name")
 
 
 def _by_order(network: Watched, file: Watched, network_first: bool) -> Paired | None:
-    assert network.subject is not None
-    assert file.model is not None
-    model: Model = passes.run(network.subject.model, passes.INFERENCE)
-    program = compile_float(network.subject.model)
+    assert network.network is not None
+    assert file.file is not None
+    model: Model = passes.run(network.network.file, passes.INFERENCE)
+    program = compile_float(network.network.file)
     holds = nodes_by_tensor(program, model.graph)
     mine = [(holds[each[0]], *each[1:]) for each in _maps_in_order(program) if each[0] in holds]
-    theirs = _maps_in_order(file.model.runner.program)
+    theirs = _maps_in_order(file.file.program)
     if not mine or [each[1:] for each in mine] != [each[1:] for each in theirs]:
         return None
-    folded = watch_network(network.subject, network.what, network.labels, compiled=model)
+    folded = watch_network(network.network, network.what, network.labels, compiled=model)
     names = [(a[0], b[0]) for a, b in zip(mine, theirs, strict=True)]
     return _paired(folded, file, names, network_first, "by order and shape")
 
@@ -186,9 +186,9 @@ def _files(first: Watched, second: Watched) -> Paired:
     shared = tuple(each for each in first.layers if each.name in there and there[each.name].shape == each.shape)
     if any(layer.is_end and layer.is_map for layer in shared):
         return Paired(first, second, shared, {layer.name: layer.name for layer in shared}, "by name")
-    assert first.model is not None
-    assert second.model is not None
-    mine, theirs = (_maps_in_order(model.runner.program) for model in (first.model, second.model))
+    assert first.file is not None
+    assert second.file is not None
+    mine, theirs = (_maps_in_order(model.runner.program) for model in (first.file, second.file))
     if not mine or [each[1:] for each in mine] != [each[1:] for each in theirs]:
         raise _strangers(first, second, "neither the names nor the kinds and shapes of their layers agree")
     partners = {a[0]: b[0] for a, b in zip(mine, theirs, strict=True)}
@@ -208,7 +208,7 @@ def _maps_in_order(program: Program) -> list[tuple[str, str, tuple[int, ...]]]:
 
 def _strangers(first: Watched, second: Watched, reason: str) -> CnnError:
     return CnnError.of(
-        "tflite" if first.model or second.model else "weights",
+        "tflite" if first.file or second.file else "weights",
         f"the layers of `{first.what}` and `{second.what}` cannot be paired: {reason}",
         help="compare a network with a file that was compiled of it: cnnc compile RUN --target tflite-int8",
     )

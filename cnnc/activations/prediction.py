@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.activations.models import Values, Watched
-from cnnc.deployment.trained_network import reading_of_output
 from cnnc.diagnostics import CnnError, did_you_mean
-from cnnc.evaluation import of_tflite
-from cnnc.evaluation.answers import Guess, Reading, best
+from cnnc.evaluation.answers import Activation, Guess, Reading, activated, best, of_two, stated_reading
 from cnnc.evaluation.class_labels import require_labels, without_background
 from cnnc.ops import Sigmoid, Softmax
 
@@ -42,21 +40,18 @@ class Predicted:
 
 def output_of(watched: Watched) -> str | None:
     """The name of the one output of classes that a network or file has; None where it has none, or several outputs."""
-    if watched.subject is not None:
-        graph = watched.subject.net.graph
+    if watched.network is not None:
+        graph = watched.network.net.graph
         ends = [graph[name] for _, name in graph.outputs]
-        if len(ends) != 1 or len(ends[0].shape) != 1 or _reading(watched) == "values":
+        if len(ends) != 1 or len(ends[0].shape) != 1 or _meaning(watched)[0] == "values":
             return None
         return ends[0].name if ends[0].shape[0] > 1 or isinstance(ends[0].op, Sigmoid) else None
-    assert watched.model is not None
-    ports = watched.model.runner.outputs
-    if len(ports) != 1 or not ports[0].shape or any(size != 1 for size in ports[0].shape[:-1]):
+    assert watched.file is not None
+    outputs = watched.file.outputs
+    if len(outputs) != 1 or len(outputs[0].shape) != 1 or outputs[0].reading == "values":
         return None
-    if _reading(watched) == "values":
-        return None
-    name = ports[0].tensor.name
-    is_single = ports[0].shape[-1] == 1
-    return None if is_single and _end(watched, name) != "sigmoid" else name
+    is_logit = outputs[0].shape == (1,) and outputs[0].activation != "none"
+    return None if is_logit else watched.file.runner.outputs[0].tensor.name
 
 
 def predicted(watched: Watched, output: str, values: Values) -> Predicted:
@@ -66,7 +61,9 @@ def predicted(watched: Watched, output: str, values: Values) -> Predicted:
         CnnError: there are labels, and not as many as classes.
     """
     flat = np.asarray(values[output], np.float64).reshape(1, -1)
-    shares = of_tflite.probabilities(flat, _end(watched, output), _reading(watched) or "classes")[0]
+    reading, activation = _meaning(watched)
+    shares = activated(flat, activation)
+    shares = (shares if reading == "labels" else of_two(shares))[0]
     labels, _ = without_background(watched.labels, len(shares), "the list")
     if labels:
         require_labels(labels, len(shares), f"`{watched.what}`")
@@ -104,17 +101,14 @@ def _names(label: str) -> Sequence[str]:
     return [label.lower(), *(part.strip().lower() for part in label.split(","))]
 
 
-def _reading(watched: Watched) -> Reading | None:
-    """How the only output is read, where it is known."""
-    if watched.model is not None:
-        return of_tflite.reading_of(watched.model)
-    assert watched.subject is not None
-    return reading_of_output(watched.subject, watched.subject.net.graph.outputs[0][0])
-
-
-def _end(watched: Watched, output: str) -> of_tflite.End:
-    if watched.model is not None:
-        return of_tflite.end_of(watched.model.runner.program, output)
-    assert watched.subject is not None
-    op = watched.subject.net.graph[output].op
-    return "softmax" if isinstance(op, Softmax) else "sigmoid" if isinstance(op, Sigmoid) else "logits"
+def _meaning(watched: Watched) -> tuple[Reading | None, Activation]:
+    """How the values of the only output are read, and what still makes probabilities of them."""
+    if watched.file is not None:
+        return watched.file.outputs[0].reading, watched.file.outputs[0].activation
+    assert watched.network is not None
+    graph = watched.network.net.graph
+    ((label, name),) = graph.outputs
+    reading, end = stated_reading(watched.network, label), graph[name]
+    if isinstance(end.op, Softmax | Sigmoid):
+        return reading, "none"
+    return reading, "sigmoid" if reading == "labels" or end.shape[-1] == 1 else "softmax"

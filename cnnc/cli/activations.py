@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
 from cnnc.cli.extras import extra
-from cnnc.cli.model_options import refuse, say
+from cnnc.cli.model_options import open_network, refuse, say, say_unlike_pixels, spec_given
 from cnnc.cli.options import OUTPUT_FOLDER, format_option, override_options, split_patterns
 from cnnc.cli.terminal import echo, echo_json
 from cnnc.diagnostics import CnnError
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from cnnc.activations.files import Written
     from cnnc.activations.models import Watched
 
-_RANDOM_SEED: Final = 0
 _LISTED: Final = 5
 """So many of the worst layers are listed."""
 
@@ -80,8 +78,7 @@ def activations(
     sources = [what] if compare is None else [what, compare]
     specs = [source for source in sources if _is_spec(source)]
     if not specs:
-        changes = [(f"--{f.name.replace('settings', 'set')}", getattr(overrides, f.name)) for f in fields(overrides)]
-        refuse("a SPEC", [*changes, ("--weights", weights), ("--random-weights", random_weights)])
+        refuse("a SPEC", [*spec_given(overrides, weights), ("--random-weights", random_weights)])
     if len(specs) < 2:
         refuse("two SPECs", [("--compare-weights", compare_weights)])
     if weights and random_weights:
@@ -95,10 +92,8 @@ def activations(
         from cnnc.activations.files import require_folder, write
     require_folder(out)
     watched = _watched(what, overrides, weights, random_weights, last, labels)
-    if watched.subject is not None and image.suffix.lower() != ".npy":
-        from cnnc.runs.calibration import unlike_pixels
-
-        say(unlike_pixels(watched.subject.calibration, watched.subject.net.graph))
+    if watched.network is not None and image.suffix.lower() != ".npy":
+        say_unlike_pixels(watched.network)
     other = None
     if compare is not None:
         own = compare_weights if len(specs) == 2 else weights
@@ -127,31 +122,17 @@ def _watched(
 
     if source.suffix.lower() == ".tflite" and not source.is_dir():
         return models.open_file(source, labels)
-    from cnnc.deployment.trained_network import from_run, from_spec
-
     with extra("train", "looking into a network"):
         import jax  # noqa: F401  # the backend and the reader of runs say it less well
 
-        if source.is_dir():
-            subject = from_run(source, last=last)
-        else:
-            _require_weights(source, weights, random)
-            subject = from_spec(str(source), overrides, weights=weights, random=_RANDOM_SEED if random else None)
-    if len(subject.net.graph.inputs) != 1:
-        found = ", ".join(f"`{node.name}`" for node in subject.net.graph.inputs)
+        kind: Literal["run", "spec"] = "run" if source.is_dir() else "spec"
+        trained = open_network(kind, source, overrides, weights=weights, last=last, random=random)
+    if len(trained.net.graph.inputs) != 1:
+        found = ", ".join(f"`{node.name}`" for node in trained.net.graph.inputs)
         raise CnnError.of("data", f"`{source}` has several inputs, {found}, and one is looked at")
-    from cnnc.evaluation.of_tflite import labels_of
+    from cnnc.evaluation.class_labels import labels_of
 
-    return models.watch_network(subject, str(source), labels_of(labels) if labels else ())
-
-
-def _require_weights(source: Path, weights: Path | None, random: bool) -> None:
-    if weights is None and not random:
-        raise CnnError.of(
-            "weights",
-            f"`{source}` is a spec, and it is not said with which weights to look at it",
-            help="name a run's folder instead, or give --weights FILE; --random-weights shows the structure alone",
-        )
+    return models.watch_network(trained, str(source), labels_of(labels) if labels else ())
 
 
 def _in_words(found: Look, written: Written) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from cnnc.cli.extras import extra
-from cnnc.cli.model_options import crop_option, refuse
+from cnnc.cli.model_options import crop_option, open_network, refuse, spec_given
 from cnnc.cli.options import format_option, override_options
 from cnnc.cli.terminal import echo, echo_block, echo_error, echo_json
 from cnnc.diagnostics import CnnError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cnnc.deployment.calibration_samples import Samples
     from cnnc.deployment.frameworks import Framework
     from cnnc.deployment.report import Compiled
-    from cnnc.deployment.trained_network import Subject
+    from cnnc.runs.trained import Trained
 
 Target = Literal["jax", "stablehlo", "tflite", "tflite-int8", "edgetpu", "keras", "savedmodel"]
 _ENDINGS: Final[dict[Target, str]] = {
@@ -35,7 +35,6 @@ _ENDINGS: Final[dict[Target, str]] = {
 }
 _INT8: Final = ("tflite-int8", "edgetpu")
 _ELSEWHERE: Final = ("jax", "stablehlo", "keras", "savedmodel")
-_RANDOM_SEED: Final = 0
 _FEW: Final = 20
 """Random samples tell of no accuracy: so many are enough."""
 _TARGETS: Final = """\
@@ -111,7 +110,7 @@ def compile(
 ) -> None:
     """Compile the trained network in RUN, or that of SPEC with weights, for a device or another framework."""
     if what.is_dir():
-        refuse("a SPEC: a run has its network and weights", _given(overrides, weights, random_weights))
+        refuse("a SPEC: a run has its network and weights", [*spec_given(overrides, weights), ("--random-weights", random_weights)])
     else:
         refuse("a run's folder", [("--last", last)])
     if weights and random_weights:
@@ -128,32 +127,24 @@ def compile(
     compiler = _compiler(edgetpu_compiler) if target == "edgetpu" else None
     if out is not None:
         _require_place(out, target, compiler)
-    subject = _subject(what, overrides, weights, random_weights, last)
-    place = out or _default_place(what, subject, target)
+    trained = _open(what, overrides, weights, random_weights, last)
+    place = out or _default_place(what, trained, target)
     _require_place(place, target, compiler)
-    run_files = [what / "spec.cnn", what / "args.yaml", subject.calibration] if what.is_dir() else []
-    require_apart(place, [what, subject.weights_file, calibrate, data, *run_files])
+    run_files = [what / "spec.cnn", what / "args.yaml", trained.calibration] if what.is_dir() else []
+    require_apart(place, [what, trained.weights_file, calibrate, data, *run_files])
     if target in _ELSEWHERE:
-        _compile_elsewhere(subject, target, place, format)
+        _compile_elsewhere(trained, target, place, format)
         return
     with extra("tflite", "compiling to TFLite"):
         from cnnc.backends.tflite.compile import Settings
         from cnnc.deployment.tflite import compile_tflite
     found = None
     if target in _INT8:
-        found = _samples(subject, calibrate, data_dir, samples, skip_corrupt, crop)
+        found = _samples(trained, calibrate, data_dir, samples, skip_corrupt, crop)
     chosen = io or ("uint8" if target == "edgetpu" else "int8")
-    compiled = compile_tflite(subject, target, found, Settings(chosen, ranges))
-    compiled = _with_accuracy(compiled, subject, data, data_dir, skip_corrupt, crop)
-    _finish(compiled, subject, place, format, allow_cpu=allow_cpu, compiler=compiler)
-
-
-def _given(overrides: Overrides, weights: Path | None, random_weights: bool) -> list[tuple[str, object]]:
-    """The options that go with a SPEC, as they are written, and what is given for them."""
-    changes = [
-        (f"--{field.name.replace('settings', 'set')}", getattr(overrides, field.name)) for field in fields(overrides)
-    ]
-    return [*changes, ("--weights", weights), ("--random-weights", random_weights)]
+    compiled = compile_tflite(trained, target, found, Settings(chosen, ranges))
+    compiled = _with_accuracy(compiled, trained, data, data_dir, skip_corrupt, crop)
+    _finish(compiled, trained, place, format, allow_cpu=allow_cpu, compiler=compiler)
 
 
 def _require_source(what: Path) -> None:
@@ -172,18 +163,16 @@ def _compiler(given: Path | None) -> Path | None:
     return find_compiler(given)
 
 
-def _subject(what: Path, overrides: Overrides, weights: Path | None, random: bool, last: bool) -> Subject:
-    from cnnc.deployment.trained_network import from_run, from_spec
-
+def _open(what: Path, overrides: Overrides, weights: Path | None, random: bool, last: bool) -> Trained:
     if what.is_dir():
         with extra("train", "reading a run"):
-            return from_run(what, last=last)
-    return from_spec(str(what), overrides, weights=weights, random=_RANDOM_SEED if random else None)
+            return open_network("run", what, overrides, last=last)
+    return open_network("spec", what, overrides, weights=weights, random=random)
 
 
-def _default_place(what: Path, subject: Subject, target: Target) -> Path:
+def _default_place(what: Path, trained: Trained, target: Target) -> Path:
     folder = what if what.is_dir() else Path()
-    return folder / f"{subject.net.name}{_ENDINGS[target]}"
+    return folder / f"{trained.net.name}{_ENDINGS[target]}"
 
 
 def _require_place(place: Path, target: Target, compiler: Path | None) -> None:
@@ -203,13 +192,13 @@ def _require_place(place: Path, target: Target, compiler: Path | None) -> None:
 
 
 def _samples(
-    subject: Subject, calibrate: str | None, data_dir: Path | None, count: int, skip_corrupt: bool, crop: float
+    trained: Trained, calibrate: str | None, data_dir: Path | None, count: int, skip_corrupt: bool, crop: float
 ) -> Samples:
     from cnnc.deployment.calibration_samples import random_samples, samples_of
 
-    name = calibrate or subject.calibration or subject.data
-    if calibrate is None and subject.is_random:
-        return random_samples(subject, min(count, _FEW))
+    name = calibrate or trained.calibration or trained.data.name
+    if calibrate is None and trained.weights_file is None:
+        return random_samples(trained, min(count, _FEW))
     if name is None:
         raise CnnError.of(
             "calibration",
@@ -218,36 +207,36 @@ def _samples(
         )
     with extra("train", "reading data"):
         from cnnc import data  # noqa: F401  # what it imports is what may be missing
-    folder = _folder(subject, name, data_dir) if isinstance(name, str) else None
-    return samples_of(subject, name, folder=folder, count=count, skip_corrupt=skip_corrupt, crop=crop)
+    folder = _folder(trained, name, data_dir) if isinstance(name, str) else None
+    return samples_of(trained, name, folder=folder, count=count, skip_corrupt=skip_corrupt, crop=crop)
 
 
-def _folder(subject: Subject, name: str, data_dir: Path | None) -> Path | None:
+def _folder(trained: Trained, name: str, data_dir: Path | None) -> Path | None:
     """Where the files of a data set by name lie: as it is said, or where the run had it from."""
     from cnnc.data.sources.by_name import NAMES
 
     if name not in NAMES:
         return None
-    return data_dir or (subject.data_folder if name == subject.data else None)
+    return data_dir or (Path(trained.data.folder) if trained.data.folder and name == trained.data.name else None)
 
 
 def _with_accuracy(
-    compiled: Compiled, subject: Subject, data: str | None, data_dir: Path | None, skip_corrupt: bool, crop: float
+    compiled: Compiled, trained: Trained, data: str | None, data_dir: Path | None, skip_corrupt: bool, crop: float
 ) -> Compiled:
     if data is None:
         return compiled
     assert compiled.program is not None
     with extra("train", "reading data"):
         from cnnc import data as _  # noqa: F401  # what it imports is what may be missing
-    from cnnc.deployment.int8_accuracy import compare
+    from cnnc.deployment.int8_accuracy import compare_files
 
-    folder = _folder(subject, data, data_dir)
-    found = compare(subject, compiled.program, data, folder=folder, skip_corrupt=skip_corrupt, crop=crop)
+    folder = _folder(trained, data, data_dir)
+    found = compare_files(trained, compiled.program, data, folder=folder, skip_corrupt=skip_corrupt, crop=crop)
     return replace(compiled, accuracy=found)
 
 
 def _finish(
-    compiled: Compiled, subject: Subject, place: Path, format: str, *, allow_cpu: bool, compiler: Path | None
+    compiled: Compiled, trained: Trained, place: Path, format: str, *, allow_cpu: bool, compiler: Path | None
 ) -> None:
     from cnnc.deployment.report import in_words, to_json
     from cnnc.files import write_atomically
@@ -259,7 +248,7 @@ def _finish(
         assert compiled.program is not None
         from cnnc.cli.edgetpu import predict_edgetpu, run_edgetpu_compiler
 
-        predicted = predict_edgetpu(compiled.data, compiled.program, str(place), subject.net.graph, allow_cpu=allow_cpu)
+        predicted = predict_edgetpu(compiled.data, compiled.program, str(place), trained.net.graph, allow_cpu=allow_cpu)
         lines += ["", *predicted.text.split("\n")]
         words["edgetpu"] = predicted.words
     write_atomically(place, compiled.data)
@@ -280,12 +269,12 @@ def _finish(
         echo_json(words)
 
 
-def _compile_elsewhere(subject: Subject, target: Framework, place: Path, format: str) -> None:
+def _compile_elsewhere(trained: Trained, target: Framework, place: Path, format: str) -> None:
     from cnnc.deployment.frameworks import write
 
-    written = write(subject, target, place)
+    written = write(trained, target, place)
     if format == "json":
-        words: dict[str, Any] = {"model": subject.net.name, "target": target, "output": str(place)}
+        words: dict[str, Any] = {"model": trained.net.name, "target": target, "output": str(place)}
         files = [{"path": str(path), "bytes": size} for path, size in written.items()]
         echo_json({**words, "bytes": written[place], "files": files})
         return

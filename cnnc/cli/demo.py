@@ -51,41 +51,43 @@ def demo(out: Path | None) -> None:
         from cnnc.backends.tflite.compile import Settings
         from cnnc.cli.edgetpu import predict_edgetpu
         from cnnc.deployment.calibration_samples import samples_of
-        from cnnc.deployment.int8_accuracy import compare
+        from cnnc.deployment.int8_accuracy import compare_files
         from cnnc.deployment.report import in_words
         from cnnc.deployment.tflite import compile_tflite
-        from cnnc.deployment.trained_network import from_run
     with extra("train", "the demo"):
         from cnnc.cli.watch import watching
-        from cnnc.evaluation.of_run import measure
-        from cnnc.runs.run_record import open_run
+        from cnnc.evaluation.evaluate import evaluate_on
+        from cnnc.evaluation.network import network_predictor
+        from cnnc.evaluation.test_set import load_test_set
+        from cnnc.runs.trained import open_run
         from cnnc.training.train import train
 
     echo_block(SPEC)
     with watching() as report, told_how_to_go_on():
-        trained = train(net, "digits", out=out, report=report)
-    found = measure(open_run(trained.folder, "last"))
+        folder = train(net, "digits", out=out, report=report).folder
+    trained = open_run(folder, last=True)
+    predictor = network_predictor(trained)
+    found = evaluate_on(predictor, load_test_set(predictor))
     assert found.scores.top1 is not None
     echo("", f"{100 * found.scores.top1:.2f} % of {found.what} are read right after the last epoch")
     echo("the curves, what the network confuses, and what it saw:")
     for name in ("results.png", "confusion_matrix.png", "batch0.png"):
-        echo(f"  {trained.folder / name}")
+        echo(f"  {folder / name}")
 
     echo("", "compiled for the Edge TPU, ranges measured on 100 of the training pictures:")
-    subject = from_run(trained.folder, last=True)
-    samples = samples_of(subject, "digits", folder=None, count=100)
-    compiled = compile_tflite(subject, "edgetpu", samples, Settings("uint8"))
+    samples = samples_of(trained, "digits", folder=None, count=100)
+    compiled = compile_tflite(trained, "edgetpu", samples, Settings("uint8"))
     assert compiled.program is not None
-    accuracy = compare(subject, compiled.program, "digits", folder=None)
+    accuracy = compare_files(trained, compiled.program, "digits", folder=None)
     compiled = replace(compiled, accuracy=accuracy)
-    place = trained.folder / "digits_int8.tflite"
+    place = folder / "digits_int8.tflite"
     assert compiled.program is not None
-    predicted = predict_edgetpu(compiled.data, compiled.program, place.name, subject.net.graph, allow_cpu=False)
+    predicted = predict_edgetpu(compiled.data, compiled.program, place.name, trained.net.graph, allow_cpu=False)
     write_atomically(place, compiled.data)
     for line in (*in_words(compiled), "", *predicted.text.split("\n")):
         echo(line)
     for warning in compiled.warnings:
         echo_error(warning, "warning")
     echo("", f"in {place}, {len(compiled.data):,} bytes")
-    show_next(trained.folder)
+    show_next(folder)
     echo(f"  cnnc predict {place} PICTURE...")

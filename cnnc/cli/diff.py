@@ -53,10 +53,10 @@ def diff(
         require_apart(out, [model, data])
     with extra("train", "a comparison"):
         from cnnc.evaluation.difference import diff as compare
-        from cnnc.runs.run_record import open_run
+        from cnnc.runs.trained import open_run
 
     found = compare(
-        open_run(run, "last" if last else "best"),
+        open_run(run, last=last),
         model,
         data,
         samples=samples,
@@ -87,9 +87,9 @@ def _in_words(found: Difference) -> dict[str, Any]:
     return {
         "data": found.what,
         "count": found.count,
-        "float": {"top1": found.float_top1},
-        "int8": {"top1": found.file_top1},
-        "agreeing": found.agreeing,
+        "float": {"top1": found.agreement and found.agreement.first},
+        "int8": {"top1": found.agreement and found.agreement.second},
+        "agreeing": found.agreement and found.agreement.agreeing,
         "samples": found.samples,
         "inputs": [_layer_in_words(layer) for layer in found.inputs],
         "layers": [_layer_in_words(layer) for layer in found.worst_first],
@@ -110,13 +110,14 @@ def _layer_in_words(layer: Layer) -> dict[str, Any]:
 
 
 def _show(found: Difference, out: Path | None) -> None:
-    if found.float_top1 is not None and found.file_top1 is not None and found.agreeing is not None:
-        lost = 100 * (found.float_top1 - found.file_top1)
+    if found.agreement is not None:
+        first, second = found.agreement.first, found.agreement.second
+        lost = 100 * (first - second)
         change = "nothing lost" if abs(lost) < 0.005 else f"{abs(lost):.2f} points {'lost' if lost > 0 else 'won'}"
         echo(f"on {found.what}")
         echo(
-            f"top-1: float {100 * found.float_top1:.2f} %, int8 {100 * found.file_top1:.2f} %, {change};"
-            f" the same answer to {100 * found.agreeing:.2f} %"
+            f"top-1: float {100 * first:.2f} %, int8 {100 * second:.2f} %, {change};"
+            f" the same answer to {100 * found.agreement.agreeing:.2f} %"
         )
     echo(f"the input, then layers, worst first, on {found.samples} pictures")
     layers = found.worst_first

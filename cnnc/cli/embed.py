@@ -7,7 +7,16 @@ from pathlib import Path
 import click
 
 from cnnc.cli.extras import extra
-from cnnc.cli.model_options import crop_option, kind_of, open_spec, opened_run, refuse, say, spec_given, weights_option
+from cnnc.cli.model_options import (
+    crop_option,
+    kind_of,
+    open_network,
+    refuse,
+    say,
+    say_unlike_pixels,
+    spec_given,
+    weights_option,
+)
 from cnnc.cli.options import OUTPUT_FILE, override_options
 from cnnc.cli.terminal import echo
 from cnnc.diagnostics import CnnError
@@ -45,12 +54,12 @@ def embed(
         refuse("a SPEC", spec_given(overrides, weights))
     with extra("train", "computing features"):
         from cnnc.evaluation import embedding
-        from cnnc.runs.run_record import Asked
     if out.suffix.lower() not in embedding.ENDINGS:
         raise click.UsageError(f"`{out}` must end in {' or '.join(embedding.ENDINGS)}")
-    opened: Asked = open_spec(what, overrides, weights, None) if kind == "spec" else opened_run(what, last=last)
-    found = embedding.embed(opened, images, layer=layer, crop=crop, skip_corrupt=skip_corrupt)
+    trained = open_network(kind, what, overrides, weights=weights, last=last)
+    say_unlike_pixels(trained)
+    found = embedding.embed(trained, images, layer=layer, crop=crop, skip_corrupt=skip_corrupt)
     embedding.write_features(out, found)
     if found.broken:
         say([f"left out, as it cannot be decoded: {len(found.broken)} of them, {found.broken[0]} first"])
-    echo(embedding.described(opened.net.graph, found), f"wrote {out}")
+    echo(embedding.described(trained.net.graph, found), f"wrote {out}")

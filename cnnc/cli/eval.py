@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from cnnc.cli.extras import extra
 from cnnc.cli.model_options import (
     crop_option,
     delegate_options,
     kind_of,
     labels_option,
-    open_spec,
-    opened_run,
+    open_predictor,
     require_fitting,
     say,
-    threads_of,
     weights_option,
 )
 from cnnc.cli.options import format_option, override_options
@@ -28,7 +25,8 @@ from cnnc.overrides import Overrides
 from cnnc.printable import printable
 
 if TYPE_CHECKING:
-    from cnnc.evaluation.test_set import Measured
+    from cnnc.evaluation.evaluate import Evaluation
+    from cnnc.evaluation.predictor import Predictor
     from cnnc.runs.events import Event
 
 _LISTED = 50
@@ -71,60 +69,45 @@ def eval(
     format: str,
 ) -> None:
     """Measure the network in a RUN, SPEC or TFLite file on test data, a run by default on its own."""
-    head: dict[str, Any]
     kind = kind_of(run, weights)
     require_fitting(kind, last=last, labels=labels, threads=threads, delegate=delegate, spec=(overrides, weights))
     if classes is not None and data is None:
         raise click.UsageError("`--classes` lists those of `--data FOLDER`")
-    if kind == "model":
-        with extra("tflite", "evaluation"):
-            from cnnc.evaluation import of_tflite
-        model = of_tflite.open_tflite(run, labels=labels, threads=threads_of(threads), delegate=delegate)
-        say(model.notes)
-        if data is None:
-            raise _no_data(run)
-        found = of_tflite.measure(
-            model,
-            data,
-            folder=data_dir,
-            held_out=held_out,
-            skip_corrupt=skip_corrupt,
-            batch=batch,
-            classes=classes,
-            crop=crop,
-            report=_report,
-        )
-        head, title = {"model": str(run)}, run.name
-    else:
-        with extra("train", "evaluation"):
-            from cnnc.evaluation.of_run import measure
-            from cnnc.runs.run_record import Asked, Run
-        opened: Asked
-        if kind == "spec":
-            opened = open_spec(run, overrides, weights, labels)
-            if data is None and opened.net.recipe.data is None:
-                raise _no_data(run)
-        else:
-            opened = opened_run(run, last=last)
-        found = measure(
-            opened,
-            data,
-            folder=data_dir,
-            held_out=held_out,
-            skip_corrupt=skip_corrupt,
-            batch=batch,
-            classes=classes,
-            crop=crop,
-            report=_report,
-        )
-        if isinstance(opened, Run):
-            head, title = {"run": str(run), "epoch": opened.epoch}, f"{opened.net.name}, epoch {opened.epoch},"
-        else:
-            head, title = {"spec": str(run), "weights": str(weights)}, f"{opened.net.name} with {weights}"
+    predictor = open_predictor(
+        kind, run, overrides, weights=weights, labels=labels, last=last, threads=threads, delegate=delegate
+    )
+    if data is None and kind != "run" and (predictor.data is None or predictor.data.name is None):
+        raise _no_data(run)
+    from cnnc.evaluation.evaluate import evaluate_on
+    from cnnc.evaluation.test_set import load_test_set
+
+    test_set = load_test_set(
+        predictor,
+        data,
+        folder=data_dir,
+        held_out=held_out,
+        skip_corrupt=skip_corrupt,
+        classes=classes,
+        report=_report,
+    )
+    found = evaluate_on(predictor, test_set, skip_corrupt=skip_corrupt, batch=batch, crop=crop)
+    head, title = _heading(kind, run, weights, predictor)
     if format == "json":
         echo_json({**head, **_in_words(found)})
     else:
         _show(title, found)
+
+
+def _heading(
+    kind: Literal["run", "spec", "model"], what: Path, weights: Path | None, predictor: Predictor
+) -> tuple[dict[str, Any], str]:
+    """What was measured, as JSON and in words."""
+    if kind == "model":
+        return {"model": str(what)}, what.name
+    if kind == "spec":
+        return {"spec": str(what), "weights": str(weights)}, f"{predictor.name} with {weights}"
+    epoch = predictor.trained.epoch  # type: ignore[attr-defined]  # a run is a network
+    return {"run": str(what), "epoch": epoch}, f"{predictor.name}, epoch {epoch},"
 
 
 def _no_data(what: Path) -> CnnError:
@@ -139,7 +122,7 @@ def _report(event: Event) -> None:
         say([event.text])
 
 
-def _in_words(found: Measured) -> dict[str, Any]:
+def _in_words(found: Evaluation) -> dict[str, Any]:
     scores = found.scores
     words: dict[str, Any] = {
         "data": found.what,
@@ -161,7 +144,7 @@ def _in_words(found: Measured) -> dict[str, Any]:
     return words
 
 
-def _show(title: str, found: Measured) -> None:
+def _show(title: str, found: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -190,7 +173,7 @@ def _show(title: str, found: Measured) -> None:
         echo(f"and {len(rows) - _LISTED} classes more; `--format json` has them all")
 
 
-def _names(found: Measured) -> list[str]:
+def _names(found: Evaluation) -> list[str]:
     assert found.scores.confusion is not None
     return list(found.classes) or [str(i) for i in range(len(found.scores.confusion))]
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
 from cnnc import specs
+from cnnc.cli.extras import extra
 from cnnc.cli.terminal import echo
-from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.runs.run_record import Asked, Run
+    from cnnc.evaluation.predictor import Predictor
+    from cnnc.runs.trained import Trained
+
+_RANDOM_SEED: Final = 0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,40 +59,72 @@ def spec_given(overrides: Overrides, weights: Path | None) -> list[tuple[str, ob
     return [*changes, ("--weights", weights)]
 
 
-def open_spec(spec: Path, overrides: Overrides, weights: Path | None, labels: Path | None) -> Asked:
-    """A SPEC with its weights and labels, made ready to be asked.
+def open_network(
+    kind: Literal["run", "spec", "model"],
+    what: Path,
+    overrides: Overrides,
+    *,
+    weights: Path | None = None,
+    labels: Path | None = None,
+    last: bool = False,
+    random: bool | None = None,
+) -> Trained:
+    """A RUN, or a SPEC with its weights and labels.
+
+    `random` is whether `--random-weights` was given; None where a command has no such option.
 
     Raises:
         CnnError: there are no weights, or they or the labels do not fit.
     """
-    from cnnc.evaluation.class_labels import labels_of, require_labels, without_background
-    from cnnc.loading import find, load_spec
-    from cnnc.runs.run_record import open_weights
+    from cnnc.evaluation.class_labels import read_classes
+    from cnnc.runs.trained import open_run, open_trained
 
-    net = load_spec(find(spec), overrides)
-    if weights is None:
-        raise CnnError.of(
-            "weights",
-            f"`{spec}` is a spec, and it is not said which weights it has",
-            help="give --weights FILE, or name a run's folder instead",
-        )
-    names: tuple[str, ...] = ()
-    if labels is not None:
-        count = max(net.graph[net.graph.outputs[0][1]].shape[-1], 2)
-        names, notes = without_background(labels_of(labels), count, str(labels))
-        say(notes)
-        require_labels(names, count, f"`{net.name}`")
-    return open_weights(net, weights, names)
+    if kind == "run":
+        return open_run(what, last=last)
+    help = "give --weights FILE, or name a run's folder instead"
+    if random is not None:
+        help += "; --random-weights shows the structure alone"
+    seed = _RANDOM_SEED if random else None
+    trained = open_trained(what, overrides, weights=weights, random_seed=seed, help=help)
+    if labels is None:
+        return trained
+    graph = trained.net.graph
+    count = max(graph[graph.outputs[0][1]].shape[-1], 2)
+    classes, notes = read_classes(labels, count, f"`{trained.net.name}`")
+    say(notes)
+    return replace(trained, classes=classes)
 
 
-def opened_run(path: Path, *, last: bool) -> Run:
-    """A RUN with its best or last weights, to be shown pictures; one that was trained on none is told."""
+def open_predictor(
+    kind: Literal["run", "spec", "model"],
+    what: Path,
+    overrides: Overrides,
+    *,
+    weights: Path | None,
+    labels: Path | None,
+    last: bool,
+    threads: int | None,
+    delegate: Literal["edgetpu"] | None,
+) -> Predictor:
+    """A RUN, a SPEC with weights or a TFLite file, to be shown data. What its user should know is said."""
+    if kind == "model":
+        with extra("tflite", "running a TFLite file"):
+            from cnnc.evaluation.tflite import open_tflite
+        file = open_tflite(what, labels=labels, threads=threads_of(threads), delegate=delegate)
+        say(file.notes)
+        return file
+    with extra("train", "running a network"):
+        from cnnc.evaluation.network import network_predictor
+    trained = open_network(kind, what, overrides, weights=weights, labels=labels, last=last)
+    say_unlike_pixels(trained)
+    return network_predictor(trained)
+
+
+def say_unlike_pixels(trained: Trained) -> None:
+    """Tell of a run that was trained on arrays which were no pixels, before it is shown pictures."""
     from cnnc.runs.calibration import unlike_pixels
-    from cnnc.runs.run_record import open_run
 
-    run = open_run(path, "last" if last else "best")
-    say(unlike_pixels(run.folder.calibration, run.net.graph))
-    return run
+    say(unlike_pixels(trained.calibration, trained.net.graph))
 
 
 def delegate_options(command: F) -> F:

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from cnnc.cli.extras import extra
 from cnnc.cli.model_options import (
     crop_option,
     delegate_options,
     kind_of,
     labels_option,
-    open_spec,
-    opened_run,
+    open_predictor,
     require_fitting,
     say,
-    threads_of,
     weights_option,
 )
 from cnnc.cli.options import format_option, override_options
@@ -63,21 +60,14 @@ def predict(
     """
     kind = kind_of(run, weights)
     require_fitting(kind, last=last, labels=labels, threads=threads, delegate=delegate, spec=(overrides, weights))
-    if kind == "model":
-        with extra("tflite", "prediction"):
-            from cnnc.evaluation import of_tflite
-        model = of_tflite.open_tflite(run, labels=labels, threads=threads_of(threads), delegate=delegate)
-        say(model.notes)
-        answers = of_tflite.predict(model, images, top, crop=crop)
-        if of_tflite.reading_of(model) is None:
-            say([f"`{run}` does not say what its numbers stand for: `--labels` makes them classes"])
-    else:
-        with extra("train", "prediction"):
-            from cnnc.evaluation.of_run import predict as ask
-            from cnnc.runs.run_record import Asked
-        opened: Asked
-        opened = open_spec(run, overrides, weights, labels) if kind == "spec" else opened_run(run, last=last)
-        answers = ask(opened, images, top, crop=crop)
+    predictor = open_predictor(
+        kind, run, overrides, weights=weights, labels=labels, last=last, threads=threads, delegate=delegate
+    )
+    from cnnc.evaluation import predictor as prediction
+
+    answers = prediction.predict(predictor, images, top, crop=crop)
+    if predictor.outputs[0].reading is None:
+        say([f"`{run}` does not say what its numbers stand for: `--labels` makes them classes"])
     _show(images, answers, format)
 
 

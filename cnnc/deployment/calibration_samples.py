@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from cnnc import backends
 from cnnc.data.sources.arrays import ordered
 from cnnc.deployment.array_data import inputs_in, is_index, require_fitting, rows_of
-from cnnc.deployment.trained_network import Subject
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
 from cnnc.ops import format_shape
+from cnnc.runs.trained import Trained
 from cnnc.wording import number_of
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class Samples:
     notes: tuple[str, ...] = ()
 
 
-def random_samples(subject: Subject, count: int) -> Samples:
+def random_samples(trained: Trained, count: int) -> Samples:
     """Samples of noise: enough to see a network's structure, and no measure of its accuracy."""
     sample = backends.load("tflite", "random_weights").random_sample
-    arrays = tuple(sample(subject.net.graph, seed) for seed in range(count))
+    arrays = tuple(sample(trained.net.graph, seed) for seed in range(count))
     return Samples(arrays, f"{count} random samples", (_STRUCTURE,))
 
 
@@ -50,7 +50,7 @@ _STRUCTURE: Final = "the samples are random: what is measured on them tells of t
 
 
 def samples_of(
-    subject: Subject,
+    trained: Trained,
     data: Any,
     *,
     folder: Path | None = None,
@@ -72,7 +72,7 @@ def samples_of(
     Bytes (uint8) are pixels; all other numbers are taken as they are.
 
     Args:
-        subject: the network.
+        trained: the network.
         data: the data.
         folder: where the files of a data set by name lie.
         count: how many.
@@ -90,34 +90,34 @@ def samples_of(
         name = os.fspath(data)
         if is_array_file(name):
             path = Path(name).expanduser()
-            kind = "training examples kept with the run" if path == subject.calibration else f"examples of {name}"
-            return _array_samples(subject, inputs_in(subject.net.graph, path), kind, count, crop)
-        return _data_set_samples(subject, name, folder, count, skip_corrupt=skip_corrupt, crop=crop)
+            kind = "training examples kept with the run" if path == trained.calibration else f"examples of {name}"
+            return _array_samples(trained, inputs_in(trained.net.graph, path), kind, count, crop)
+        return _data_set_samples(trained, name, folder, count, skip_corrupt=skip_corrupt, crop=crop)
     if not isinstance(data, tuple | Mapping) and not hasattr(data, "__array__"):
-        data = _collected(subject.net.graph, data, count)
-    names = [node.name for node in subject.net.graph.inputs]
+        data = _collected(trained.net.graph, data, count)
+    names = [node.name for node in trained.net.graph.inputs]
     arrays = dict(zip(names, ordered(data, names, "input"), strict=True))
-    return _array_samples(subject, arrays, "examples in arrays", count, crop)
+    return _array_samples(trained, arrays, "examples in arrays", count, crop)
 
 
 def _data_set_samples(
-    subject: Subject, data: str, folder: Path | None, count: int, *, skip_corrupt: bool, crop: float
+    trained: Trained, data: str, folder: Path | None, count: int, *, skip_corrupt: bool, crop: float
 ) -> Samples:
     from cnnc.data.sources.data_set import take
     from cnnc.data.sources.folder import Options
 
-    part, kind = _part(subject, data, folder, Options(subject.held_out, subject.seed, skip_corrupt))
-    drawn = take(part, _drawn(subject, len(part), count))
-    arrays = _fetched(subject.net.graph, drawn, skip_corrupt=skip_corrupt, crop=crop)
+    part, kind = _part(trained, data, folder, Options(trained.data.held_out, trained.data.seed, skip_corrupt))
+    drawn = take(part, _drawn(trained, len(part), count))
+    arrays = _fetched(trained.net.graph, drawn, skip_corrupt=skip_corrupt, crop=crop)
     _require_contrast(arrays, data)
     what = f"{number_of(len(arrays), kind)} of {data}"
     return Samples(arrays, what, _notes(what, len(arrays), len(part), count))
 
 
-def _array_samples(subject: Subject, sources: Mapping[str, Any], kind: str, count: int, crop: float) -> Samples:
-    graph = subject.net.graph
+def _array_samples(trained: Trained, sources: Mapping[str, Any], kind: str, count: int, crop: float) -> Samples:
+    graph = trained.net.graph
     total = require_fitting(graph, sources)
-    part = rows_of(graph, sources, _drawn(subject, total, count))
+    part = rows_of(graph, sources, _drawn(trained, total, count))
     if all(array.min() == array.max() for array in part.inputs):
         raise CnnError.of(
             "calibration",
@@ -134,8 +134,8 @@ def _array_samples(subject: Subject, sources: Mapping[str, Any], kind: str, coun
     return Samples(arrays, what, (*_notes(what, len(arrays), total, count), *flat))
 
 
-def _drawn(subject: Subject, total: int, count: int) -> NDArray[np.int64]:
-    return np.sort(np.random.default_rng(subject.seed).permutation(total)[:count])
+def _drawn(trained: Trained, total: int, count: int) -> NDArray[np.int64]:
+    return np.sort(np.random.default_rng(trained.data.seed).permutation(total)[:count])
 
 
 def _fetched(graph: Graph, part: Part, *, skip_corrupt: bool = False, crop: float = 1.0) -> tuple[Sample, ...]:
@@ -187,24 +187,16 @@ def _collected(graph: Graph, data: Any, count: int) -> tuple[NDArray[Any], ...]:
     return tuple(np.concatenate(part) for part in parts)
 
 
-def is_own(subject: Subject, data: str) -> bool:
-    """Whether a data set, by name or path, is the one that the subject was trained on."""
-    from cnnc.data.sources.by_name import NAMES
-
-    if subject.data is None or data in NAMES:
-        return data == subject.data
-    return os.path.realpath(Path(data).expanduser()) == os.path.realpath(Path(subject.data).expanduser())
-
-
-def _part(subject: Subject, data: str, folder: Path | None, options: Options) -> tuple[Part, str]:
+def _part(trained: Trained, data: str, folder: Path | None, options: Options) -> tuple[Part, str]:
     """What ranges are measured on, and what one of it is called."""
     from cnnc.data.sources.by_name import NAMES, load_data
     from cnnc.data.sources.folder import load_loose
     from cnnc.data.sources.parts import part_folders
     from cnnc.data.sources.record_sets import has_records
+    from cnnc.evaluation.test_set import is_same_data
 
     path = Path(data).expanduser()
-    is_folder = data not in NAMES and os.path.isdir(path) and not is_own(subject, data)
+    is_folder = data not in NAMES and os.path.isdir(path) and not is_same_data(data, trained.data)
     if is_folder and "train" not in part_folders(path) and not has_records(path):
         return load_loose(path, options), "picture"
     return load_data(data, folder=folder, options=options).train, "training picture"

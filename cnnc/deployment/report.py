@@ -40,18 +40,6 @@ PASSES: Final[Mapping[str, str]] = {
 """What each pass does, in words."""
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """Top-1 over `count` pictures, `what`: `exact` of the float program, `rounded` of the int8 one, both on LiteRT."""
-
-    what: str
-    count: int
-    exact: float
-    rounded: float
-    agreement: float
-    """Share of pictures whose likeliest class is the same."""
-
-
 @dataclass(frozen=True, eq=False)
 class Compiled:
     """A file made: its bytes and how it came about. What does not apply to a target is empty."""
@@ -64,7 +52,8 @@ class Compiled:
     candidates: tuple[Any, ...] = ()
     samples: str = ""
     islands: tuple[str, ...] = ()
-    accuracy: Accuracy | None = None
+    accuracy: Agreement | None = None
+    """Of the float program and the int8 one, both on LiteRT."""
     notes: tuple[str, ...] = ()
     measurement: Measurement | None = None
     warnings: tuple[Diagnostic, ...] = ()
@@ -111,9 +100,9 @@ def to_json(compiled: Compiled, output: str) -> dict[str, Any]:
         words["accuracy"] = {
             "data": found.what,
             "count": found.count,
-            "float_top1": found.exact,
-            "int8_top1": found.rounded,
-            "agreement": found.agreement,
+            "float_top1": found.first,
+            "int8_top1": found.second,
+            "agreement": found.agreeing,
         }
     words["notes"] = list(compiled.notes)
     words["warnings"] = [warning.to_json() for warning in compiled.warnings]
@@ -144,8 +133,8 @@ def in_words(compiled: Compiled) -> list[str]:
     if compiled.accuracy is not None:
         found = compiled.accuracy
         lines.append(
-            f"top-1 on {found.what}: float {100 * found.exact:.2f} %, int8 {100 * found.rounded:.2f} %; "
-            f"the same answer to {100 * found.agreement:.2f} %"
+            f"top-1 on {found.what}: float {100 * found.first:.2f} %, int8 {100 * found.second:.2f} %; "
+            f"the same answer to {100 * found.agreeing:.2f} %"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""A subject to a TFLite file: float32, int8, or int8 for the Edge TPU, with a description for tools inside."""
+"""A network with weights to a TFLite file: float32, int8, or int8 for the Edge TPU, with a description for tools inside."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, Final
 from cnnc import backends
 from cnnc.deployment.calibration_samples import Samples
 from cnnc.deployment.report import Compiled
-from cnnc.deployment.trained_network import Subject, reading_of_output
-from cnnc.evaluation.answers import description_of
+from cnnc.evaluation.answers import description_of, stated_reading
 from cnnc.ir import Graph
 from cnnc.ir.model import Model
 from cnnc.ops import Bgr, Normalize
 from cnnc.passes.pipelines import Change, describe
 from cnnc.runs.calibration import NO_PIXELS, extents_unlike_pixels
+from cnnc.runs.trained import Trained
 from cnnc.tflite_file import metadata
 from cnnc.tflite_file.program import File, Program
 from cnnc.tflite_file.write import write_file
@@ -21,11 +21,11 @@ from cnnc.tflite_file.write import write_file
 TARGETS: Final = ("tflite", "tflite-int8", "edgetpu")
 
 
-def compile_tflite(subject: Subject, target: str, samples: Samples | None, settings: Any) -> Compiled:
+def compile_tflite(trained: Trained, target: str, samples: Samples | None, settings: Any) -> Compiled:
     """The file of a target.
 
     Args:
-        subject: the network and its weights.
+        trained: the network and its weights.
         target: one of `TARGETS`. `tflite` is float32, the others int8.
         samples: what int8 ranges are measured on.
         settings: the tflite backend's `Settings` for int8.
@@ -38,15 +38,15 @@ def compile_tflite(subject: Subject, target: str, samples: Samples | None, setti
         changes.append(describe(name, before, after))
 
     if target == "tflite":
-        plain = compiler.compile_float(subject.model, trace)
-        return Compiled(target, pack(subject, plain), subject.net.name, plain, tuple(changes))
+        plain = compiler.compile_float(trained.model, trace)
+        return Compiled(target, pack(trained, plain), trained.net.name, plain, tuple(changes))
     assert samples is not None, target
     flavour = "edgetpu" if target == "edgetpu" else "int8"
-    quantized = compiler.compile_int8(subject.model, samples.arrays, settings, flavour, trace)
+    quantized = compiler.compile_int8(trained.model, samples.arrays, settings, flavour, trace)
     return Compiled(
         target,
-        pack(subject, quantized.program),
-        subject.net.name,
+        pack(trained, quantized.program),
+        trained.net.name,
         quantized.program,
         tuple(changes),
         quantized.candidates,
@@ -58,20 +58,20 @@ def compile_tflite(subject: Subject, target: str, samples: Samples | None, setti
     )
 
 
-def pack(subject: Subject, program: Program) -> bytes:
+def pack(trained: Trained, program: Program) -> bytes:
     """The bytes of a program with its description and labels."""
-    description = describe_file(subject)
+    description = describe_file(trained)
     file = metadata.attach(File((program,), description="made by cnnc"), description)
     return metadata.pack(write_file(file), metadata.label_files(description))
 
 
-def describe_file(subject: Subject) -> metadata.Description:
+def describe_file(trained: Trained) -> metadata.Description:
     """What the file says of itself: pixels go in as they are, since the network's own `normalize` is within.
 
     Of a run of arrays that were no pixels it says what they were.
     """
-    graph = subject.net.graph
-    extents = extents_unlike_pixels(subject.calibration, graph)
+    graph = trained.net.graph
+    extents = extents_unlike_pixels(trained.calibration, graph)
     inputs = []
     for node in graph.inputs:
         is_image = is_picture(graph, node.name) and node.name not in extents
@@ -83,14 +83,14 @@ def describe_file(subject: Subject) -> metadata.Description:
         inputs.append(metadata.InputNote(node.name, text, is_image, colours, *unit))  # type: ignore[arg-type]  # a literal
     outputs = []
     for label, name in graph.outputs:
-        classes = subject.classes if graph[name].shape == (len(subject.classes),) else ()
-        reading = reading_of_output(subject, label)
+        classes = trained.classes if graph[name].shape == (len(trained.classes),) else ()
+        reading = stated_reading(trained, label)
         text = "" if reading is None else description_of(reading, graph[name].op)
         outputs.append(metadata.OutputNote(label, text, classes))
     return metadata.Description(
-        subject.net.name,
-        f"{subject.net.name}, compiled by cnnc",
-        spec_sha256=subject.spec_sha256,
+        trained.net.name,
+        f"{trained.net.name}, compiled by cnnc",
+        spec_sha256=trained.spec_sha256,
         inputs=tuple(inputs),
         outputs=tuple(outputs),
     )

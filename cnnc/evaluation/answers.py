@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.ops import Op, Sigmoid, Softmax
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss
+
+if TYPE_CHECKING:
+    from cnnc.runs.trained import Trained
 
 Reading = Literal["classes", "labels", "values"]
 """Classes exclude each other; of labels any number may hold."""
@@ -74,6 +77,17 @@ def reading_of(loss: Loss, end: Op, width: int, *, one_each: bool) -> tuple[Read
         "softmax" if isinstance(end, Softmax) else "sigmoid" if isinstance(end, Sigmoid) else "none"
     )
     return "classes" if one_each and width > 1 and activation != "none" else "values", activation
+
+
+def stated_reading(trained: Trained, label: str) -> Reading | None:
+    """How an output is read for certain: by the loss that a run was held to; None for a spec that does not tell."""
+    losses = dict(trained.net.recipe.losses)
+    loss = losses.get(label, losses.get(None))
+    end = trained.net.graph[dict(trained.net.graph.outputs)[label]]
+    if trained.folder is None and isinstance(loss, CrossEntropy | None):  # what a spec has that says nothing of it
+        return "classes" if isinstance(end.op, Softmax) else None
+    assert loss is not None, label
+    return reading_of(loss, end.op, end.shape[-1], one_each=bool(trained.classes))[0]
 
 
 def description_of(reading: Reading, end: Op) -> str:

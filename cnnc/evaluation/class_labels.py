@@ -29,6 +29,17 @@ def labels_of(path: Path) -> tuple[str, ...]:
         raise CnnError.of("labels", f"the list of labels `{path}` cannot be read: {reason}") from error
 
 
+def read_classes(path: Path, count: int, what: str) -> tuple[tuple[str, ...], list[str]]:
+    """The labels in a list for the `count` classes of `what`, and a note of a first one that is left out.
+
+    Raises:
+        CnnError: the list cannot be read, or has another number of labels.
+    """
+    labels, notes = without_background(labels_of(path), count, str(path))
+    require_labels(labels, count, what)
+    return labels, notes
+
+
 def without_background(labels: tuple[str, ...], count: int, source: str) -> tuple[tuple[str, ...], list[str]]:
     """The labels for `count` outputs without the `background` that a list of one more starts with, and a note of it."""
     if len(labels) != count + 1 or labels[0].strip().lower() != BACKGROUND:
@@ -70,7 +81,8 @@ def places_in_order(
 def places_of(labels: tuple[str, ...], classes: tuple[str, ...], count: int, what: str) -> list[int]:
     """At which output a network has each class of the data: by name where there are labels, else in order.
 
-    A label may list names, `tench, Tinca tinca`; a class is found by one of them, if no other label has it as well.
+    A label that is the class goes first. It may also list names, `tench, Tinca tinca`: a class is found by one of them,
+    if no other label has it as well.
     """
     if not labels:
         if len(classes) != count:
@@ -80,6 +92,8 @@ def places_of(labels: tuple[str, ...], classes: tuple[str, ...], count: int, wha
                 help="give their names with `--labels FILE`, a label a line in the order of its outputs",
             )
         return list(range(count))
+    if set(classes) <= set(labels) and len(set(labels)) == len(labels):
+        return [labels.index(name) for name in classes]
     found = _named(labels)
     missing = [name for name in classes if _plain(name) not in found]
     known = {_plain(name) for label in labels for name in label.split(",")}

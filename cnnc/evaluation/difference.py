@@ -9,7 +9,7 @@ blame where the figures fall.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -18,39 +18,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import backends
-from cnnc.backends.tflite.litert.runner import Runner
 from cnnc.backends.tflite.quantization.fidelity import input_forms
 from cnnc.data.augmentation.random_draws import permutation
 from cnnc.data.feeding.batches import Batch, evaluation_batches, prefetch
 from cnnc.data.feeding.feed import Feed, prepare
-from cnnc.data.pictures.decode import undecodable
 from cnnc.data.sources.data_set import Part, take
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.correspondence import entrances, match_tensors
 from cnnc.evaluation.distortion import ChannelSums, Layer, is_equalizable
-from cnnc.evaluation.of_run import tested_on
-from cnnc.evaluation.of_tflite import Model, open_tflite, places, stored
-from cnnc.evaluation.test_set import by_name
+from cnnc.evaluation.evaluate import Agreement, classified, compare, has_single_vector
+from cnnc.evaluation.network import network_predictor
+from cnnc.evaluation.test_set import label_as, load_test_set
+from cnnc.evaluation.tflite import TFLitePredictor, open_tflite
 from cnnc.ir import Graph
-from cnnc.ir import model as passes_model
+from cnnc.ir.model import Model
 from cnnc.passes import pipelines as passes
 from cnnc.runs.events import Report, ignore
-from cnnc.runs.run_record import Run
+from cnnc.runs.trained import Trained
 from cnnc.tflite_file.program import Program, Tensor
 
 LAYER_SAMPLES: Final = 64
 """So many pictures are looked at layer by layer, unless fewer are asked for."""
 _HELD: Final = 1 << 26
 """Values of all layers that are held at once."""
-_BATCH: Final = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """Layers in the network's order, as seen on `samples` pictures; top-1 of both on `count` pictures of `what`.
+    """Layers in the network's order, as seen on `samples` pictures, and top-1 of both on `count` pictures of `what`.
 
-    `inputs` are the network's inputs as the file's operators see them. `agreeing` is the share of pictures that both
-    take for the same class. Without classes the three are None.
+    `inputs` are the network's inputs as the file's operators see them. Without classes there is no `agreement`.
     """
 
     inputs: tuple[Layer, ...]
@@ -58,9 +55,7 @@ class Difference:
     samples: int
     what: str
     count: int
-    float_top1: float | None
-    file_top1: float | None
-    agreeing: float | None
+    agreement: Agreement | None
 
     @property
     def worst_first(self) -> list[Layer]:
@@ -69,7 +64,7 @@ class Difference:
 
 
 def diff(
-    run: Run,
+    run: Trained,
     path: Path,
     data: str | None = None,
     *,
@@ -98,22 +93,25 @@ def diff(
     """
     watching = open_tflite(path, threads=threads, all_tensors=True)
     graph = run.net.graph
-    folded = passes.run(_model(run), passes.INFERENCE_INT8)
-    tensors = match_tensors(watching.runner.program, folded.graph, path)
-    _require_8_bits(watching.runner.program, path)
-    tested = tested_on(run, data, folder, held_out, skip_corrupt, report)
-    part = by_name(tested.part, tested.classes, run.data.classes or tested.classes)
+    folded = passes.run(run.model, passes.INFERENCE_INT8)
+    tensors = match_tensors(watching.program, folded.graph, path)
+    _require_8_bits(watching.program, path)
+    # The file is held to what the network computes in float32, whatever it was trained in.
+    net = replace(run.net, recipe=replace(run.net.recipe, precision="f32"))
+    network = network_predictor(replace(run, net=net))
+    test_set = load_test_set(
+        network, data, folder=folder, held_out=held_out, skip_corrupt=skip_corrupt, report=report
+    )
+    part, _ = label_as(network, test_set)
     feed = _feed(_drawn(part, samples), graph, skip_corrupt)
     few = _feed(_drawn(part, min(samples or LAYER_SAMPLES, LAYER_SAMPLES)), graph, skip_corrupt)
-    inputs, layers = _layers(folded, run.net.graph, watching, tensors, few)
-    what = tested.what if samples is None else f"{len(feed):,} of {tested.what}"
-    counted = _top1(run, open_tflite(path, threads=threads), feed)
-    return Difference(inputs, layers, len(few), what, *counted)
-
-
-def _model(run: Run) -> passes_model.Model:
-    weights = {node: {short: np.asarray(a) for short, a in arrays.items()} for node, arrays in run.weights.items()}
-    return passes_model.Model(run.net.graph, weights)
+    inputs, layers = _layers(folded, graph, watching, tensors, few)
+    what = test_set.what if samples is None else f"{len(feed):,} of {test_set.what}"
+    file = open_tflite(path, threads=threads)
+    agreement = None
+    if has_single_vector(network) and has_single_vector(file) and all(classified(network.outputs, feed)):
+        agreement = compare(network, file, feed, what)
+    return Difference(inputs, layers, len(few), what, len(feed), agreement)
 
 
 def _require_8_bits(program: Program, path: Path) -> None:
@@ -149,17 +147,17 @@ def _batches(feed: Feed, most: int) -> Iterator[Batch]:
 
 
 def _layers(
-    folded: passes_model.Model, graph: Graph, model: Model, tensors: Mapping[str, Tensor], feed: Feed
+    folded: Model, graph: Graph, file: TFLitePredictor, tensors: Mapping[str, Tensor], feed: Feed
 ) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
     """The inputs, and the layers, of a file beside those of the network that it was compiled of."""
-    program = model.runner.program
+    program = file.program
     values = float_values(folded, list(tensors))
     doors = entrances(program, graph)
     names = [*doors, *(tensor.name for tensor in tensors.values())]
     gathered: dict[str, list[ChannelSums]] = {}
     most = max(1, min(32, _HELD // sum(prod(node.shape) for node in folded.graph)))
     for item in _batches(feed, most):
-        codes = model.runner.tensors(file_inputs(model, item.inputs), names)
+        codes = file.runner.tensors(file.feed(item.inputs), names)
         real = values(_padded(item.inputs, most))
         given = {node.name: array for node, array in zip(graph.inputs, item.inputs, strict=True)}
         forms = {name: input_forms(graph, node, given[node]) for name, node in doors.items()}
@@ -193,7 +191,7 @@ def _padded(inputs: tuple[NDArray[Any], ...], size: int) -> tuple[NDArray[Any], 
 
 
 def float_values(
-    folded: passes_model.Model, names: list[str]
+    folded: Model, names: list[str]
 ) -> Callable[[tuple[NDArray[Any], ...]], Mapping[str, NDArray[Any]]]:
     apply, compiler = backends.load("jax", "apply"), backends.load("jax", "xla.compile")
     graph = folded.graph
@@ -209,46 +207,3 @@ def float_values(
         return {name: np.asarray(array) for name, array in compiled(folded.weights, named).items()}
 
     return values
-
-
-def file_inputs(model: Model, inputs: tuple[NDArray[Any], ...]) -> dict[str, NDArray[Any]]:
-    """Arrays as the file takes them: pictures as its one input does, others as real numbers."""
-    runner: Runner = model.runner
-    if len(inputs) == 1 and inputs[0].dtype == np.uint8:
-        return {runner.inputs[0].name: stored(model, inputs[0])}
-    return {port.name: array for port, array in zip(runner.inputs, inputs, strict=True)}
-
-
-# Top-1
-
-
-def _top1(run: Run, model: Model, feed: Feed) -> tuple[int, float | None, float | None, float | None]:
-    graph = run.net.graph
-    ports = model.runner.outputs
-    shapes = [graph[node].shape for _, node in graph.outputs]
-    if len(shapes) != 1 or len(shapes[0]) != 1 or len(ports) != 1 or feed.targets[0].dtype.kind not in "iu":
-        return len(feed), None, None, None
-    forward = backends.load("jax", "apply").forward(graph)
-    ((label, _),) = graph.outputs
-    count = max(2, shapes[0][0])
-    order = np.array(places(model, run.data.classes, count) if run.data.classes else range(count))
-    hits, size = np.zeros(3), 0
-    most = min(_BATCH, len(feed))
-    for item in _batches(feed, most):
-        named = {node.name: array for node, array in zip(graph.inputs, _padded(item.inputs, most), strict=True)}
-        outputs, _ = forward(run.weights, named, key=None, train=False, precision="f32", logits=False)
-        real = _decided(np.asarray(outputs[label])[: len(item.valid)])
-        file = _decided(model.runner(file_inputs(model, item.inputs))[ports[0].name])
-        truth = item.targets[0]
-        hits += [(real == truth).sum(), (file == order[truth]).sum(), (file == order[real]).sum()]
-        size += len(truth)
-    if not size:
-        raise undecodable(len(feed))
-    float_top1, file_top1, agreeing = (float(each) for each in hits / size)
-    return size, float_top1, file_top1, agreeing
-
-
-def _decided(values: NDArray[Any]) -> NDArray[np.int64]:
-    """The likeliest class of each; a single sigmoid decides between two."""
-    flat = values.reshape(len(values), -1)
-    return (flat[:, 0] > 0.5).astype(np.int64) if flat.shape[1] == 1 else flat.argmax(axis=1)

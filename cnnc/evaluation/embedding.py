@@ -19,11 +19,10 @@ from cnnc.data.pictures.decode import undecodable
 from cnnc.data.sources.data_set import Files
 from cnnc.data.sources.folder import Options, load_loose
 from cnnc.diagnostics import CnnError, did_you_mean
-from cnnc.evaluation.evaluator import named_inputs
 from cnnc.files import write_atomically
 from cnnc.ir import Graph
 from cnnc.ops import Dense, Dropout, Input, format_shape
-from cnnc.runs.run_record import Asked
+from cnnc.runs.trained import Trained
 
 ENDINGS: Final = (".npz", ".csv")
 _BATCH: Final = 64
@@ -40,7 +39,7 @@ class Embedded:
 
 
 def embed(
-    network: Asked,
+    network: Trained,
     pictures: Sequence[Path],
     *,
     layer: str | None = None,
@@ -73,10 +72,10 @@ def embed(
     feed = prepare(files, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt, crop=crop)
     cut = Graph(graph.name, graph.nodes, (("features", name),))
     forward = backends.load("jax", "apply").forward(cut)
-    precision = network.recipe.precision
+    precision = network.net.recipe.precision
     parts, kept = [], []
     for batch in prefetch(evaluation_batches(feed, min(_BATCH, len(feed)))):
-        named = named_inputs(graph, batch)
+        named = {node.name: array for node, array in zip(graph.inputs, batch.inputs, strict=True)}
         outputs, _ = forward(network.weights, named, train=False, key=None, precision=precision, logits=False)
         values = np.asarray(outputs["features"], np.float32)[batch.valid]
         parts.append(values.mean(axis=tuple(range(1, values.ndim - 1))) if values.ndim > 2 else values)

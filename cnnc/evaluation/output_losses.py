@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +13,25 @@ from cnnc.data.feeding.feed import Feed
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.net import Net
 from cnnc.ops import Shape, Sigmoid, Softmax, format_shape
-from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError, Recipe
+from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
 from cnnc.wording import extent, number_of
+
+if TYPE_CHECKING:
+    from cnnc.evaluation.predictor import Output
 
 _ROUNDING: Final = 0.02
 """So far from 1 may shares of classes sum to: 0.33 for each of three."""
 
 
-def output_losses(net: Net, recipe: Recipe) -> tuple[Loss, ...]:
-    """The loss of every output in the graph's order.
+def output_losses(net: Net) -> tuple[Loss, ...]:
+    """The loss of every output, by the network's recipe, in the graph's order.
 
     Raises:
         CnnError: `train` when the recipe names an output that is not there, leaves one out, or asks of one what its
             last layer cannot give.
     """
     labels = [label for label, _ in net.graph.outputs]
-    named: dict[str | None, Loss] = dict(recipe.losses)
+    named: dict[str | None, Loss] = dict(net.recipe.losses)
     for name in named:
         if name is not None and name not in labels:
             help = did_you_mean(name, labels) or f"the outputs are {_listed(labels)}"
@@ -44,68 +48,71 @@ def output_losses(net: Net, recipe: Recipe) -> tuple[Loss, ...]:
     return tuple(chosen)
 
 
-def classified(net: Net, losses: tuple[Loss, ...], feed: Feed) -> tuple[bool, ...]:
+def classified(outputs: Sequence[Output], feed: Feed) -> tuple[bool, ...]:
     """For every output whether right and wrong answers can be told: its targets are classes, or shares of classes."""
     return tuple(
-        _is_classified(loss, net.graph[node].shape, target.shape[1:], integers=target.dtype.kind in "iub")
-        for (_, node), loss, target in zip(net.graph.outputs, losses, feed.targets, strict=True)
+        _is_classified(output.loss, output.shape, target.shape[1:], integers=target.dtype.kind in "iub")
+        for output, target in zip(outputs, feed.targets, strict=True)
     )
 
 
-def require_classes(net: Net, losses: tuple[Loss, ...], classes: tuple[str, ...]) -> None:
-    """Raises CnnError when the data has another number of classes than the network has outputs for."""
+def require_classes(outputs: Sequence[Output], classes: tuple[str, ...], text: str | None = None) -> None:
+    """Raises CnnError when data has another number of classes than a network has outputs for.
+
+    `text` is of the spec that may be changed, and with it the error says how.
+    """
     if not classes:
         return
-    if len(net.graph.outputs) != 1:
-        labels = [label for label, _ in net.graph.outputs]
+    if len(outputs) != 1:
+        labels = [output.name for output in outputs]
         raise CnnError.of(
             "labels",
             f"the data has one label an example, and the network {number_of(len(labels), 'output')}: {_listed(labels)}",
             help="train a network of several outputs from Python, with an array for each",
         )
-    ((label, node),) = net.graph.outputs
-    shape = net.graph[node].shape
-    wanted = 2 if isinstance(losses[0], BinaryCrossEntropy) and shape[-1] == 1 else shape[-1]
-    if len(shape) != 1:
+    (output,) = outputs
+    if len(output.shape) != 1:
         raise CnnError.of(
             "labels",
-            f"the data has one label an example, and the output `{label}` is {format_shape(shape)}",
-            help="end the network with globalpool or flatten, then dense(classes)",
+            f"the data has one label an example, and the output `{output.name}` is {format_shape(output.shape)}",
+            help=None if text is None else "end the network with globalpool or flatten, then dense(classes)",
         )
-    if len(classes) != wanted:
-        parameter = re.search(r"\bclasses\b", net.text)
+    width, found = output.shape[-1], len(classes)
+    wanted = 2 if isinstance(output.loss, BinaryCrossEntropy) and width == 1 else width
+    if found != wanted:
+        change = f"--set classes={found}" if re.search(r"\bclasses\b", text or "") else None
         raise CnnError.of(
             "labels",
-            f"the data has {number_of(len(classes), 'class')}, and the network's output `{label}` has {wanted}",
-            help=f"--set classes={len(classes)}" if parameter else f"end the network with dense({len(classes)})",
+            f"the data has {number_of(found, 'class')}, and the network's output `{output.name}` has {wanted}",
+            help=None if text is None else change or f"end the network with dense({found})",
         )
 
 
-def require_targets(net: Net, losses: tuple[Loss, ...], feed: Feed) -> None:
+def require_targets(outputs: Sequence[Output], feed: Feed) -> None:
     """Raises CnnError when targets are of another shape than their outputs, or outside them."""
-    if len(feed.targets) != len(losses):
+    if len(feed.targets) != len(outputs):
         raise CnnError.of(
             "labels",
-            f"the network has {number_of(len(losses), 'output')}, and the data targets for {len(feed.targets)}",
+            f"the network has {number_of(len(outputs), 'output')}, and the data targets for {len(feed.targets)}",
         )
-    for (label, node), loss, target in zip(net.graph.outputs, losses, feed.targets, strict=True):
-        shape, found = net.graph[node].shape, target.shape[1:]
+    for output, target in zip(outputs, feed.targets, strict=True):
+        shape, found = output.shape, target.shape[1:]
         integers = target.dtype.kind in "iub"
         fits = found == shape or (found == shape[:-1] and (integers or shape[-1] == 1))
         if not fits:
             kind = "classes" if integers else "values"
             raise CnnError.of(
                 "labels",
-                f"the targets of `{label}` are {kind} of shape {format_shape(found)}, and the output is"
+                f"the targets of `{output.name}` are {kind} of shape {format_shape(found)}, and the output is"
                 f" {format_shape(shape)}",
                 help="give a class an example, or values of the output's own shape",
             )
         if integers and found != shape:
-            _require_range(label, target, loss, shape[-1])
+            _require_range(output.name, target, output.loss, shape[-1])
         elif not np.isfinite(target).all():
-            raise CnnError.of("labels", f"the targets of `{label}` are not all finite numbers")
-        elif not isinstance(loss, MeanSquaredError):
-            _require_shares(label, target, loss, found == shape)
+            raise CnnError.of("labels", f"the targets of `{output.name}` are not all finite numbers")
+        elif not isinstance(output.loss, MeanSquaredError):
+            _require_shares(output.name, target, output.loss, found == shape)
 
 
 def _is_classified(loss: Loss, output: Shape, target: Shape, *, integers: bool) -> bool:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from cnnc.data.feeding.feed import Feed
 from cnnc.diagnostics import CnnError
-from cnnc.net import Net
+from cnnc.evaluation.predictor import Output
 from cnnc.ops import Shape, format_shape
 from cnnc.recipe import Cutmix, Loss, MeanSquaredError
 
 
-def require_movable(net: Net, losses: tuple[Loss, ...], feed: Feed) -> None:
+def require_movable(outputs: Sequence[Output], feed: Feed) -> None:
     """Raises CnnError for an augmentation after which targets may be of another picture.
 
     A class, or shares of classes, of the whole picture are so wherever in it things are; a map of them moves with the
     picture (`cnnc.data.augmentation.augment`). What values of `mse` stand for is not known, a place perhaps, nor is
     where the rows of an output of two axes lie.
     """
-    for (label, node), loss, target in zip(net.graph.outputs, losses, feed.targets, strict=True):
-        reason = _immovable(label, net.graph[node].shape, loss, target)
+    for output, target in zip(outputs, feed.targets, strict=True):
+        reason = _immovable(output.name, output.shape, output.loss, target)
         for entry in feed.augment if reason else ():
             if entry.moves or isinstance(entry, Cutmix):
                 raise CnnError.of(

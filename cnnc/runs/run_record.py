@@ -1,4 +1,4 @@
-"""What a run notes of itself, and a run read back: the same network with its weights, its classes and its settings.
+"""What a run notes of itself, and that read back: the same network with its recipe and the data that it saw.
 
 `spec.cnn` is the spec with its imports written in; `args.yaml` holds everything else in words. The hash of the graph's
 text goes into both `args.yaml` and the weights, so that a folder put together from two runs is found out.
@@ -13,81 +13,24 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from cnnc.data.sources.parts import HELD_OUT
 from cnnc.diagnostics import CnnError, Source
 from cnnc.documents import BadDocument, parse_yaml, typed
 from cnnc.files import read_bytes, write_atomically
 from cnnc.ir import Graph, Node
 from cnnc.ir.text import print_graph, read_graph
 from cnnc.loading import Spec, load_spec
-from cnnc.net import Net, Weights
+from cnnc.net import Net
 from cnnc.ops import Conv, Depthwise
 from cnnc.overrides import Overrides
-from cnnc.recipe import Recipe
 from cnnc.recipe.yaml_form import plain, recipe_from_words, recipe_in_words
+from cnnc.runs.data_note import DataNote
 from cnnc.runs.folder import RunFolder
-from cnnc.weights.weights_file import load_weights
 
 _PACKAGES = ("cnnc", "jax", "jaxlib", "optax", "numpy", "pillow")
-
-
-@dataclass(frozen=True)
-class DataNote:
-    """Which data a run was trained on: enough to evaluate it on the same again."""
-
-    data: str
-    folder: str | None
-    held_out: float
-    seed: int
-    classes: tuple[str, ...]
-    train_count: int
-    val_count: int
-    skip_corrupt: bool = False
-    digest: str = ""
-    """Of all examples, so that a run goes on with no others; empty for runs of old."""
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A network that can be asked: its weights, the classes and the data that are its own, how its loss reads it."""
-
-    net: Net
-    recipe: Recipe
-    data: DataNote
-    weights: Weights
-
-
-@dataclass(frozen=True, eq=False)
-class Run(Asked):
-    """A run read back from its folder."""
-
-    folder: RunFolder
-    epoch: int
-
-
-def open_weights(net: Net, weights: Path, classes: tuple[str, ...] = ()) -> Asked:
-    """The network of a spec with the weights of a file and the names of its classes; its data is that of its recipe.
-
-    Raises:
-        CnnError: the weights are another network's, cannot be read, or are no finite numbers; there are more or fewer
-            classes than the network has outputs.
-    """
-    _require_names(net, classes, "there are", "a list has a label a line, in the order of the network's outputs")
-    arrays, _ = load_weights(weights, net.graph)
-    note = DataNote(net.recipe.data or "arrays", None, HELD_OUT, net.recipe.seed, classes, 0, 0)
-    return Asked(net, net.recipe, note, arrays)
-
-
-def _require_names(net: Net, names: tuple[str, ...], said: str, help: str) -> None:
-    """Raises CnnError for names of classes that are not as many as any output has; one number tells two apart."""
-    counts = {max(net.graph[node].shape[-1], 2) for _, node in net.graph.outputs}
-    if names and len(names) not in counts:
-        has = " or ".join(map(str, sorted(counts)))
-        raise CnnError.of("labels", f"{said} {len(names)} classes, and `{net.name}` has {has}", help=help)
 
 
 def graph_hash(graph: Graph) -> str:
@@ -109,7 +52,7 @@ def _as_grouped(graph: Graph, node: Node) -> Node:
     return replace(node, op=Conv(*size, groups, op.bias, op.init))
 
 
-def write_record(folder: RunFolder, net: Net, recipe: Recipe, data: DataNote) -> None:
+def write_record(folder: RunFolder, net: Net, data: DataNote) -> None:
     """Write `spec.cnn` (or `graph.txt` for a network without a spec) and `args.yaml`."""
     if net.text:
         write_atomically(folder.spec, net.text)
@@ -120,7 +63,7 @@ def write_record(folder: RunFolder, net: Net, recipe: Recipe, data: DataNote) ->
         "graph_sha256": graph_hash(net.graph),
         "overrides": plain(asdict(net.overrides)) if isinstance(net.overrides, Overrides) else {},
         "data": plain(asdict(data)),
-        "train": recipe_in_words(recipe),
+        "train": recipe_in_words(net.recipe),
         "versions": versions(),
     }
     write_atomically(folder.args, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
@@ -128,11 +71,13 @@ def write_record(folder: RunFolder, net: Net, recipe: Recipe, data: DataNote) ->
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What a run's folder says of it, its weights aside. `versions` are of the packages that it was trained with."""
+    """What a run's folder says of it, its weights aside: the network with the recipe that it was trained by.
+
+    `versions` are of the packages that it was trained with.
+    """
 
     folder: RunFolder
     net: Net
-    recipe: Recipe
     data: DataNote
     versions: Mapping[str, str]
 
@@ -147,45 +92,8 @@ def open_record(path: Path) -> Record:
     args = _read_args(folder)
     data = _read_data(folder, args["data"])
     versions = args.get("versions")
-    return Record(
-        folder,
-        _read_net(folder, args),
-        recipe_from_words(args["train"], data.data),
-        data,
-        versions if isinstance(versions, dict) else {},
-    )
-
-
-def open_run(path: Path, which: Literal["best", "last"] = "best") -> Run:
-    """The run in a folder.
-
-    Raises:
-        CnnError: `run` when the folder is no run, is incomplete, or its weights belong to another network; `weights`
-            when they cannot be read.
-    """
-    record = open_record(path)
-    folder, net = record.folder, record.net
-    file = folder.best if which == "best" else folder.last
-    if not file.is_file():
-        instead = folder.last if which == "best" and folder.last.is_file() else None
-        raise CnnError.of(
-            "run",
-            f"`{path}` has no weights: `{file.relative_to(path)}` is missing",
-            help="its training was stopped in the first epoch; pass `--last` for what it had learnt"
-            if instead
-            else None,
-        )
-    _require_names(net, record.data.classes, f"`{folder.args}` names", "put back the args.yaml that the run wrote")
-    weights, metadata = load_weights(file, net.graph)
-    if metadata.get("graph_sha256") not in graph_hashes(net.graph):
-        raise CnnError.of(
-            "run",
-            f"the weights in `{file}` were trained for another network than the run's spec describes",
-            notes=[f"they are those of `{metadata.get('model', 'an unknown model')}`"],
-            help="a run's folder belongs together: put back the spec.cnn and args.yaml that it was trained with",
-        )
-    epoch = int(metadata["epoch"]) if metadata.get("epoch", "").isdigit() else 0
-    return Run(net, record.recipe, record.data, weights, folder, epoch)
+    net = replace(_read_net(folder, args), recipe=recipe_from_words(args["train"], data.data))
+    return Record(folder, net, data, versions if isinstance(versions, dict) else {})
 
 
 def _require_run(path: Path) -> RunFolder:
