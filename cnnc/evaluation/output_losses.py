@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,7 @@ def _is_classified(loss: Loss, output: Shape, target: Shape, *, integers: bool) 
     return target == output[:-1] if integers else isinstance(loss, CrossEntropy)
 
 
-def _require_range(label: str, target: NDArray[Any], loss: Loss, size: int) -> None:
+def _require_range(label: str, target: NDArray[np.generic], loss: Loss, size: int) -> None:
     if size == 1 and isinstance(loss, MeanSquaredError):
         return
     count = 2 if size == 1 else size
@@ -131,7 +131,7 @@ def _require_range(label: str, target: NDArray[Any], loss: Loss, size: int) -> N
         )
 
 
-def _require_shares(label: str, target: NDArray[Any], loss: Loss, has_classes: bool) -> None:
+def _require_shares(label: str, target: NDArray[np.generic], loss: Loss, has_classes: bool) -> None:
     """Raises CnnError for values that are no probabilities, or of classes which exclude each other no shares of one."""
     name = loss.names[0]
     low, high = float(target.min()), float(target.max())

@@ -26,7 +26,7 @@ from cnnc.recipe.yaml_form import recipe_from_words, recipe_in_words
 from cnnc.runs.events import Row
 from cnnc.runs.folder import RunFolder, claim
 from cnnc.runs.run_record import DataNote, graph_hash, open_run, write_record
-from cnnc.training.initial_weights import first_weights
+from cnnc.training.initial_weights import transfer_weights
 from cnnc.training.plots import draw_batch, draw_confusion, draw_curves
 from cnnc.weights.weights_file import load_weights, save_weights
 from tests.support.calling import error_of
@@ -262,7 +262,7 @@ def test_a_run_from_before_grouped_convolutions_were_depthwise_is_read(tmp_path:
     found = open_run(folder.path).weights["conv1"]["kernel"]
     assert found.shape == (3, 3, 4, 2)
     np.testing.assert_array_equal(found.reshape(kept.shape), kept)
-    started, _ = first_weights(net.graph, folder.path, arrays_of(net, seed=1))
+    started, _ = transfer_weights(net.graph, folder.path, arrays_of(net, seed=1))
     np.testing.assert_array_equal(started["conv1"]["kernel"], found)
 
 

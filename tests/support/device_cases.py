@@ -68,7 +68,8 @@ class Training:
     def __init__(self, text: str, mesh: str | None, **changes: Any) -> None:
         from cnnc.backends.jax import init
         from cnnc.backends.jax.distributed import devices
-        from cnnc.backends.jax.training import step
+        from cnnc.backends.jax.training import state, step
+        from cnnc.backends.protocols import Criterion
         from cnnc.data.feeding.feed import Shard, prepare
         from cnnc.data.sources.digits import load_digits
         from cnnc.evaluation.output_losses import output_losses
@@ -86,10 +87,10 @@ class Training:
         )
         losses = output_losses(net, recipe)
         self.recipe, self.losses = recipe, losses
-        aims = tuple(step.Aim(loss, True) for loss in losses)
-        self.take_step = step.training_step(self.graph, recipe, aims, devices=self.devices)
+        criteria = tuple(Criterion(loss, True) for loss in losses)
+        self.take_step = step.training_step(self.graph, recipe, criteria, devices=self.devices)
         weights = init.initialize(self.graph, recipe.seed)
-        self.state = self.devices.place_state(self.graph, step.first_state(self.graph, recipe, weights))
+        self.state = self.devices.place_state(self.graph, state.first_state(self.graph, recipe, weights))
 
     def losses_of(self, epochs: int, first: int = 1) -> list[float]:
         """The loss of every step."""
@@ -107,11 +108,10 @@ class Training:
 
     def scores(self) -> list[Any]:
         """Count, loss, right answers and confusions on the validation set."""
-        from cnnc.backends.jax.training import step
         from cnnc.evaluation.evaluator import evaluator
 
         evaluate = evaluator(self.graph, self.recipe, self.losses, (True,), self.batch, devices=self.devices)
-        scores = evaluate(step.weights_of(self.state), self.val)[0]
+        scores = evaluate(self.state.weights, self.val)[0]
         assert scores.confusion is not None
         return [scores.count, scores.loss, scores.top1, scores.confusion.tolist()]
 
