@@ -35,25 +35,18 @@ from cnnc.data.sources.folder import Options
 from cnnc.deployment.calibration_samples import Samples, samples_of
 from cnnc.deployment.report import in_words
 from cnnc.deployment.tflite import compile_tflite
-from cnnc.deployment.trained_network import Subject, from_run, from_spec, is_run
-from cnnc.overrides import Overrides
+from cnnc.runs.trained import Trained, open_trained
 
 Array = NDArray[Any]
 PEERS: Final = {"tensorflow": "TensorFlow's converter", "ai_edge_quantizer": "ai-edge-quantizer"}
 FLOAT: Final = "float"
 
 
-def open_subject(what: Path, weights: Path | None) -> Subject:
-    if is_run(what):
-        return from_run(what)
-    return from_spec(str(what), Overrides(), weights=weights, random=None)
-
-
-def ours(subject: Subject, samples: Samples, targets: Sequence[str], folder: Path) -> dict[str, Path]:
+def ours(trained: Trained, samples: Samples, targets: Sequence[str], folder: Path) -> dict[str, Path]:
     """The files of cnnc by what the table calls them; what was chosen for them goes to standard error."""
     found = {}
     for target in ("tflite", *targets):
-        compiled = compile_tflite(subject, target, samples, Settings())
+        compiled = compile_tflite(trained, target, samples, Settings())
         name = FLOAT if target == "tflite" else f"cnnc, {target}"
         found[name] = folder / f"cnnc_{target}.tflite"
         found[name].write_bytes(compiled.data)
@@ -80,12 +73,12 @@ def theirs(what: Path, weights: Path | None, samples: Samples, peers: Sequence[s
     return {PEERS[peer]: folder / f"{peer}.tflite" for peer in peers}
 
 
-def examples(subject: Subject, data: str, folder: Path | None, limit: int | None) -> tuple[Array, Array]:
+def examples(trained: Trained, data: str, folder: Path | None, limit: int | None) -> tuple[Array, Array]:
     """Test pictures, as bytes, and their classes; of a limited number, drawn at random but always the same."""
-    part = load_data(data, folder=folder, options=Options(subject.held_out, subject.seed)).test
+    part = load_data(data, folder=folder, options=Options(trained.data.held_out, trained.data.seed)).test
     if limit is not None and limit < len(part):
         part = take(part, np.sort(permutation(0, 0, len(part))[:limit]))
-    feed = prepare(part, [node.shape for node in subject.net.graph.inputs])
+    feed = prepare(part, [node.shape for node in trained.net.graph.inputs])
     batches = list(evaluation_batches(feed, min(128, len(feed))))
     pictures = np.concatenate([batch.inputs[0][batch.valid] for batch in batches])
     assert pictures.dtype == np.uint8, "pictures are wanted, which all of these take as bytes"
@@ -134,15 +127,15 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=[*PEERS], default=[*PEERS])
     parser.add_argument("--keep", type=Path, metavar="DIR", help="a folder to leave the files in")
     asked = parser.parse_args()
-    subject = open_subject(asked.what, asked.weights)
-    samples = samples_of(subject, asked.data, folder=asked.data_dir, count=asked.samples)
-    pictures, truth = examples(subject, asked.data, asked.data_dir, asked.limit)
+    trained = open_trained(asked.what, weights=asked.weights)
+    samples = samples_of(trained, asked.data, folder=asked.data_dir, count=asked.samples)
+    pictures, truth = examples(trained, asked.data, asked.data_dir, asked.limit)
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        files = ours(subject, samples, asked.targets, folder)
+        files = ours(trained, samples, asked.targets, folder)
         files |= theirs(asked.what, asked.weights, samples, asked.peers, folder)
-        print(f"`{subject.net.name}`, {len(truth):,} test pictures of {asked.data}, ranges from {samples.what}\n")
+        print(f"`{trained.net.name}`, {len(truth):,} test pictures of {asked.data}, ranges from {samples.what}\n")
         print("| file | top-1 | points lost | same answer | seconds |")
         print("|---|---|---|---|---|")
         exact = np.zeros(0)

@@ -24,8 +24,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from bench.accuracy import PEERS, open_subject
+from bench.accuracy import PEERS
 from cnnc.backends.keras.build import build
+from cnnc.runs.trained import open_trained
 
 Array = NDArray[Any]
 
@@ -70,9 +71,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--peers", nargs="+", choices=[*PEERS], default=[*PEERS])
     asked = parser.parse_args()
-    subject = open_subject(asked.what, asked.weights)
+    trained = open_trained(asked.what, weights=asked.weights)
     pictures = np.load(asked.pictures)["pictures"].astype(np.float32)
-    model = build(subject.net.graph, subject.weights)
+    model = build(trained.net.graph, trained.weights)
     if "tensorflow" in asked.peers:
         (asked.out / "tensorflow.tflite").write_bytes(by_tensorflow(model, pictures))
     if "ai_edge_quantizer" in asked.peers:

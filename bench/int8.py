@@ -32,7 +32,6 @@ from cnnc.backends.tflite.quantization.quantize import Io
 from cnnc.backends.tflite.random_weights import random_sample, random_weights
 from cnnc.deployment.calibration_samples import samples_of
 from cnnc.deployment.tflite import is_picture
-from cnnc.deployment.trained_network import Subject
 from cnnc.ir.model import Model
 from cnnc.language import parse
 from cnnc.loading import find, load
@@ -40,6 +39,7 @@ from cnnc.net import Net
 from cnnc.ops import BatchNorm
 from cnnc.passes.drop_identities import drop_identities
 from cnnc.passes.unshare import unshare
+from cnnc.runs.trained import Trained
 
 _MOST_MACS: Final = 2.9e9
 """Multiply-accumulates of the largest network that is measured without being asked for."""
@@ -62,7 +62,7 @@ def draw(net: Net, pictures: Path) -> tuple[list[Sample], str]:
     """Samples to calibrate with and to judge on, `_CALIBRATING` and `_JUDGING` of them, and what they are."""
     count = _CALIBRATING + _JUDGING
     if all(is_picture(net.graph, node.name) for node in net.graph.inputs):
-        drawn = samples_of(Subject(net, {}), str(pictures), count=count).arrays
+        drawn = samples_of(Trained(net, {}), str(pictures), count=count).arrays
         # They come sorted by class: every third judges.
         return [*drawn[::3], *drawn[1::3], *drawn[2::3]], "pictures"
     return [random_sample(net.graph, seed) for seed in range(count)], "random"

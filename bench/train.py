@@ -68,17 +68,19 @@ def step_of_ours(contender: str, network: str, steps: int) -> dict[str, Any]:
     import jax
 
     from cnnc.backends.jax.forms.choice import PLAIN
-    from cnnc.backends.jax.training.step import Aim, first_state, training_step
+    from cnnc.backends.jax.training.state import first_state
+    from cnnc.backends.jax.training.step import training_step
     from cnnc.backends.jax.xla import compilation_cache
     from cnnc.backends.jax.xla.allocator import keep_freed_memory
+    from cnnc.backends.protocols import Criterion
 
     keep_freed_memory()
     if contender == "cnnc-again":
         compilation_cache.enable()
     graph, recipe, weights, x, y = prepared(network, "bf16" if contender.endswith("bf16") else "f32")
     begun = time.perf_counter()
-    aims = (Aim(CrossEntropy(), True),)
-    step = training_step(graph, recipe, aims, table=PLAIN if contender.endswith("plain") else None)
+    criteria = (Criterion(CrossEntropy(), True),)
+    step = training_step(graph, recipe, criteria, table=PLAIN if contender.endswith("plain") else None)
     state = first_state(graph, recipe, weights)
     x, y = jax.tree.map(jax.numpy.asarray, (x, y))
     rate: Any = np.float32(0.01)

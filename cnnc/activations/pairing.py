@@ -136,7 +136,7 @@ def _by_name(network: Watched, file: Watched, network_first: bool) -> Paired:
     assert network.network is not None
     assert file.file is not None
     program = file.file.program
-    model = passes.run(network.network.file, passes.INFERENCE_INT8 if is_int8(program) else passes.INFERENCE)
+    model = passes.run(network.network.model, passes.INFERENCE_INT8 if is_int8(program) else passes.INFERENCE)
     tensors = match_tensors(program, model.graph, Path(file.what))
     folded = watch_network(network.network, network.what, network.labels, compiled=model)
     names = [(node, tensor.name) for node, tensor in tensors.items()]
@@ -146,8 +146,8 @@ def _by_name(network: Watched, file: Watched, network_first: bool) -> Paired:
 def _by_order(network: Watched, file: Watched, network_first: bool) -> Paired | None:
     assert network.network is not None
     assert file.file is not None
-    model: Model = passes.run(network.network.file, passes.INFERENCE)
-    program = compile_float(network.network.file)
+    model: Model = passes.run(network.network.model, passes.INFERENCE)
+    program = compile_float(network.network.model)
     holds = nodes_by_tensor(program, model.graph)
     mine = [(holds[each[0]], *each[1:]) for each in _maps_in_order(program) if each[0] in holds]
     theirs = _maps_in_order(file.file.program)

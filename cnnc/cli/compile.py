@@ -110,7 +110,8 @@ def compile(
 ) -> None:
     """Compile the trained network in RUN, or that of SPEC with weights, for a device or another framework."""
     if what.is_dir():
-        refuse("a SPEC: a run has its network and weights", [*spec_given(overrides, weights), ("--random-weights", random_weights)])
+        options = [*spec_given(overrides, weights), ("--random-weights", random_weights)]
+        refuse("a SPEC: a run has its network and weights", options)
     else:
         refuse("a run's folder", [("--last", last)])
     if weights and random_weights:
@@ -197,7 +198,7 @@ def _samples(
     from cnnc.deployment.calibration_samples import random_samples, samples_of
 
     name = calibrate or trained.calibration or trained.data.name
-    if calibrate is None and trained.weights_file is None:
+    if calibrate is None and trained.is_random:
         return random_samples(trained, min(count, _FEW))
     if name is None:
         raise CnnError.of(

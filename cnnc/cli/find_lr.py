@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +17,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.training.rate_finder import Found
+    from cnnc.training.rate_finder import RangeTest
 
 
 @click.command("find-lr")
@@ -66,14 +67,17 @@ def find_lr(
         from cnnc.data.sources.parts import HELD_OUT
         from cnnc.runs.events import Event, Said
         from cnnc.runs.folder import claim_folder
-        from cnnc.runs.processes import make_ready
+        from cnnc.runs.processes import local_cluster, make_ready
+        from cnnc.training.initial_weights import initial_weights
+        from cnnc.training.layer_groups import group_layers
         from cnnc.training.plots import draw_rates
-        from cnnc.training.preparation import prepared
-        from cnnc.training.rate_finder import STEPS, find_rate, write_points
-        from cnnc.training.train import overridden, starting_weights, transferring
+        from cnnc.training.rate_finder import STEPS, find_rate, write_trials
+        from cnnc.training.session import open_session
+        from cnnc.training.train import overridden, transferring
 
     recipe = overridden(net.recipe, lr=None, batch=batch, seed=seed, precision=precision)
     recipe = transferring(recipe, weights=weights, freeze=split_patterns(freeze) or None, unfreeze=None, rates=None)
+    net = replace(net, recipe=recipe)
 
     def say(event: Event) -> None:
         if isinstance(event, Said):
@@ -84,29 +88,30 @@ def find_lr(
     data_set = load_data(name, folder=data_dir, options=options, report=echo)
     # One that is named and taken is found out before the test, and one that is not named is not left empty.
     folder = None if out is None else claim_folder(net.name, "lr", out)
-    first, told = starting_weights(net, recipe, None)
-    for line in told:
+    first, notes = initial_weights(net, recipe.weights)
+    for line in notes:
         echo(line)
 
-    ready = prepared(net, recipe, data_set, skip_corrupt=skip_corrupt, workers=workers, report=say)
+    groups, cluster = group_layers(net), local_cluster()
+    session = open_session(net, data_set, groups, cluster, skip_corrupt=skip_corrupt, workers=workers, report=say)
     with click.progressbar(length=1, label="trying rates", hidden=not is_terminal()) as bar:
 
         def move(step: int, count: int) -> None:
             bar.length = count
             bar.update(1)
 
-        found = find_rate(net, recipe, ready, first, steps=steps or STEPS, told=move)
+        test = find_rate(session, first, steps=steps or STEPS, progress=move)
     if folder is None:
         folder = claim_folder(net.name, "lr")
-    write_points(folder / "lr.csv", found.tried)
-    named = _named(found)
-    draw_rates(folder / "lr.png", net.name, found.tried, [(label, rate) for label, rate, _ in named])
-    last = found.tried[-1].rate
-    echo(f"{len(found.tried)} steps of {min(recipe.batch, len(ready.train))}, at rates from 1e-07 to {last:.2g}")
-    for label, rate, what in named:
+    write_trials(folder / "lr.csv", test.trials)
+    rates = _rates(test)
+    draw_rates(folder / "lr.png", net.name, test.trials, [(label, rate) for label, rate, _ in rates])
+    last = test.trials[-1].rate
+    echo(f"{len(test.trials)} steps of {session.batch}, at rates from 1e-07 to {last:.2g}")
+    for label, rate, what in rates:
         echo(f"  {label:<9} {rate:<8.2g} {what}")
     echo("", f"in {folder}: lr.png, lr.csv")
-    if found.steepest is None:
+    if test.steepest is None:
         raise CnnError.of(
             "train",
             "the loss did not fall at any rate, and none can be recommended",
@@ -117,14 +122,14 @@ def find_lr(
     flags |= {"precision": precision, "weights": weights, "freeze": ",".join(freeze) or None}
     given = [spec, *in_flags(overrides), *(f"--{flag}={value}" for flag, value in flags.items() if value is not None)]
     given += ["--skip-corrupt"] if skip_corrupt else []
-    echo(f"  cnnc train {shlex.join(given)} --lr {found.steepest:.2g}")
+    echo(f"  cnnc train {shlex.join(given)} --lr {test.steepest:.2g}")
 
 
-def _named(found: Found) -> list[tuple[str, float, str]]:
-    """Every rate that was found: what it is called, the rate, and what it is."""
+def _rates(test: RangeTest) -> list[tuple[str, float, str]]:
+    """The rates that a test comes to: what each is called, the rate, and what it is."""
     rates = [
-        ("steepest", found.steepest, "where the loss falls the fastest"),
-        ("lowest", found.lowest, "a tenth of the rate with the lowest loss"),
-        ("limit", found.limit, "a tenth of the rate at which the loss is back where it began"),
+        ("steepest", test.steepest, "where the loss falls the fastest"),
+        ("lowest", test.lowest, "a tenth of the rate with the lowest loss"),
+        ("limit", test.limit, "a tenth of the rate at which the loss is back where it began"),
     ]
     return [(label, rate, what) for label, rate, what in rates if rate is not None]

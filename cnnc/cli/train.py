@@ -29,8 +29,9 @@ from cnnc.cli.train_options import (
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.training.seed_sweep import Seeds
-    from cnnc.training.train import Trained
+    from cnnc.backends.protocols import ProcessGroup
+    from cnnc.training.loop import TrainingResult
+    from cnnc.training.seed_sweep import SeedSweep
 
 _WITH_RESUME: Final = (
     *("resume", "epochs", "lrs", "patience", "on_nan", "data", "data_dir", "workers", "save_minutes"),
@@ -131,8 +132,8 @@ def train(
             from cnnc.cli.watch import watching
             from cnnc.training.resume import resume as go_on
         with told_how_to_go_on(), together(where, context) as group, watching(group=group) as report:
-            trained = go_on(resume, data, data_dir=data_dir, **settings, **common, group=group, report=report)
-        show_end(trained, group)
+            result = go_on(resume, data, data_dir=data_dir, **settings, **common, group=group, report=report)
+        show_end(result, group)
         return
     if spec is None:
         raise click.UsageError("it is not said what to train: give a SPEC, or a run to go on with: --resume RUN")
@@ -149,7 +150,7 @@ def train(
         from cnnc.data.sources.folder import Options
         from cnnc.data.sources.parts import HELD_OUT
         from cnnc.runs.events import Said
-        from cnnc.training.seed_sweep import by_seeds
+        from cnnc.training.seed_sweep import sweep_seeds
         from cnnc.training.train import Origin
         from cnnc.training.train import train as start
 
@@ -159,7 +160,7 @@ def train(
         raise click.UsageError("`--seeds` trains in one process: start a training for every seed")
     with told_how_to_go_on(), together(where, context) as group, watching(group=group) as report:
 
-        def run(seed: int, folder: Path | None) -> Trained:
+        def run(seed: int, folder: Path | None) -> TrainingResult:
             options = Options(HELD_OUT if held_out is None else held_out, seed, skip_corrupt)
             data_set = load_data(name, folder=data_dir, options=options, report=lambda line: report(Said(line)))
             return start(
@@ -180,13 +181,13 @@ def train(
             )
 
         if several is None:
-            trained = run(first_seed, out)
+            result = run(first_seed, out)
         else:
-            found = by_seeds(net.name, several, run, out, report)
+            sweep = sweep_seeds(net.name, several, run, out, report)
     if several is None:
-        show_end(trained, group)
+        show_end(result, group)
     else:
-        show_seeds(found, context)
+        show_seeds(sweep, context)
 
 
 def _seeds(text: str, first: int, *, is_listed_alone: bool) -> tuple[int, ...]:
@@ -201,16 +202,16 @@ def _seeds(text: str, first: int, *, is_listed_alone: bool) -> tuple[int, ...]:
         raise click.BadParameter(str(error), param_hint="--seeds") from error
 
 
-def show_seeds(found: Seeds, context: click.Context) -> None:
+def show_seeds(sweep: SeedSweep, context: click.Context) -> None:
     """What came of all seeds; exit status 1 if a training failed."""
-    from cnnc.training.seed_sweep import TABLE, in_words
+    from cnnc.training.seed_sweep import TABLE, render_sweep
 
-    echo("", *in_words(found).split("\n"), f"in {found.folder}: {TABLE}, and a run for each seed")
-    for run in found.failed:
+    echo("", *render_sweep(sweep).split("\n"), f"in {sweep.folder}: {TABLE}, and a run for each seed")
+    for run in sweep.failures:
         assert run.error is not None
         echo("", f"seed {run.seed} failed:", err=True)
         print_error(run.error, context)
-    if found.failed:
+    if sweep.failures:
         context.exit(1)
 
 
@@ -249,22 +250,22 @@ class Stopped(click.ClickException):
 @contextmanager
 def told_how_to_go_on() -> Iterator[None]:
     """Within it a training that is stopped from outside says so, and how it goes on."""
-    from cnnc.runs.interrupt import Interrupted
+    from cnnc.runs.interrupt import TrainingInterrupt
 
     try:
         yield
-    except Interrupted as stop:
+    except TrainingInterrupt as stop:
         raise Stopped(str(stop), stop.by, stop.folder) from None
 
 
-def show_end(trained: Any, group: Any) -> None:
+def show_end(result: TrainingResult, group: ProcessGroup | None) -> None:
     """What a training came to, what to look at and what to type after it; the first of several processes says it."""
     from cnnc.cli.watch import describe_best
 
     if group is not None and group.index:
         return
-    echo(describe_best(trained.best))
-    show_next(trained.folder)
+    echo(describe_best(result.best))
+    show_next(result.folder)
 
 
 def show_next(folder: Path) -> None:

@@ -83,7 +83,7 @@ def together(where: Where, context: click.Context) -> Iterator[Any]:
     """The processes that train together, all of them there; None where this is the only one."""
     from cnnc.backends.jax.distributed.process_address import Place, detected
     from cnnc.backends.jax.distributed.processes import group_of
-    from cnnc.runs.interrupt import Interrupted
+    from cnnc.runs.interrupt import TrainingInterrupt
 
     if where.distributed:
         place = detected()
@@ -104,11 +104,11 @@ def together(where: Where, context: click.Context) -> Iterator[Any]:
             # A thread may wait for a process that is gone, and jax with it.
             os._exit(1)
 
-    stopped: Interrupted | None = None
+    stopped: TrainingInterrupt | None = None
     with group_of(place, end, where.start_seconds) as group:
         try:
             yield group
-        except Interrupted as stop:
+        except TrainingInterrupt as stop:
             # All processes stop after the same step, so this is an end like any other.
             stopped = stop
     if stopped is not None and place.index:

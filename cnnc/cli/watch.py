@@ -13,7 +13,7 @@ from cnnc.cli.terminal import echo
 from cnnc.printable import printable
 from cnnc.runs.events import EpochEnded, Event, Report, Row, Said, Started, ignore
 from cnnc.runs.events import Progress as Step
-from cnnc.training.time_left import Remaining, in_words
+from cnnc.training.time_left import TimeLeft, format_duration
 
 
 @contextmanager
@@ -40,7 +40,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self.epochs = 0
-        self.remaining = Remaining()
+        self.remaining = TimeLeft()
 
     def __call__(self, event: Event) -> None:
         self.remaining(event)
@@ -61,7 +61,7 @@ class _Bars:
         self.progress = progress
         self.epochs = self.steps = 0
         self.task: TaskID | None = None
-        self.remaining = Remaining()
+        self.remaining = TimeLeft()
 
     def __call__(self, event: Event) -> None:
         self.remaining(event)
@@ -112,7 +112,7 @@ def describe_best(row: Row) -> str:
 
 
 def _left(seconds: float | None) -> str:
-    return "" if seconds is None else f"  {in_words(seconds)} left"
+    return "" if seconds is None else f"  {format_duration(seconds)} left"
 
 
 def _percent(label: str, share: float | None) -> str:

@@ -59,9 +59,7 @@ def _opened(trained: Trained, program: Program) -> TFLitePredictor:
     return replace(file, name=trained.net.name, classes=trained.classes, data=trained.data)
 
 
-def _test_set(
-    trained: Trained, predictor: Predictor, data: str, folder: Path | None, skip_corrupt: bool
-) -> TestSet:
+def _test_set(trained: Trained, predictor: Predictor, data: str, folder: Path | None, skip_corrupt: bool) -> TestSet:
     if is_array_file(data):
         width = predictor.outputs[0].shape[-1]
         examples = labelled_examples(trained.net.graph, Path(data).expanduser(), width)

@@ -15,6 +15,7 @@ from cnnc.wording import number_of
 
 if TYPE_CHECKING:
     from cnnc.backends.tflite.quantization.fidelity import Fidelity, Measurement
+    from cnnc.evaluation.evaluate import Agreement
 
 _FALL: Final = 6.0
 """dB, one bit: a tensor that loses more beside those that it is made of is named."""

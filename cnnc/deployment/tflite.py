@@ -1,4 +1,4 @@
-"""A network with weights to a TFLite file: float32, int8, or int8 for the Edge TPU, with a description for tools inside."""
+"""A network with weights to a TFLite file, float32, int8, or int8 for the Edge TPU, which describes itself to tools."""
 
 from __future__ import annotations
 

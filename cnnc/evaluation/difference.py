@@ -26,8 +26,9 @@ from cnnc.data.sources.data_set import Part, take
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.correspondence import entrances, match_tensors
 from cnnc.evaluation.distortion import ChannelSums, Layer, is_equalizable
-from cnnc.evaluation.evaluate import Agreement, classified, compare, has_single_vector
+from cnnc.evaluation.evaluate import Agreement, compare, has_single_vector
 from cnnc.evaluation.network import network_predictor
+from cnnc.evaluation.output_losses import classified
 from cnnc.evaluation.test_set import label_as, load_test_set
 from cnnc.evaluation.tflite import TFLitePredictor, open_tflite
 from cnnc.ir import Graph
@@ -99,9 +100,7 @@ def diff(
     # The file is held to what the network computes in float32, whatever it was trained in.
     net = replace(run.net, recipe=replace(run.net.recipe, precision="f32"))
     network = network_predictor(replace(run, net=net))
-    test_set = load_test_set(
-        network, data, folder=folder, held_out=held_out, skip_corrupt=skip_corrupt, report=report
-    )
+    test_set = load_test_set(network, data, folder=folder, held_out=held_out, skip_corrupt=skip_corrupt, report=report)
     part, _ = label_as(network, test_set)
     feed = _feed(_drawn(part, samples), graph, skip_corrupt)
     few = _feed(_drawn(part, min(samples or LAYER_SAMPLES, LAYER_SAMPLES)), graph, skip_corrupt)
@@ -190,9 +189,7 @@ def _padded(inputs: tuple[NDArray[Any], ...], size: int) -> tuple[NDArray[Any], 
     return tuple(np.concatenate([a, np.repeat(a[:1], max(0, size - len(a)), axis=0)]) for a in inputs)
 
 
-def float_values(
-    folded: Model, names: list[str]
-) -> Callable[[tuple[NDArray[Any], ...]], Mapping[str, NDArray[Any]]]:
+def float_values(folded: Model, names: list[str]) -> Callable[[tuple[NDArray[Any], ...]], Mapping[str, NDArray[Any]]]:
     apply, compiler = backends.load("jax", "apply"), backends.load("jax", "xla.compile")
     graph = folded.graph
 

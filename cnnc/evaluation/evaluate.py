@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from cnnc.backends.protocols import Devices
 from cnnc.data.feeding.batches import evaluation_batches, prefetch
 from cnnc.data.feeding.feed import Feed, prepare
 from cnnc.data.pictures.decode import undecodable
@@ -18,7 +18,7 @@ from cnnc.evaluation.output_losses import classified, require_classes, require_t
 from cnnc.evaluation.predictor import Predictor
 from cnnc.evaluation.scoring import decisions, outcome
 from cnnc.evaluation.test_set import TestSet, label_as
-from cnnc.runs.interrupt import StopRequested
+from cnnc.runs.interrupt import StopRequest
 from cnnc.runs.metrics import Outcome, Scores, gather, score
 
 _BATCH = 64
@@ -65,7 +65,7 @@ def evaluate_on(
     shapes = [each.shape for each in predictor.inputs]
     feed = prepare(part, shapes, skip_corrupt=skip_corrupt, crop=crop)
     require_targets(predictor.outputs, feed)
-    scores = evaluate(predictor, feed, batch)
+    scores = evaluate(predictor, feed, min(batch, len(feed)))
     known = classified(predictor.outputs, feed)
     head = scores[known.index(True) if True in known else 0]
     return Evaluation(head, names, test_set.what, tuple(sorted(feed.broken)))
@@ -74,10 +74,10 @@ def evaluate_on(
 def evaluate(
     predictor: Predictor,
     feed: Feed,
-    batch: int = 128,
+    batch: int,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-    devices: Any = None,
+    devices: Devices | None = None,
 ) -> tuple[Scores, ...]:
     """The scores of every output over a whole feed.
 
@@ -89,14 +89,14 @@ def evaluate(
         devices: of the JAX backend, where a predictor's own share each batch.
 
     Raises:
-        StopRequested: as soon as `should_stop` says so.
+        StopRequest: as soon as `should_stop` says so.
         CnnError: no picture can be decoded.
     """
     known = classified(predictor.outputs, feed)
     parts: list[tuple[Outcome, ...]] = []
-    for item in prefetch(evaluation_batches(feed, min(batch, len(feed)))):
+    for item in prefetch(evaluation_batches(feed, batch)):
         if should_stop():
-            raise StopRequested
+            raise StopRequest
         values, targets, valid = predictor.predict(item.inputs, item.valid), item.targets, item.valid
         if devices is not None:
             targets, valid = devices.whole(devices.place_batch((targets, valid)))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc import backends
+from cnnc.backends.protocols import Devices, EvaluationStep, load_training
 from cnnc.evaluation.answers import reading_of
 from cnnc.evaluation.output_losses import output_losses
 from cnnc.evaluation.predictor import Input, Output, Values
@@ -26,8 +25,8 @@ class NetworkPredictor:
     """A network with weights. `replace` changes the weights and keeps what is compiled."""
 
     trained: Trained
-    forward: Callable[..., Any]
-    devices: Any
+    step: EvaluationStep
+    devices: Devices
 
     @property
     def name(self) -> str:
@@ -52,17 +51,22 @@ class NetworkPredictor:
 
     def predict(self, inputs: Values, valid: NDArray[np.bool_] | None = None) -> Values:
         """The logits or values `(batch, ...)` of every output in float32; where devices share a batch, of all of it."""
-        net = self.trained.net
-        named = dict(zip((node.name for node in net.graph.inputs), self.devices.place_batch(inputs), strict=True))
-        options = {"train": False, "key": None, "precision": net.recipe.precision, "logits": True}
-        outputs = self.devices.whole(self.forward(self.trained.weights, named, **options)[0])
-        return tuple(np.asarray(outputs[label]) for label, _ in net.graph.outputs)
+        named = name_inputs(self.trained.net.graph, self.devices.place_batch(inputs))
+        values = self.devices.whole(self.step(self.trained.weights, named))
+        return tuple(np.asarray(each) for each in values)
 
 
-def network_predictor(trained: Trained, devices: Any = None) -> NetworkPredictor:
+def network_predictor(trained: Trained, devices: Devices | None = None) -> NetworkPredictor:
     """The predictor of a network, on one device unless others are given."""
-    one = backends.load("jax", "distributed.devices").ONE_DEVICE
-    return NetworkPredictor(trained, backends.load("jax", "apply").forward(trained.net.graph), devices or one)
+    backend = load_training()
+    devices = devices or backend.ONE_DEVICE
+    step = backend.evaluation_step(trained.net.graph, trained.net.recipe, devices)
+    return NetworkPredictor(trained, step, devices)
+
+
+def name_inputs(graph: Graph, inputs: Values) -> Mapping[str, NDArray[np.generic]]:
+    """A batch's arrays by the names of the graph's inputs."""
+    return {node.name: array for node, array in zip(graph.inputs, inputs, strict=True)}
 
 
 def inputs_of(graph: Graph) -> tuple[Input, ...]:

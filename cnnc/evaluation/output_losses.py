@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +121,7 @@ def _is_classified(loss: Loss, output: Shape, target: Shape, *, integers: bool) 
     return target == output[:-1] if integers else isinstance(loss, CrossEntropy)
 
 
-def _require_range(label: str, target: NDArray[Any], loss: Loss, size: int) -> None:
+def _require_range(label: str, target: NDArray[np.generic], loss: Loss, size: int) -> None:
     if size == 1 and isinstance(loss, MeanSquaredError):
         return
     count = 2 if size == 1 else size
@@ -138,7 +138,7 @@ def _require_range(label: str, target: NDArray[Any], loss: Loss, size: int) -> N
         )
 
 
-def _require_shares(label: str, target: NDArray[Any], loss: Loss, has_classes: bool) -> None:
+def _require_shares(label: str, target: NDArray[np.generic], loss: Loss, has_classes: bool) -> None:
     """Raises CnnError for values that are no probabilities, or of classes which exclude each other no shares of one."""
     name = loss.names[0]
     low, high = float(target.min()), float(target.max())

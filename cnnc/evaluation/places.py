@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.data.feeding.feed import Feed
@@ -32,7 +32,7 @@ def require_movable(outputs: Sequence[Output], feed: Feed) -> None:
                 )
 
 
-def _immovable(label: str, output: Shape, loss: Loss, target: NDArray[Any]) -> str:
+def _immovable(label: str, output: Shape, loss: Loss, target: NDArray[np.generic]) -> str:
     """Why targets cannot be moved; nothing where they can, or need not be."""
     is_class = target.dtype.kind in "iub" and target.shape[1:] == output[:-1] and output[-1] > 1
     if isinstance(loss, MeanSquaredError) and not is_class:

@@ -14,14 +14,13 @@ from cnnc.data.sources.by_name import NAMES, load_data
 from cnnc.data.sources.class_table import load_listed, read_class_list
 from cnnc.data.sources.data_set import DataSet, Examples, Part
 from cnnc.data.sources.folder import Options, class_names, load_all
-from cnnc.data.sources.parts import part_folders
+from cnnc.data.sources.parts import HELD_OUT, part_folders
 from cnnc.data.sources.record_sets import has_records
-from cnnc.data.sources.parts import HELD_OUT
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.class_labels import places_in_order, places_of, require_labels
 from cnnc.evaluation.predictor import Predictor
-from cnnc.runs.events import Report, Said, ignore
 from cnnc.runs.data_note import DataNote
+from cnnc.runs.events import Report, Said, ignore
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cnnc.backends.tflite.litert.interpreter import Delegate
 from cnnc.backends.tflite.litert.runner import Port, Runner, is_compiled, open_model
 from cnnc.diagnostics import CnnError
-from cnnc.evaluation.answers import Activation, Reading, reading_in
+from cnnc.evaluation.answers import Activation, reading_in
 from cnnc.evaluation.class_labels import labels_of, without_background
 from cnnc.evaluation.predictor import Input, Output, Values
 from cnnc.ops import Shape, format_shape
@@ -94,8 +94,8 @@ class TFLitePredictor:
         | float32 with a normalisation in the file's description | `(pixel - mean) / std` |
         | float32 without | the pixels |
 
-        For files made by cnnc that is exact: they take pixels, and their own `normalize` is within. For others it is what
-        TFLite's tools do, as an 8-bit input's scale and zero point undo the normalisation that the file describes.
+        For files made by cnnc that is exact: they take pixels, and their own `normalize` is within. For others it is
+        what TFLite's tools do, as an 8-bit input's scale and zero point undo the normalisation that the file describes.
         """
         (port,) = self.runner.inputs
         if port.tensor.type == "UINT8":

@@ -13,12 +13,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cnnc.backends.protocols import Array
 from cnnc.diagnostics import CnnError
 from cnnc.documents import parse_json
 from cnnc.files import require_file, sync_folder
@@ -43,18 +44,18 @@ _OLDER: Final = (
 )
 
 
-class Damaged(Exception):
+class DamagedCheckpoint(Exception):
     """A checkpoint that is not what was written; the message says in which way."""
 
 
 @dataclass(frozen=True)
-class Saved:
+class Checkpoint:
     """A checkpoint that agrees with its manifest."""
 
     path: Path
     position: Position
 
-    def arrays(self, like: Mapping[str, Any]) -> dict[str, Any]:
+    def arrays(self, like: Mapping[str, Array]) -> dict[str, Array]:
         """Its arrays, in the shapes, types and shardings of `like`.
 
         Raises:
@@ -62,21 +63,21 @@ class Saved:
         """
         import orbax.checkpoint as orbax  # type: ignore[import-untyped]  # ships no types
 
-        told = parse_json((self.path / _TREE).read_text(encoding="utf-8"))
+        own = parse_json((self.path / _TREE).read_text(encoding="utf-8"))
         fits = _tree(like)
-        wrong = next((name for name in (*fits, *told) if fits.get(name) != told.get(name)), None)
+        wrong = next((name for name in (*fits, *own) if fits.get(name) != own.get(name)), None)
         if wrong is not None:
             raise CnnError.of(
                 "run",
                 f"`{self.path}` does not fit the network and the settings of its run",
-                notes=[f"of `{wrong}` it has {told.get(wrong, 'nothing')}, and {fits.get(wrong, 'nothing')} is wanted"],
-                help=_OLDER if wrong in like and told.get(wrong) == _grouped(like[wrong]) else _ANOTHER,
+                notes=[f"of `{wrong}` it has {own.get(wrong, 'nothing')}, and {fits.get(wrong, 'nothing')} is wanted"],
+                help=_OLDER if wrong in like and own.get(wrong) == _grouped(like[wrong]) else _ANOTHER,
             )
         with quiet_orbax(), orbax.StandardCheckpointer() as checkpointer:
-            found: dict[str, Any] = checkpointer.restore(
-                (self.path / _ARRAYS).resolve(), {name: _like(leaf) for name, leaf in like.items()}
+            arrays: dict[str, Array] = checkpointer.restore(
+                (self.path / _ARRAYS).resolve(), {name: _without_values(leaf) for name, leaf in like.items()}
             )
-        return found
+        return arrays
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,13 @@ class Checkpoints:
     """The checkpoints of a run, in a folder."""
 
     folder: Path
-    leads: bool = True
+    is_leader: bool = True
     """Whether this process does what only one may do."""
+    barrier: Callable[[str], None] = lambda name: None
+    """Holds all processes up for each other."""
 
-    def save(self, position: Position, arrays: Mapping[str, Any], wait: Any = lambda name: None) -> Path:
-        """Write one more, and remove those before the last but one. `wait` holds all processes up for each other.
+    def save(self, position: Position, arrays: Mapping[str, Array]) -> Path:
+        """Write one more, and remove those before the last but one.
 
         Raises:
             CnnError: `run`, when it cannot be written; those before it stay.
@@ -98,16 +101,16 @@ class Checkpoints:
         number = max((_number(path) for path in self._all()), default=-1) + 1
         place = self.folder / f"{number:06}"
         unfinished = place.with_name(place.name + _UNFINISHED)
-        wait(f"{place.name} numbered")
+        self.barrier(f"{place.name} numbered")
         try:
-            if self.leads:
+            if self.is_leader:
                 unfinished.mkdir(parents=True)
                 _require_room(unfinished, sum(array.nbytes for array in arrays.values()))
-            wait(f"{place.name} begun")
+            self.barrier(f"{place.name} begun")
             with quiet_orbax(), orbax.StandardCheckpointer() as checkpointer:
                 checkpointer.save((unfinished / _ARRAYS).resolve(), dict(arrays))
-            wait(f"{place.name} written")
-            if self.leads:
+            self.barrier(f"{place.name} written")
+            if self.is_leader:
                 (unfinished / _POSITION).write_text(json.dumps(position.to_json(), indent=1), encoding="utf-8")
                 (unfinished / _TREE).write_text(json.dumps(_tree(arrays), indent=1), encoding="utf-8")
                 (unfinished / _MANIFEST).write_text(json.dumps(_manifest(unfinished), indent=1), encoding="utf-8")
@@ -117,25 +120,25 @@ class Checkpoints:
                 for old in self._all()[:-KEPT]:
                     shutil.rmtree(old)
         except _BROKEN as error:
-            if self.leads:
+            if self.is_leader:
                 shutil.rmtree(unfinished, ignore_errors=True)
             raise CnnError.of(
                 "run",
                 f"cannot write the checkpoint `{place}`: {_reason(error)}",
                 help="make room on that disk, or let it be written to, and go on",
             ) from error
-        wait(f"{place.name} in place")
+        self.barrier(f"{place.name} in place")
         return place
 
-    def newest(self) -> tuple[Saved | None, list[str]]:
+    def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The last checkpoint that is whole, and what is to be said of those that are not."""
-        told: list[str] = []
+        notes: list[str] = []
         for path in reversed(self._all()):
             try:
-                return Saved(path, _verified(path)), told
-            except Damaged as damage:
-                told.append(f"`{path}` is damaged ({damage}): the one before it is taken")
-        return None, told
+                return Checkpoint(path, _verify(path)), notes
+            except DamagedCheckpoint as damage:
+                notes.append(f"`{path}` is damaged ({damage}): the one before it is taken")
+        return None, notes
 
     def clear(self) -> None:
         """Remove what a process that was killed left half written, and checkpoints that are damaged."""
@@ -143,8 +146,8 @@ class Checkpoints:
             shutil.rmtree(path)
         for path in self._all():
             try:
-                _verified(path)
-            except Damaged:
+                _verify(path)
+            except DamagedCheckpoint:
                 shutil.rmtree(path)
 
     def _all(self) -> list[Path]:
@@ -167,19 +170,19 @@ def _reason(error: Exception) -> str:
     return (system or text[:200]).strip() or type(error).__name__
 
 
-def _like(leaf: Any) -> Any:
-    """What is to be read, without its values."""
+def _without_values(leaf: Any) -> Any:
+    """The shape, type and place of an array that is to be read."""
     import jax
 
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)  # type: ignore[no-untyped-call]
 
 
-def _tree(arrays: Mapping[str, Any]) -> dict[str, str]:
+def _tree(arrays: Mapping[str, Array]) -> dict[str, str]:
     """Shapes and types by name."""
     return {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}
 
 
-def _grouped(array: Any) -> str:
+def _grouped(array: Array) -> str:
     """What `_tree` says of a depthwise kernel that was kept as one of a convolution in groups."""
     return f"{array.dtype}{list(grouped_shape(array.shape))}"
 
@@ -196,23 +199,23 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _verified(folder: Path) -> Position:
-    """Where the checkpoint is. Raises Damaged when it is not as it was written."""
+def _verify(folder: Path) -> Position:
+    """Where the checkpoint is. Raises DamagedCheckpoint when it is not as it was written."""
     try:
         manifest = parse_json((folder / _MANIFEST).read_text(encoding="utf-8"))
         for name, noted in manifest.items():
             file = folder / name
             if not file.is_file():
-                raise Damaged(f"`{name}` is missing")
+                raise DamagedCheckpoint(f"`{name}` is missing")
             if file.stat().st_size != noted["bytes"]:
-                raise Damaged(f"`{name}` has {file.stat().st_size} bytes of {noted['bytes']}")
+                raise DamagedCheckpoint(f"`{name}` has {file.stat().st_size} bytes of {noted['bytes']}")
             if _digest(file) != noted["sha256"]:
-                raise Damaged(f"`{name}` was changed")
+                raise DamagedCheckpoint(f"`{name}` was changed")
         return Position.from_json(json.loads((folder / _POSITION).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise Damaged(f"`{Path(error.filename).name}` is missing") from error
+        raise DamagedCheckpoint(f"`{Path(error.filename).name}` is missing") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Damaged("its manifest or position cannot be read") from error
+        raise DamagedCheckpoint("its manifest or position cannot be read") from error
 
 
 def _digest(path: Path) -> str:
@@ -232,7 +235,7 @@ def _to_disk(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
     """Keep a run for one training alone, until the process ends in whatever way.
 
     Raises:

@@ -41,3 +41,6 @@ class DataNote:
     def name(self) -> str | None:
         """The set's name or folder; None for arrays, which are not kept."""
         return None if self.data == ARRAYS else self.data
+
+
+NO_DATA: Final = DataNote()

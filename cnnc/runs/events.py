@@ -79,11 +79,11 @@ def ignore(event: Event) -> None:
     """A report that nobody reads."""
 
 
-def told_to(*reports: Report) -> Report:
+def broadcast(*reports: Report) -> Report:
     """A report that hands on to several, in their order."""
 
-    def tell(event: Event) -> None:
+    def pass_on(event: Event) -> None:
         for report in reports:
             report(event)
 
-    return tell
+    return pass_on

@@ -13,18 +13,18 @@ from pathlib import Path
 from types import FrameType
 
 
-class StopRequested(Exception):
+class StopRequest(Exception):
     """The user wants to stop, and nothing is half done."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """A training was stopped from outside; `folder` holds all that it needs to go on, done up to `where`.
+class TrainingInterrupt(KeyboardInterrupt):
+    """A training was stopped from outside; `folder` holds all that it needs to go on, done up to `position`.
 
     `by` is the signal: SIGINT for a Ctrl-C, SIGTERM as schedulers send it, SIGHUP as of a terminal that is closed.
     """
 
-    def __init__(self, folder: Path, where: str, by: signal.Signals = signal.SIGINT) -> None:
-        super().__init__(f"stopped; saved up to {where}")
+    def __init__(self, folder: Path, position: str, by: signal.Signals = signal.SIGINT) -> None:
+        super().__init__(f"stopped; saved up to {position}")
         self.folder = folder
         self.by = by
 

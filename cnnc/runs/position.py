@@ -19,8 +19,8 @@ class Means:
     steps: int = 0
     left_out: int = 0
 
-    def after(self, loss: float, top1: float) -> Means:
-        """With one step more."""
+    def add(self, loss: float, top1: float) -> Means:
+        """The means with one step more."""
         count = self.steps + 1
         return replace(
             self,
@@ -29,19 +29,19 @@ class Means:
             steps=count,
         )
 
-    def without(self) -> Means:
-        """With one step more that does not count."""
+    def skip(self) -> Means:
+        """The means with one step more that does not count."""
         return replace(self, left_out=self.left_out + 1)
 
     @property
-    def done(self) -> int:
+    def total_steps(self) -> int:
         """Steps that were taken, whether they count or not."""
         return self.steps + self.left_out
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training goes on: in `epoch`, counted from 1, after `means.done` of its steps.
+    """Where a training goes on: in `epoch`, counted from 1, after `means.total_steps` of its steps.
 
     `seconds` were spent on that epoch so far, and `rows` are the epochs before it.
     """
@@ -59,28 +59,30 @@ class Position:
     @property
     def is_between_epochs(self) -> bool:
         """Whether nothing of `epoch` is done yet."""
-        return not self.means.done
+        return not self.means.total_steps
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """`epoch 3, step 12`, the last that is done; `epoch 2` where it is whole."""
         if self == Position():
             return "its start"
-        return f"epoch {self.epoch - 1}" if self.is_between_epochs else f"epoch {self.epoch}, step {self.means.done}"
+        if self.is_between_epochs:
+            return f"epoch {self.epoch - 1}"
+        return f"epoch {self.epoch}, step {self.means.total_steps}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it; floats come back bit for bit."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Position:
+    def from_json(cls, words: Mapping[str, Any]) -> Position:
         """Raises KeyError, TypeError or ValueError for anything else."""
         rows = tuple(
             Row(**{**row, "outputs": tuple((str(name), *figures) for name, *figures in row["outputs"])})
-            for row in found["rows"]
+            for row in words["rows"]
         )
-        position = cls(int(found["epoch"]), Means(**found["means"]), float(found["seconds"]), rows)
+        position = cls(int(words["epoch"]), Means(**words["means"]), float(words["seconds"]), rows)
         if [row.epoch for row in rows] != list(range(1, position.epoch)) or not isfinite(position.seconds):
-            raise ValueError(found)
+            raise ValueError(words)
         return position
 
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from cnnc import backends
 from cnnc.diagnostics import CnnError
 from cnnc.ir.model import Model
 from cnnc.loading import find, load_spec
-from cnnc.net import Net
+from cnnc.net import Net, Weights
 from cnnc.overrides import Overrides
-from cnnc.runs.data_note import ARRAYS, DataNote
+from cnnc.runs.data_note import ARRAYS, NO_DATA, DataNote
 from cnnc.runs.folder import RunFolder
 
 
@@ -32,16 +28,18 @@ class Trained:
         data: what it was trained on; of a spec, what its recipe names.
         folder: the run that it is; None for a spec.
         epoch: of a run's weights.
-        weights_file: where the weights were read from; None for random ones.
+        weights_file: where the weights were read from.
+        is_random: whether the weights were drawn, and only show the structure.
     """
 
     net: Net
-    weights: Mapping[str, Mapping[str, NDArray[Any]]]
+    weights: Weights
     classes: tuple[str, ...] = ()
-    data: DataNote = DataNote()
+    data: DataNote = NO_DATA
     folder: RunFolder | None = None
     epoch: int = 0
     weights_file: Path | None = None
+    is_random: bool = False
 
     @property
     def model(self) -> Model:
@@ -60,7 +58,7 @@ class Trained:
 
 def open_trained(
     what: str | os.PathLike[str],
-    overrides: Overrides = Overrides(),  # a frozen value
+    overrides: Overrides | None = None,
     *,
     weights: str | os.PathLike[str] | None = None,
     random_seed: int | None = None,
@@ -83,7 +81,7 @@ def open_trained(
     """
     if os.path.isdir(what):
         return open_run(Path(what), last=last)
-    net = load_spec(find(what), overrides)
+    net = load_spec(find(what), overrides or Overrides())
     data = DataNote(net.recipe.data or ARRAYS, seed=net.recipe.seed)
     if weights is not None:
         from cnnc.weights.weights_file import load_weights  # random weights want no reader of files
@@ -95,7 +93,8 @@ def open_trained(
             f"`{what}` is a spec, and it is not said which weights it has",
             help=help,
         )
-    return Trained(net, backends.load("tflite", "random_weights").random_weights(net.graph, random_seed), data=data)
+    arrays = backends.load("tflite", "random_weights").random_weights(net.graph, random_seed)
+    return Trained(net, arrays, data=data, is_random=True)
 
 
 def open_run(path: Path, *, last: bool = False) -> Trained:

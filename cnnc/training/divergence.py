@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from cnnc import backends
+from cnnc.backends.protocols import TrainingState, load_training
 from cnnc.data.feeding.batches import Batch
-from cnnc.data.feeding.feed import Feed, example_name
+from cnnc.data.feeding.feed import example_name
 from cnnc.diagnostics import CnnError
+from cnnc.evaluation.network import name_inputs
 from cnnc.files import write_atomically
 from cnnc.recipe import Recipe
-from cnnc.runs.processes import Team
+from cnnc.training.layer_groups import LayerGroup
+from cnnc.training.session import Session
 
-NO_CAUSE = "computed once more, the step has finite values"
-_NAMED = 3
-_SAYS = {
+_NO_CAUSE: Final = "computed once more, the step has finite values"
+_NAMED: Final = 3
+_CAUSES: Final = {
     "input": "the input `{}` holds values that are not finite numbers",
     "target": "what the output `{}` is held to is no finite number",
     "value": "the first layer whose values are no finite numbers is `{}`",
@@ -24,36 +27,35 @@ _SAYS = {
 }
 
 
-def diverged(what: str, recipe: Recipe, folder: Path, *, notes: list[str], can_skip: bool = False) -> CnnError:
-    """The error of a training that cannot go on. `what` happened when."""
+def divergence_error(
+    message: str, recipe: Recipe, folder: Path, *, notes: Sequence[str] = (), can_skip: bool = False
+) -> CnnError:
+    """The error of a training that cannot go on."""
     peak = recipe.schedule.peak
     skip = f", or without such steps: cnnc train --resume {folder} --on-nan skip" if can_skip else ""
     return CnnError.of(
         "diverged",
-        what,
-        notes=notes,
+        message,
+        notes=list(notes),
         help=f"lower the learning rate, which peaks at {peak:g}: --lr {peak / 10:g}{skip}",
     )
 
 
-def cause(finding: Any) -> str:
-    """What `nonfinite.first_nonfinite` found, in words."""
-    return NO_CAUSE if finding is None else _SAYS[finding.what].format(finding.node)
+def find_cause(session: Session, groups: Sequence[LayerGroup], state: TrainingState, batch: Batch) -> str:
+    """The line that says where a step goes wrong: every process takes its part of it once more, slowly."""
+    graph, recipe, factors = session.net.graph, session.net.recipe, [group.factors for group in groups]
+    local, inputs = session.cluster.devices.fetch(state), name_inputs(graph, batch.inputs)
+    origin = load_training().first_nonfinite(graph, recipe, session.criteria, factors, local, inputs, batch.targets)
+    line = _NO_CAUSE if origin is None else _CAUSES[origin.kind].format(origin.node)
+    return next((cause for cause in session.cluster.gather(line) if cause != _NO_CAUSE), _NO_CAUSE)
 
 
-def find_cause(graph: Any, recipe: Recipe, aims: Any, groups: Any, state: Any, inputs: Any, targets: Any) -> str:
-    """Take the step once more, slowly, to see where it goes wrong."""
-    found = backends.load("jax", "training.nonfinite").first_nonfinite(
-        graph, recipe, aims, groups, state, inputs, targets
-    )
-    return cause(found)
-
-
-def list_examples(path: Path, feed: Feed, batch: Batch, team: Team) -> str:
+def list_examples(path: Path, session: Session, batch: Batch) -> str:
     """Write a line for every example of a batch, of all processes together, and name the first of them."""
-    parts = dict(team.gather([feed.shard.index, batch.indices.tolist()]))
+    feed, cluster = session.train, session.cluster
+    parts = dict(cluster.gather((feed.shard.index, batch.indices.tolist())))
     names = [str(example_name(feed, index)) for _, indices in sorted(parts.items()) for index in indices]
-    if team.leads:
+    if cluster.is_leader:
         write_atomically(path, "".join(f"{name}\n" for name in names))
     more = f", ... all {len(names)} are listed in {path}" if len(names) > _NAMED else ""
     return f"the step's examples: {', '.join(names[:_NAMED])}{more}"

@@ -1,4 +1,4 @@
-"""What of a network learns, from which epoch on, and how fast: layers that patterns name."""
+"""Which layers of a network learn, from which epoch on, and how fast: patterns name them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from typing import Final
 
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.ir import Graph
+from cnnc.net import Net
 from cnnc.recipe import Recipe
 
 _LISTED: Final = 12
 
 
 @dataclass(frozen=True)
-class Group:
+class LayerGroup:
     """Layers that learn from `epoch` on, each with what the schedule's rate is multiplied by for it."""
 
     epoch: int
     factors: Mapping[str, float]
 
 
-def learning_groups(graph: Graph, recipe: Recipe) -> tuple[Group, ...]:
-    """What learns, in the order in which it starts; what is in no group is frozen to the end.
+def group_layers(net: Net) -> tuple[LayerGroup, ...]:
+    """The layers that learn, in the order in which they start; those in no group are frozen to the end.
 
     Raises:
         CnnError: a pattern matches no layer with weights, or what it asks for changes nothing, or nothing would learn.
     """
+    graph, recipe = net.graph, net.recipe
     begins = dict.fromkeys(_with_weights(graph), 1)
     for pattern in recipe.freeze:
         for name in matching(graph, pattern, "freeze"):
@@ -52,7 +54,7 @@ def learning_groups(graph: Graph, recipe: Recipe) -> tuple[Group, ...]:
         begins.update(dict.fromkeys(fresh, epoch))
     factors = _factors(graph, recipe, begins)
     return tuple(
-        Group(epoch, {name: factors.get(name, 1.0) for name, first in begins.items() if first == epoch})
+        LayerGroup(epoch, {name: factors.get(name, 1.0) for name, first in begins.items() if first == epoch})
         for epoch in sorted(set(begins.values()))
     )
 
@@ -84,8 +86,8 @@ def matching(graph: Graph, pattern: str, setting: str) -> list[str]:
     return list(found)
 
 
-def in_words(graph: Graph, groups: Sequence[Group]) -> list[str]:
-    """What a user should know of what is frozen before a training starts."""
+def describe_frozen(graph: Graph, groups: Sequence[LayerGroup]) -> list[str]:
+    """The line that says how much is frozen; none where nothing is."""
     first = {name for group in groups if group.epoch == 1 for name in group.factors}
     frozen = [name for name in _with_weights(graph) if name not in first]
     if not frozen:
@@ -96,8 +98,8 @@ def in_words(graph: Graph, groups: Sequence[Group]) -> list[str]:
     ]
 
 
-def thaw_in_words(graph: Graph, group: Group) -> str:
-    """What is said when a group joins."""
+def describe_unfreezing(graph: Graph, group: LayerGroup) -> str:
+    """The line that says that a group joins."""
     layers = "1 layer more learns" if len(group.factors) == 1 else f"{len(group.factors)} layers more learn"
     return f"epoch {group.epoch}: {layers}, {_count(graph, group.factors):,} parameters"
 

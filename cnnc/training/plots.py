@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from cnnc.files import write_atomically
 from cnnc.printable import printable
 from cnnc.runs.events import Row
+from cnnc.runs.position import merit
 
+Pictures = NDArray[Any]
 _TRAIN, _VAL, _RATE, _INK, _GRID = "#8aa4c8", "#c8553d", "#5b8e7d", "#30343f", "#e3e6ec"
 _NAMED = 30
 """A confusion matrix names its classes up to so many."""
@@ -66,7 +69,7 @@ def draw_curves(path: Path, model: str, rows: Sequence[Row]) -> None:
     figure = Figure(figsize=(12 if has_top1 else 8.5, 3.8), layout="constrained", facecolor="white")
     axes = figure.subplots(1, 3 if has_top1 else 2, width_ratios=[4, 4, 2.6] if has_top1 else [4, 2.6])
     epochs = [row.epoch for row in rows]
-    best = _best(rows)
+    best = max(rows, key=merit)
     loss, rate = axes[0], axes[-1]
     loss.plot(epochs, [row.train_loss for row in rows], color=_TRAIN, label="train", **_line(rows))
     loss.plot(epochs, [row.val_loss for row in rows], color=_VAL, label="validation", **_line(rows))
@@ -129,7 +132,7 @@ def draw_confusion(path: Path, model: str, confusion: NDArray[np.int64], classes
     _save(figure, path)
 
 
-def draw_batch(path: Path, pictures: NDArray[Any], labels: Sequence[str], *, most: int = 32) -> None:
+def draw_batch(path: Path, pictures: Pictures, labels: Sequence[str], *, most: int = 32) -> None:
     """The first pictures of a batch `(batch, height, width, channels)` with their labels, as they enter the network."""
     shown = _displayable(pictures[:most])
     columns = min(8, len(shown))
@@ -153,13 +156,13 @@ def draw_batch(path: Path, pictures: NDArray[Any], labels: Sequence[str], *, mos
     _save(figure, path)
 
 
-def draw_rates(path: Path, model: str, tried: Sequence[Step], marked: Sequence[tuple[str, float]]) -> None:
-    """The loss over the learning rate that a test of rates tried, with the rates that it comes to."""
-    rates = [step.rate for step in tried]
+def draw_rates(path: Path, model: str, trials: Sequence[Step], marked: Sequence[tuple[str, float]]) -> None:
+    """The loss over the learning rates of a test, with the rates that it comes to."""
+    rates = [step.rate for step in trials]
     figure = Figure(figsize=(8.5, 4.6), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    smooth = [step.smooth for step in tried]
-    axes.plot(rates, [step.loss for step in tried], color=_TRAIN, linewidth=1, label="loss of a step")
+    smooth = [step.smooth for step in trials]
+    axes.plot(rates, [step.loss for step in trials], color=_TRAIN, linewidth=1, label="loss of a step")
     axes.plot(rates, smooth, color=_INK, linewidth=2, label="their mean")
     for (label, rate), colour in zip(marked, (_VAL, _RATE, _TRAIN), strict=False):
         height = float(np.interp(np.log(rate), np.log(rates), smooth))
@@ -169,7 +172,7 @@ def draw_rates(path: Path, model: str, tried: Sequence[Step], marked: Sequence[t
     axes.set_xscale("log")
     axes.set_xlabel("learning rate", color=_INK)
     # The last losses are of a network that has come apart: what leads there is what is to be seen.
-    low, high = min(step.loss for step in tried), max(smooth[: max(2, len(smooth) // 2)])
+    low, high = min(step.loss for step in trials), max(smooth[: max(2, len(smooth) // 2)])
     axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
     axes.legend(frameon=False, loc="lower left")
     figure.suptitle(printable(model), x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
@@ -212,7 +215,7 @@ def draw_difference(path: Path, model: str, layers: Sequence[Layer]) -> None:
     _save(figure, path)
 
 
-def _displayable(pictures: NDArray[Any]) -> NDArray[np.uint8]:
+def _displayable(pictures: Pictures) -> NDArray[np.uint8]:
     """Pictures as 8-bit grey or RGB: the first channel where there are others, the whole range where it is another."""
     if pictures.dtype != np.uint8:
         finite = pictures[np.isfinite(pictures)]
@@ -225,22 +228,18 @@ def _displayable(pictures: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(kept, np.uint8)
 
 
-def _best(rows: Sequence[Row]) -> Row:
-    return max(rows, key=lambda row: (row.val_top1 or 0.0, -row.val_loss))
-
-
 def _percent(rows: Sequence[Row], name: str) -> list[float]:
     return [100 * (getattr(row, name) or 0.0) for row in rows]
 
 
-def _line(rows: Sequence[Row]) -> dict[str, Any]:
+def _line(rows: Sequence[Row]) -> dict[str, float | str]:
     return {"linewidth": 2, "marker": "o" if len(rows) < 12 else "", "markersize": 4}
 
 
-def _finish(axes: Any, title: str) -> None:
+def _finish(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=11, color=_INK)
     axes.set_xlabel("epoch", color=_INK)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, colors=_INK)

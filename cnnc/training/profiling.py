@@ -5,22 +5,22 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from cnnc import backends
+from cnnc.backends.protocols import Array, Inputs, Targets, TrainingState, load_training
 from cnnc.data.feeding.batches import training_batches
-from cnnc.evaluation.evaluator import named_inputs
 from cnnc.files import write_atomically
 from cnnc.net import Weights
 from cnnc.rendering.captions import caption
 from cnnc.rendering.text_table import box
 from cnnc.runs.events import Report, Said
-from cnnc.training.loop import Plan
+from cnnc.runs.processes import local_cluster
+from cnnc.training.session import Session
 
 FOLDER: Final = "profile"
 """Where the profiler's files lie in a run's folder, for TensorBoard and https://ui.perfetto.dev."""
@@ -30,6 +30,13 @@ _SECONDS: Final = 4.0
 _BATCHES: Final = 4
 """Batches that are made before the first step and used in turn: it is the step that is measured, not the reading."""
 _SHOWN: Final = 15
+_KINDS: Final = {
+    "(optimizer)": "update of the weights, norms, averages",
+    "(loss)": "loss and measures",
+    "(waiting)": "nothing runs: between operations and steps",
+    "(unknown)": "what the compiler added",
+}
+"""What belongs to no layer."""
 
 
 @dataclass(frozen=True)
@@ -52,61 +59,46 @@ class Profile:
     traced: float
 
 
-def profile(plan: Plan, weights: Weights, report: Report) -> Profile:
-    """Measure some steps from `weights` on, say and write what they take, and leave the profiler's files.
+def profile(session: Session, run: Path, weights: Weights, report: Report) -> Profile:
+    """Measure some steps from `weights` on, say what they take, and write that and the profiler's files into a run.
 
     The weights are left as they are, and so is all that the training does later.
     """
     report(Said("profiling some steps before the training"))
-    graph, recipe = plan.net.graph, plan.recipe
-    backend, trace = backends.load("jax", "training.step"), backends.load("jax", "profiling.trace")
-    aims = tuple(backend.Aim(loss, known) for loss, known in zip(plan.losses, plan.classified, strict=True))
-    learning = [group.factors for group in plan.groups if group.epoch <= 1]
     # Of several processes one profiles, by itself: it can take no step that the others have a part in.
-    devices = plan.team.devices if plan.team.group is None else backends.load("jax", "distributed.devices").ONE_DEVICE
-    step = backend.training_step(graph, recipe, aims, learning, devices=devices)
-    batches = cycle(list(islice(training_batches(plan.train, plan.batch, 1), _BATCHES)))
-    rate = np.float32(recipe.schedule.peak * 1e-3)
+    local = session if session.cluster.group is None else replace(session, cluster=local_cluster())
+    graph, groups = session.net.graph, session.groups_of(1)
+    batches = cycle(list(islice(training_batches(session.train, session.batch, 1), _BATCHES)))
+    rate = np.float32(session.net.recipe.schedule.peak * 1e-3)
 
-    def arguments(state: Any) -> tuple[Any, ...]:
-        batch = next(batches)
-        inputs, targets = devices.place_batch((named_inputs(graph, batch), batch.targets))
-        return state, inputs, targets, rate
+    def arguments(state: TrainingState) -> tuple[TrainingState, Inputs, Targets, Array]:
+        return state, *local.place(next(batches)), rate
 
-    folder = plan.folder.path / FOLDER
-    state = devices.place_state(
-        graph, backends.load("jax", "training.state").first_state(graph, recipe, weights, learning)
-    )
-    found = trace.trace_steps(step, arguments, state, [node.name for node in graph], folder, _SECONDS)
-    kinds = {node.name: caption(node.op) for node in graph} | {
-        "(optimizer)": "update of the weights, norms, averages",
-        "(loss)": "loss and measures",
-        "(waiting)": "nothing runs: between operations and steps",
-        "(unknown)": "what the compiler added",
-    }
-    costs = sorted(
-        (Cost(name, kinds[name], seconds, seconds / found.traced) for name, seconds in found.owners.items()),
-        key=lambda cost: -cost.seconds,
-    )
-    made = Profile(tuple(costs), found.steps, found.plain, found.traced)
-    write_costs(plan.folder.path / TABLE, made.costs)
-    for line in (*in_words(made).split("\n"), f"all of it in {plan.folder.path / TABLE}, the trace in {folder}"):
+    step, state = local.compile_step(groups), local.first_state(weights, groups)
+    names, folder, table = [node.name for node in graph], run / FOLDER, run / TABLE
+    trace = load_training().trace_steps(step, arguments, state, names, folder, _SECONDS)
+    kinds = {**_KINDS, **{node.name: caption(node.op) for node in graph}}
+    costs = [Cost(name, kinds[name], seconds, seconds / trace.traced) for name, seconds in trace.owners.items()]
+    costs.sort(key=lambda cost: -cost.seconds)
+    made = Profile(tuple(costs), trace.steps, trace.plain, trace.traced)
+    write_costs(table, made.costs)
+    for line in (*render_profile(made).split("\n"), f"all of it in {table}, the trace in {folder}"):
         report(Said(line))
     return made
 
 
-def in_words(found: Profile, shown: int = _SHOWN) -> str:
+def render_profile(profile: Profile, most: int = _SHOWN) -> str:
     """The table of the slowest layers, and what a step takes."""
-    first, rest = found.costs[:shown], found.costs[shown:]
+    first, rest = profile.costs[:most], profile.costs[most:]
     cells = [_cells(cost) for cost in first]
     if rest:
         seconds, share = sum(cost.seconds for cost in rest), sum(cost.share for cost in rest)
         cells.append(_cells(Cost(f"{len(rest)} more", "", seconds, share)))
-    total = _cells(Cost("a step", "", found.traced, 1.0))
+    total = _cells(Cost("a step", "", profile.traced, 1.0))
     table = box(["layer", "operator", "ms a step", "share"], [cells, [total]], right=range(2, 4), shrink=(1, 0))
-    slower = found.traced / found.plain - 1
+    slower = profile.traced / profile.plain - 1
     return (
-        f"{table}\n{found.steps} steps, {1e3 * found.plain:.1f} ms each"
+        f"{table}\n{profile.steps} steps, {1e3 * profile.plain:.1f} ms each"
         f" ({100 * slower:+.0f} % under the profiler, which the table is of)"
     )
 

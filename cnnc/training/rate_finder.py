@@ -14,22 +14,16 @@ from dataclasses import dataclass
 from itertools import islice
 from math import exp, isfinite, log
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc import backends
-from cnnc.data.feeding.batches import Batch, prefetch, step_count, training_batches
-from cnnc.data.feeding.feed import Feed
+from cnnc.data.feeding.batches import Batch, prefetch, training_batches
 from cnnc.diagnostics import CnnError
-from cnnc.evaluation.evaluator import named_inputs
-from cnnc.evaluation.output_losses import classified
 from cnnc.files import write_atomically
-from cnnc.net import Net, Weights
-from cnnc.recipe import Recipe
-from cnnc.training.layer_groups import learning_groups
-from cnnc.training.preparation import Prepared
+from cnnc.net import Weights
+from cnnc.training.session import Session
 
 LOWEST: Final = 1e-7
 HIGHEST: Final = 10.0
@@ -49,8 +43,8 @@ _FIRST: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A step: its rate, its loss, and the losses' mean there."""
+class Trial:
+    """A step at a learning rate: its loss, and the losses' mean there."""
 
     rate: float
     loss: float
@@ -58,143 +52,133 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the test tells. All but the points are None where it does not.
+class RangeTest:
+    """A test of learning rates and what it comes to: None where it says nothing of a rate.
 
     Attributes:
-        tried: the steps, in the order of their rates.
+        trials: the steps, in the order of their rates.
         steepest: the rate at which the loss fell the fastest.
         lowest: a tenth of that at which it was the lowest.
         limit: a tenth of that at which it was back where it began, or blew up.
     """
 
-    tried: tuple[Tried, ...]
+    trials: tuple[Trial, ...]
     steepest: float | None
     lowest: float | None
     limit: float | None
 
 
 def find_rate(
-    net: Net,
-    recipe: Recipe,
-    ready: Prepared,
+    session: Session,
     weights: Weights,
     *,
     steps: int = STEPS,
-    told: Callable[[int, int], None] = lambda step, steps: None,
-) -> Found:
+    progress: Callable[[int, int], None] = lambda step, steps: None,
+) -> RangeTest:
     """Train for a few steps at rates that rise from `LOWEST` to `HIGHEST`, and read the losses.
 
     A step is an update: of several batches, where the recipe gathers them.
 
     Args:
-        net: the network.
-        recipe: how it trains: optimizer, augmentation, precision, batch.
-        ready: its losses and its data.
+        session: a network, how it trains, and its data.
         weights: the first ones.
         steps: as many as are wanted; there are fewer where two epochs have fewer.
-        told: is called after every step with its number and how many there are.
+        progress: is called after every step with its number and how many there are.
 
     Raises:
         CnnError: `value` when the data has too few batches, `diverged` when the loss is no number from the start.
     """
-    count = _count(ready.train, recipe, steps)
-    tried: list[Tried] = []
+    count = _count(session, steps)
+    trials: list[Trial] = []
     mean, lowest = 0.0, float("inf")
-    for step, (rate, loss) in enumerate(_losses(net, recipe, ready, weights, count), 1):
+    for step, (rate, loss) in enumerate(_losses(session, weights, count), 1):
         mean = _MEMORY * mean + (1 - _MEMORY) * loss
         smooth = mean / (1 - _MEMORY**step)
         _require_start(step, count, rate, loss)
-        tried.append(Tried(rate, loss, smooth))
-        told(step, count)
+        trials.append(Trial(rate, loss, smooth))
+        progress(step, count)
         lowest = min(lowest, smooth) if step > 1 else smooth
         if not isfinite(loss) or smooth > _BLOWN_UP * lowest:
             break
-    return read(tried, count)
+    return read_trials(trials, count)
 
 
-def read(tried: Sequence[Tried], count: int) -> Found:
-    """What the losses tell.
+def read_trials(trials: Sequence[Trial], count: int) -> RangeTest:
+    """Read good rates off the losses.
 
     A mean of what is past lags behind, and would find every rate too high; so the losses' means of the past and of the
     future are taken in turn, each of the other.
 
     Args:
-        tried: the steps; the test ended early where there are fewer than `count`.
+        trials: the steps; the test ended early where there are fewer than `count`.
         count: the steps up to the highest rate.
     """
-    rates = np.array([each.rate for each in tried])
-    values = np.array([each.loss for each in tried])
+    rates = np.array([trial.rate for trial in trials])
+    values = np.array([trial.loss for trial in trials])
     top = _CLIPPED * float(values[0])
     values = np.where(np.isfinite(values), np.minimum(values, top), top)
     smooth = _mean_so_far(_mean_so_far(values)[::-1])[::-1]
     points = tuple(
-        Tried(rate, each.loss, float(value)) for rate, each, value in zip(rates.tolist(), tried, smooth, strict=True)
+        Trial(rate, trial.loss, float(value)) for rate, trial, value in zip(rates.tolist(), trials, smooth, strict=True)
     )
     first = round(_FIRST * count)
     bottom = int(np.argmin(smooth))
     back = np.flatnonzero(smooth[bottom:] >= smooth[: first + 1].mean())
     limit = None
-    if len(back) or len(points) < count or not isfinite(tried[-1].loss):
+    if len(back) or len(points) < count or not isfinite(trials[-1].loss):
         limit = float(rates[bottom + int(back[0]) if len(back) else -1]) / 10
     if bottom - first < 2:
-        return Found(points, None, None, limit)
+        return RangeTest(points, None, None, limit)
     slopes = np.gradient(smooth, np.log(rates))[first:bottom]
     steepest = float(rates[first + int(np.argmin(slopes))])
-    return Found(points, steepest, float(rates[bottom]) / 10, limit)
+    return RangeTest(points, steepest, float(rates[bottom]) / 10, limit)
 
 
-def write_points(path: Path, tried: Sequence[Tried]) -> None:
+def write_trials(path: Path, trials: Sequence[Trial]) -> None:
     """`lr.csv`: a line a step."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["lr", "loss", "smooth_loss"])
-    writer.writerows([f"{each.rate:.6g}", f"{each.loss:.6g}", f"{each.smooth:.6g}"] for each in tried)
+    writer.writerows([f"{trial.rate:.6g}", f"{trial.loss:.6g}", f"{trial.smooth:.6g}"] for trial in trials)
     write_atomically(path, text.getvalue())
 
 
-def _count(feed: Feed, recipe: Recipe, wanted: int) -> int:
+def _count(session: Session, wanted: int) -> int:
     """Steps to take. Raises CnnError when there are too few."""
     if wanted < LEAST_STEPS:
         raise CnnError.of("value", f"{wanted} steps show no curve: at least {LEAST_STEPS} are wanted")
-    batch = min(recipe.batch, len(feed))
-    count = min(wanted, _EPOCHS * step_count(feed, batch) // recipe.accumulate)
+    examples, batch, accumulate = len(session.train), session.batch, session.net.recipe.accumulate
+    count = min(wanted, _EPOCHS * session.steps // accumulate)
     if count < LEAST_STEPS:
-        each = f"{batch}" if recipe.accumulate == 1 else f"{recipe.accumulate} times {batch}"
-        fitting = _EPOCHS * len(feed) // LEAST_STEPS // recipe.accumulate
+        each = f"{batch}" if accumulate == 1 else f"{accumulate} times {batch}"
+        fitting = _EPOCHS * examples // LEAST_STEPS // accumulate
         raise CnnError.of(
             "value",
-            f"{_EPOCHS} epochs of {len(feed):,} examples are {count} steps of {each}, and at least {LEAST_STEPS} are"
+            f"{_EPOCHS} epochs of {examples:,} examples are {count} steps of {each}, and at least {LEAST_STEPS} are"
             " wanted",
             help=f"smaller batches: --batch {fitting}" if fitting else "more examples",
         )
     return count
 
 
-def _losses(net: Net, recipe: Recipe, ready: Prepared, weights: Weights, count: int) -> Iterator[tuple[float, float]]:
+def _losses(session: Session, weights: Weights, count: int) -> Iterator[tuple[float, float]]:
     """Rate and loss of every step."""
-    backend = backends.load("jax", "training.step")
-    known = classified(net, ready.losses, ready.train)
-    aims = tuple(backend.Aim(loss, is_known) for loss, is_known in zip(ready.losses, known, strict=True))
-    learning = [group.factors for group in learning_groups(net.graph, recipe) if group.epoch <= 1]
-    take_step = backend.training_step(net.graph, recipe, aims, learning)
-    state: Any = backends.load("jax", "training.state").first_state(net.graph, recipe, weights, learning)
-    batch, parts = min(recipe.batch, len(ready.train)), recipe.accumulate
-    with closing(prefetch(islice(_batches(ready.train, batch), count * parts))) as batches:
+    groups, parts = session.groups_of(1), session.net.recipe.accumulate
+    take_step, state = session.compile_step(groups), session.first_state(weights, groups)
+    with closing(prefetch(islice(_batches(session), count * parts))) as batches:
         for step in range(count):
             rate = exp(log(LOWEST) + (log(HIGHEST) - log(LOWEST)) * step / (count - 1))
             total = 0.0
             for part in range(1, parts + 1):
-                item = next(batches)
-                inputs = named_inputs(net.graph, item)
-                state, measured = take_step(state, inputs, item.targets, np.float32(rate), part == parts)
-                total += float(measured.total)
+                inputs, targets = session.place(next(batches))
+                state, measurement = take_step(state, inputs, targets, np.float32(rate), part == parts)
+                total += float(measurement.total)
             yield rate, total / parts
 
 
-def _batches(feed: Feed, batch: int) -> Iterator[Batch]:
+def _batches(session: Session) -> Iterator[Batch]:
     for epoch in range(1, _EPOCHS + 1):
-        yield from training_batches(feed, batch, epoch)
+        yield from training_batches(session.train, session.batch, epoch)
 
 
 def _require_start(step: int, count: int, rate: float, loss: float) -> None:
@@ -213,7 +197,7 @@ def _mean_so_far(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The exponential mean up to every value, corrected for starting at 0 (Kingma & Ba 2015, section 3)."""
     means = np.empty(len(values))
     mean = 0.0
-    for place, value in enumerate(values):
+    for i, value in enumerate(values):
         mean = _MEMORY * mean + (1 - _MEMORY) * float(value)
-        means[place] = mean / (1 - _MEMORY ** (place + 1))
+        means[i] = mean / (1 - _MEMORY ** (i + 1))
     return means

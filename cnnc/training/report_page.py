@@ -6,7 +6,7 @@ import csv
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from cnnc.runs.run_record import Record
 from cnnc.training.profiling import TABLE as PROFILE
 from cnnc.training.report_curves import CSS as CURVES_CSS
 from cnnc.training.report_curves import curves
-from cnnc.training.time_left import in_words
+from cnnc.training.time_left import format_duration
 
 _SHOWN: Final = 25
 """A matrix of more classes is a picture."""
@@ -118,7 +118,7 @@ def _outcome(record: Record, rows: Sequence[Row], best: Row) -> Section:
         (f"{magnitude(record.net.graph.parameter_count)}", "parameters"),
         (f"{magnitude(record.net.graph.mac_count)}", "MACs a picture"),
         (
-            in_words(sum(row.time for row in rows)),
+            format_duration(sum(row.time for row in rows)),
             f"of training, {np.median([row.time for row in rows]):.1f} s an epoch",
         ),
     ]
@@ -228,7 +228,7 @@ def _profile(record: Record) -> Section | None:
 
 def _settings(record: Record) -> Section:
     data = record.data
-    pairs: list[tuple[str, str]] = [("data", data.data), *_told(recipe_in_words(record.recipe))]
+    pairs: list[tuple[str, str]] = [("data", data.data), *_pairs(recipe_in_words(record.net.recipe))]
     if data.folder:
         pairs.insert(1, ("data folder", data.folder))
     pairs += [("versions", ", ".join(f"{name} {version}" for name, version in record.versions.items()))]
@@ -249,30 +249,30 @@ def _commands(record: Record) -> Section:
     return "next", "What to do with it", f"<pre>{chr(10).join(map(escape, lines))}</pre>"
 
 
-def _told(words: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _pairs(words: Mapping[str, object]) -> Iterable[tuple[str, str]]:
     for name, value in words.items():
-        yield name, _in_words(value)
+        yield name, _render_setting(value)
 
 
-def _in_words(value: Any) -> str:
+def _render_setting(value: object) -> str:
     """A setting as a spec would say it, about: `sgd(momentum=0.9)`."""
     if isinstance(value, Mapping):
         return ", ".join(
             f"{name}({_arguments(inner)})"
             if isinstance(inner, Mapping) and not _is_named(inner)
-            else f"{name}: {_in_words(inner)}"
+            else f"{name}: {_render_setting(inner)}"
             for name, inner in value.items()
         )
     if isinstance(value, list | tuple):
-        return " | ".join(map(_in_words, value)) or "none"
+        return " | ".join(map(_render_setting, value)) or "none"
     return "none" if value is None else str(value)
 
 
-def _is_named(value: Mapping[str, Any]) -> bool:
+def _is_named(value: Mapping[str, object]) -> bool:
     return any(isinstance(inner, Mapping) for inner in value.values())
 
 
-def _arguments(fields: Mapping[str, Any]) -> str:
+def _arguments(fields: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={value}" for name, value in fields.items())
 
 

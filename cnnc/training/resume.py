@@ -7,23 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from cnnc.backends.protocols import ProcessGroup
 from cnnc.data.sources.arrays import Arrays, arrays_data_set
-from cnnc.data.sources.by_name import NAMES, load_data
+from cnnc.data.sources.by_name import load_data
 from cnnc.data.sources.data_set import DataSet
 from cnnc.data.sources.folder import Options
 from cnnc.diagnostics import CnnError
+from cnnc.net import Net
 from cnnc.recipe import Recipe
-from cnnc.runs.calibration import keep_examples
-from cnnc.runs.checkpoint import Checkpoints, Saved
+from cnnc.runs.checkpoint import Checkpoint, Checkpoints
+from cnnc.runs.data_note import DataNote
 from cnnc.runs.events import Report, Said, ignore
-from cnnc.runs.folder import require_text
+from cnnc.runs.folder import RunFolder, require_text
 from cnnc.runs.position import Position
-from cnnc.runs.processes import Group, make_ready, team_of
-from cnnc.runs.run_record import DataNote, Record, open_record, versions, write_record
-from cnnc.training.layer_groups import learning_groups
-from cnnc.training.loop import is_over
-from cnnc.training.preparation import carried_out, data_digest, prepared
-from cnnc.training.train import Trained, facts, overridden, plan_of, starting_weights, trained
+from cnnc.runs.processes import cluster_of, make_ready
+from cnnc.runs.run_record import Record, open_record, versions
+from cnnc.training.data_digest import data_digest
+from cnnc.training.execution import execute, list_facts, record
+from cnnc.training.initial_weights import initial_weights
+from cnnc.training.layer_groups import group_layers
+from cnnc.training.loop import TrainingResult, is_over
+from cnnc.training.session import open_session
+from cnnc.training.train import overridden
 
 
 def resume(
@@ -39,9 +44,9 @@ def resume(
     workers: int | None = None,
     save_minutes: float = 10.0,
     mesh: str | None = None,
-    group: Group | None = None,
+    group: ProcessGroup | None = None,
     report: Report = ignore,
-) -> Trained:
+) -> TrainingResult:
     """Go on with a run from its last checkpoint that is whole.
 
     On the same machine with the same packages it ends in the same weights, bit for bit, as one that was never stopped,
@@ -66,38 +71,32 @@ def resume(
         CnnError: the folder is no run, the run is finished, its data has changed, or all that `train` raises.
     """
     make_ready(report)
-    team = team_of(mesh, group)
-    record = open_record(Path(run))
-    folder, net, note = record.folder, record.net, record.data
+    cluster = cluster_of(mesh, group)
+    known = open_record(Path(run))
+    folder, note = known.folder, known.data
     require_text(folder.path)
-    recipe = _changed(record.recipe, epochs, lr, patience, on_nan)
-    saved, told = Checkpoints(folder.checkpoints).newest()
-    for line in (*told, *_other_versions(record)):
+    net = replace(known.net, recipe=_changed(known.net.recipe, epochs, lr, patience, on_nan))
+    checkpoint, notes = Checkpoints(folder.checkpoints).newest()
+    for line in (*notes, *_other_versions(known)):
         report(Said(line))
-    # One that was killed after its last epoch still lacks the pictures and the page of its end.
-    if saved is not None and is_over(recipe, saved.position) and folder.report.exists():
-        raise _finished(folder.path, saved, recipe)
-    data_set = _same_data(note, data, val, data_dir, record, report)
-    ready = prepared(net, recipe, data_set, skip_corrupt=note.skip_corrupt, workers=workers, report=report, team=team)
-    if (len(ready.train), len(ready.val)) != (note.train_count, note.val_count):
-        raise _other_data(f"{len(ready.train)} and {len(ready.val)} pictures can be read", note)
-    layers = learning_groups(net.graph, recipe)
-    if saved is None and recipe.weights == "arrays":
+    _require_unfinished(folder, net.recipe, checkpoint)
+    data_set = _same_data(net, note, data, val, data_dir, report)
+    groups, skip_corrupt = group_layers(net), note.skip_corrupt
+    session = open_session(net, data_set, groups, cluster, skip_corrupt=skip_corrupt, workers=workers, report=report)
+    session = replace(session, classes=note.classes)
+    if (len(session.train), len(session.val)) != (note.train_count, note.val_count):
+        raise _other_data(f"{len(session.train)} and {len(session.val)} pictures can be read", note)
+    if checkpoint is None and net.recipe.weights == "arrays":
         raise CnnError.of("run", f"`{folder.path}` has no checkpoint, and the arrays that it started from are not kept")
-    first, _ = starting_weights(net, replace(recipe, weights=None) if saved else recipe, None)
-    checkpoint = {"the checkpoint": saved.path.name if saved else "none"}
-    team.agree({**facts(net, recipe, note, first), **checkpoint})
-    team.led(folder.path)
-    if team.leads:
-        write_record(folder, net, recipe, note)
-        if note.data not in NAMES:
-            keep_examples(folder, net.graph, data_set, recipe.seed)
-    if saved is None:
+    first, _ = initial_weights(net, None if checkpoint else net.recipe.weights)
+    cluster.agree({**list_facts(net, note, first), "the checkpoint": checkpoint.path.name if checkpoint else "none"})
+    cluster.share_folder(folder.path)
+    record(session, folder, data_set, note)
+    if checkpoint is None:
         report(Said(f"{folder.path} has no checkpoint, and starts anew"))
-    elif saved.position != Position():
-        report(Said(f"{folder.path} goes on after {saved.position.in_words()}"))
-    plan = plan_of(net, recipe, ready, folder, layers, team, save_minutes)
-    return trained(plan, carried_out(plan, note.classes, first, report, saved))
+    elif checkpoint.position != Position():
+        report(Said(f"{folder.path} goes on after {checkpoint.position.describe()}"))
+    return execute(session, folder, first, report, checkpoint=checkpoint, save_minutes=save_minutes)
 
 
 def _changed(
@@ -115,30 +114,31 @@ def _changed(
     return overridden(recipe, lr=lr, epochs=epochs, patience=patience, on_nan=on_nan)
 
 
-def _finished(path: Path, saved: Saved, recipe: Recipe) -> CnnError:
-    done = saved.position.epoch - 1
-    early = done < recipe.epochs
-    return CnnError.of(
-        "run",
-        f"the training of `{path}` is finished: its patience of {recipe.patience} ended after epoch {done}"
-        if early
-        else f"the training of `{path}` is finished, with epoch {done}",
-        help=f"go on all the same: --patience {2 * (recipe.patience or 1)}" if early else "add epochs: --epochs +10",
-    )
+def _require_unfinished(folder: RunFolder, recipe: Recipe, checkpoint: Checkpoint | None) -> None:
+    """Raises CnnError where a run has nothing left to do."""
+    # One that was killed after its last epoch still lacks the pictures and the page of its end.
+    if checkpoint is None or not is_over(recipe, checkpoint.position) or not folder.report.exists():
+        return
+    last = checkpoint.position.epoch - 1
+    message, help = f"finished, with epoch {last}", "add epochs: --epochs +10"
+    if last < recipe.epochs:
+        message = f"finished: its patience of {recipe.patience} ended after epoch {last}"
+        help = f"go on all the same: --patience {2 * (recipe.patience or 1)}"
+    raise CnnError.of("run", f"the training of `{folder.path}` is {message}", help=help)
 
 
 def _same_data(
+    net: Net,
     note: DataNote,
     data: tuple[Arrays, Arrays] | str | os.PathLike[str] | None,
     val: tuple[Arrays, Arrays] | None,
     data_dir: Path | None,
-    record: Record,
     report: Report,
 ) -> DataSet:
     """The data that the run was trained on. Raises CnnError when it is other data."""
     options = Options(note.held_out, note.seed, note.skip_corrupt)
     if isinstance(data, tuple):
-        found = arrays_data_set(record.net.graph, data, val, seed=note.seed)
+        found = arrays_data_set(net.graph, data, val, seed=note.seed)
     elif data is None and note.data == "arrays":
         raise CnnError.of(
             "data",

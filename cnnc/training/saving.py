@@ -7,90 +7,97 @@ written when the run goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from cnnc import backends
-from cnnc.net import Weights
-from cnnc.runs.checkpoint import Checkpoints, Saved
+from cnnc.backends.protocols import TrainingState
+from cnnc.net import Net, Weights
+from cnnc.runs.checkpoint import Checkpoint, Checkpoints
 from cnnc.runs.events import Row
 from cnnc.runs.folder import RunFolder, write_rows
 from cnnc.runs.position import Position
+from cnnc.runs.processes import Cluster
+from cnnc.runs.run_record import graph_hash
 from cnnc.training.plots import draw_curves
 from cnnc.weights.weights_file import save_weights
 
-REDRAW_SECONDS = 30.0
+REDRAW_SECONDS: Final = 30.0
 """The curves are drawn that often while a training runs, and at its end."""
 
 
 @dataclass
-class Keeper:
-    """Writes a run's files. `metadata` goes into every file of weights."""
+class RunWriter:
+    """Writes a run's files. All processes call it, and the leader writes what only one may."""
 
     folder: RunFolder
-    model: str
-    metadata: Mapping[str, str]
-    leads: bool = True
-    """Whether this process writes what only one may write."""
-    wait: Callable[[str], None] = lambda name: None
-    """Holds all processes up for each other."""
-    drawn: float = field(default_factory=time.monotonic)
-    saved: float = field(default_factory=time.monotonic)
-    """When the last checkpoint was written."""
+    net: Net
+    cluster: Cluster
+    draw_time: float = field(default_factory=time.monotonic)
+    checkpoint_time: float = field(default_factory=time.monotonic)
+    """When the last one was written."""
 
     @property
     def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.folder.checkpoints, self.leads)
+        return Checkpoints(self.folder.checkpoints, self.cluster.is_leader, self.cluster.barrier)
 
-    def begin(self, state: Any, weights: Weights, position: Position, saved: Saved | None) -> None:
+    def begin(self, state: TrainingState, position: Position, checkpoint: Checkpoint | None) -> None:
         """Bring the folder to where the training is: a first checkpoint, or what was not written after the last."""
-        if self.leads:
+        if self.cluster.is_leader:
             self.checkpoints.clear()
-        if saved is None:
-            self.save(state, weights, position)
-            return
-        if self.leads and position.rows and position.is_between_epochs:
-            self._write_epoch(weights, position)
-        elif self.leads and position.rows:
+        if checkpoint is None:
+            self.save(state, position)
+        elif position.rows and position.is_between_epochs:
+            self._write_epoch(state, position)
+        elif position.rows and self.cluster.is_leader:
             write_rows(self.folder, position.rows)
 
-    def save(self, state: Any, weights: Weights, position: Position) -> None:
-        """A checkpoint in the middle of an epoch, and the weights as they are."""
-        self._checkpoint(state, position)
-        if self.leads:
+    def save(self, state: TrainingState, position: Position) -> None:
+        """Write a checkpoint in the middle of an epoch, and the weights as they are."""
+        self._write_checkpoint(state, position)
+        weights = self.weights_of(state)
+        if self.cluster.is_leader:
             self._write_weights(self.folder.last, weights, position.epoch - position.is_between_epochs)
 
-    def end_epoch(self, state: Any, weights: Weights, position: Position) -> None:
-        """A checkpoint, weights and rows after an epoch, and now and then the curves."""
-        self._checkpoint(state, position)
-        if self.leads:
-            self._write_epoch(weights, position)
-        if self.leads and time.monotonic() - self.drawn > REDRAW_SECONDS:
+    def end_epoch(self, state: TrainingState, position: Position) -> None:
+        """Write a checkpoint, weights and rows after an epoch, and now and then the curves."""
+        self._write_checkpoint(state, position)
+        self._write_epoch(state, position)
+        if time.monotonic() - self.draw_time > REDRAW_SECONDS:
             self.draw(position)
 
-    def keep_as_best(self, weights: Weights, row: Row) -> None:
+    def write_best(self, weights: Weights, row: Row) -> None:
         """Have these be the best weights, those of an epoch."""
-        if self.leads:
+        if self.cluster.is_leader:
             self._write_weights(self.folder.best, weights, row.epoch)
 
     def draw(self, position: Position) -> None:
         """Draw the curves."""
-        if self.leads:
-            draw_curves(self.folder.curves, self.model, position.rows)
-        self.drawn = time.monotonic()
+        if self.cluster.is_leader:
+            draw_curves(self.folder.curves, self.net.name, position.rows)
+        self.draw_time = time.monotonic()
 
-    def _checkpoint(self, state: Any, position: Position) -> None:
-        self.checkpoints.save(position, backends.load("jax", "training.state_arrays").leaves_of(state), self.wait)
-        self.saved = time.monotonic()
+    def weights_of(self, state: TrainingState) -> Weights:
+        """The weights that are evaluated and kept, as this process can read them."""
+        return self.cluster.devices.whole(state.evaluation_weights)
 
-    def _write_epoch(self, weights: Weights, position: Position) -> None:
-        epoch = position.rows[-1].epoch
-        if position.best is position.rows[-1]:
-            self._write_weights(self.folder.best, weights, epoch)
-        self._write_weights(self.folder.last, weights, epoch)
-        write_rows(self.folder, position.rows)
+    @cached_property
+    def _metadata(self) -> dict[str, str]:
+        """What every file of weights says of its network."""
+        return {"model": self.net.name, "graph_sha256": graph_hash(self.net.graph)}
+
+    def _write_checkpoint(self, state: TrainingState, position: Position) -> None:
+        self.checkpoints.save(position, state.arrays())
+        self.checkpoint_time = time.monotonic()
+
+    def _write_epoch(self, state: TrainingState, position: Position) -> None:
+        weights, row = self.weights_of(state), position.rows[-1]
+        if self.cluster.is_leader:
+            if position.best is row:
+                self._write_weights(self.folder.best, weights, row.epoch)
+            self._write_weights(self.folder.last, weights, row.epoch)
+            write_rows(self.folder, position.rows)
 
     def _write_weights(self, path: Path, weights: Weights, epoch: int) -> None:
-        save_weights(path, weights, {**self.metadata, "epoch": str(epoch)})
+        save_weights(path, weights, {**self._metadata, "epoch": str(epoch)})

@@ -19,7 +19,7 @@ from cnnc.files import write_atomically
 from cnnc.rendering.text_table import box
 from cnnc.runs.events import Report, Row, Said
 from cnnc.runs.folder import claim_folder
-from cnnc.training.train import Trained
+from cnnc.training.loop import TrainingResult
 
 TABLE: Final = "seeds.csv"
 _MOST: Final = 1000
@@ -28,8 +28,8 @@ _FIGURES: Final = (("best", "val_top1"), ("best", "val_loss"), ("last", "val_top
 
 
 @dataclass(frozen=True)
-class Seeded:
-    """What came of a seed: the best row and the last, or why there are none."""
+class SeedRun:
+    """The run of a seed: its best row and its last, or why there are none."""
 
     seed: int
     folder: Path
@@ -39,20 +39,20 @@ class Seeded:
 
 
 @dataclass(frozen=True)
-class Seeds:
-    """What came of all, in the order of the seeds that were asked for."""
+class SeedSweep:
+    """The runs of all seeds, in the order in which they were asked for."""
 
     folder: Path
-    runs: tuple[Seeded, ...]
+    runs: tuple[SeedRun, ...]
 
     @property
-    def failed(self) -> tuple[Seeded, ...]:
+    def failures(self) -> tuple[SeedRun, ...]:
         return tuple(run for run in self.runs if run.error is not None)
 
 
-def by_seeds(
-    model: str, seeds: Sequence[int], train: Callable[[int, Path], Trained], out: Path | None, report: Report
-) -> Seeds:
+def sweep_seeds(
+    model: str, seeds: Sequence[int], train: Callable[[int, Path], TrainingResult], out: Path | None, report: Report
+) -> SeedSweep:
     """Train once for every seed, one after the other, into folders of their own below one.
 
     A training that fails is said and the others go on; the table is written after each.
@@ -69,21 +69,21 @@ def by_seeds(
     """
     assert len(set(seeds)) == len(seeds), seeds
     folder = claim_folder(model, "exp", out)
-    runs: list[Seeded] = []
+    runs: list[SeedRun] = []
     for place, seed in enumerate(seeds, 1):
         if place > 1:
             report(Said(""))
         report(Said(f"seed {seed} ({place} of {len(seeds)})"))
         own = folder / f"seed{seed}"
         try:
-            trained = train(seed, own)
+            result = train(seed, own)
         except CnnError as error:
             report(Said(f"seed {seed} failed: {error.diagnostics[0].message}"))
-            runs.append(Seeded(seed, own, error=error))
+            runs.append(SeedRun(seed, own, error=error))
         else:
-            runs.append(Seeded(seed, own, trained.best, trained.rows[-1]))
+            runs.append(SeedRun(seed, own, result.best, result.rows[-1]))
         write_seeds(folder / TABLE, runs)
-    return Seeds(folder, tuple(runs))
+    return SeedSweep(folder, tuple(runs))
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
@@ -91,7 +91,7 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     return (fmean(values) if values else nan, stdev(values) if len(values) > 1 else nan)
 
 
-def write_seeds(path: Path, runs: Sequence[Seeded]) -> None:
+def write_seeds(path: Path, runs: Sequence[SeedRun]) -> None:
     """`seeds.csv`: a line a seed, then the mean and the standard deviation."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -106,9 +106,9 @@ def write_seeds(path: Path, runs: Sequence[Seeded]) -> None:
     write_atomically(path, text.getvalue())
 
 
-def in_words(seeds: Seeds) -> str:
+def render_sweep(sweep: SeedSweep) -> str:
     """The table: a line a seed, mean and standard deviation below."""
-    has_top1 = any(run.best is not None and run.best.val_top1 is not None for run in seeds.runs)
+    has_top1 = any(run.best is not None and run.best.val_top1 is not None for run in sweep.runs)
     shown = [(which, figure) for which, figure in _FIGURES if has_top1 or figure == "val_loss"]
     head = [
         "seed",
@@ -116,10 +116,10 @@ def in_words(seeds: Seeds) -> str:
         "epoch",
     ]
     each = []
-    for run in seeds.runs:
+    for run in sweep.runs:
         figures = [_shown(figure, _figure(run, which, figure)) for which, figure in shown]
         each.append([f"{run.seed}", *figures, "failed" if run.best is None else f"{run.best.epoch}"])
-    columns = [(figure, spread(_values(seeds.runs, which, figure))) for which, figure in shown]
+    columns = [(figure, spread(_values(sweep.runs, which, figure))) for which, figure in shown]
     below = [
         [name, *(_shown(figure, column[place]) for figure, column in columns), ""]
         for place, name in enumerate(("mean", "deviation"))
@@ -146,13 +146,13 @@ def parse_seeds(text: str, first: int) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _figure(run: Seeded, which: str, figure: str) -> float | None:
+def _figure(run: SeedRun, which: str, figure: str) -> float | None:
     row = run.best if which == "best" else run.last
     found: float | None = getattr(row, figure) if row is not None else None
     return found
 
 
-def _values(runs: Sequence[Seeded], which: str, figure: str) -> list[float]:
+def _values(runs: Sequence[SeedRun], which: str, figure: str) -> list[float]:
     return [value for run in runs if (value := _figure(run, which, figure)) is not None]
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final
+from typing import Final
 
 from cnnc.diagnostics import CnnError
 from cnnc.runs.events import EpochEnded, Event, Progress, Report, Started
@@ -55,7 +55,7 @@ class Curves:
             folder.mkdir(parents=True, exist_ok=True)
             earlier = len(list(folder.iterdir()))
             # The library names files by the second, so two processes of one second would share one.
-            self._file: Any = EventsWriter(os.path.join(folder, "events"), f".{os.getpid()}.{earlier}")
+            self._file = EventsWriter(os.path.join(folder, "events"), f".{os.getpid()}.{earlier}")
             self._flushed = time.monotonic()
             if earlier:
                 self._start(first_step)

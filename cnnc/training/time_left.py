@@ -28,7 +28,7 @@ _FORWARD: Final = 1 / 3
 same is guessed of compilation."""
 
 
-class Remaining:
+class TimeLeft:
     """A report that listens. `seconds` is its estimate as of the last event."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -117,7 +117,7 @@ class Remaining:
         return pace * self._run.val_count / self._run.batch * _FORWARD
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`2 h 5 min`, `4 min`, `35 s`: as exact as an estimate is."""
     if seconds < 99.5:
         return f"{max(1, round(seconds))} s"

@@ -2,52 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from cnnc import backends
+from cnnc.backends.protocols import ProcessGroup
 from cnnc.data.sources.arrays import Arrays, arrays_data_set
 from cnnc.data.sources.by_name import NAMES, load_data
 from cnnc.data.sources.data_set import DataSet
 from cnnc.data.sources.folder import Options
 from cnnc.data.sources.parts import HELD_OUT
 from cnnc.diagnostics import CnnError
-from cnnc.evaluation.output_losses import classified
 from cnnc.net import Net, Weights
 from cnnc.recipe import Recipe
-from cnnc.recipe.yaml_form import recipe_in_words
-from cnnc.runs.calibration import keep_examples
-from cnnc.runs.events import Report, Row, Said, ignore
+from cnnc.runs.data_note import DataNote
+from cnnc.runs.events import Report, Said, ignore
 from cnnc.runs.folder import RunFolder, claim
-from cnnc.runs.metrics import Scores
-from cnnc.runs.processes import Group, Team, make_ready, team_of
-from cnnc.runs.run_record import DataNote, graph_hash, versions, write_record
-from cnnc.training.initial_weights import first_weights
-from cnnc.training.layer_groups import Group as Learning
-from cnnc.training.layer_groups import in_words, learning_groups
-from cnnc.training.loop import Fitted, Plan
-from cnnc.training.preparation import Prepared, carried_out, data_digest, prepared
-from cnnc.training.profiling import profile as profile_steps
+from cnnc.runs.processes import cluster_of, make_ready
+from cnnc.training.data_digest import data_digest
+from cnnc.training.execution import execute, list_facts, record
+from cnnc.training.initial_weights import initial_weights
+from cnnc.training.layer_groups import describe_frozen, group_layers
+from cnnc.training.loop import TrainingResult
+from cnnc.training.session import Session, open_session
 
 Data = DataSet | tuple[Arrays, Arrays] | str | os.PathLike[str]
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """A training's outcome. `weights` are those of the best epoch, `scores` its validation scores for every output."""
-
-    folder: Path
-    rows: tuple[Row, ...]
-    best: Row
-    scores: tuple[Scores, ...]
-    weights: Weights
 
 
 @dataclass(frozen=True)
@@ -86,10 +67,10 @@ def train(
     save_minutes: float = 10.0,
     profile: bool = False,
     mesh: str | None = None,
-    group: Group | None = None,
+    group: ProcessGroup | None = None,
     origin: Origin | None = None,
     report: Report = ignore,
-) -> Trained:
+) -> TrainingResult:
     """Train a network as the train section of its spec says, or as the arguments do that are not None.
 
     Args:
@@ -132,102 +113,24 @@ def train(
         **{"clip": clip, "ema": ema, "patience": patience, "remat": remat, "batch_norm": batch_norm, "on_nan": on_nan},
     }
     make_ready(report)
-    team = team_of(mesh, group)
+    cluster = cluster_of(mesh, group)
     recipe = overridden(net.recipe, lr=lr, **changes)
     recipe = transferring(recipe, weights=weights, freeze=freeze, unfreeze=unfreeze, rates=rates)
-    layers = learning_groups(net.graph, recipe)
-    first, told = starting_weights(net, recipe, None if isinstance(weights, str | os.PathLike) else weights)
+    net = replace(net, recipe=recipe)
+    groups = group_layers(net)
+    first, notes = initial_weights(net, weights if isinstance(weights, Mapping) else recipe.weights)
     data_set, origin = _data_set(net, data, val, Options(seed=recipe.seed, skip_corrupt=skip_corrupt), origin, report)
-    ready = prepared(net, recipe, data_set, skip_corrupt=skip_corrupt, workers=workers, report=report, team=team)
-    for line in (*told, *in_words(net.graph, layers)):
+    session = open_session(net, data_set, groups, cluster, skip_corrupt=skip_corrupt, workers=workers, report=report)
+    for line in (*notes, *describe_frozen(net.graph, groups)):
         report(Said(line))
-    if recipe.batch > len(ready.train):
-        report(Said(f"a batch is {len(ready.train)}, as there are no more pictures"))
-    note = DataNote(
-        origin.data if origin.data in (*NAMES, "arrays") else os.path.abspath(os.path.expanduser(origin.data)),
-        None if origin.folder is None else os.path.abspath(origin.folder),
-        origin.held_out,
-        recipe.seed,
-        data_set.classes,
-        len(ready.train),
-        len(ready.val),
-        skip_corrupt,
-        data_digest(data_set.train, data_set.val),
-    )
-    team.agree(facts(net, recipe, note, first))
-    folder = RunFolder(team.led(claim(net.name, None if out is None else Path(out)).path if team.leads else None))
-    if team.leads:
-        write_record(folder, net, recipe, note)
-        if note.data not in NAMES:
-            keep_examples(folder, net.graph, data_set, recipe.seed)
-    plan = plan_of(net, recipe, ready, folder, layers, team, save_minutes)
-    if profile and team.leads:
-        profile_steps(plan, first, report)
-    return trained(plan, carried_out(plan, data_set.classes, first, report))
-
-
-def plan_of(
-    net: Net,
-    recipe: Recipe,
-    ready: Prepared,
-    folder: RunFolder,
-    layers: tuple[Learning, ...],
-    team: Team,
-    save_minutes: float,
-) -> Plan:
-    """What the loop follows."""
-    if not save_minutes > 0:
-        raise CnnError.of("value", f"checkpoints cannot be {save_minutes:g} minutes apart", help="such as 10")
-    return Plan(
-        net,
-        recipe,
-        ready.losses,
-        classified(net, ready.losses, ready.train),
-        ready.train,
-        ready.val,
-        folder,
-        {"model": net.name, "graph_sha256": graph_hash(net.graph)},
-        layers,
-        team,
-        60 * save_minutes,
-    )
-
-
-def facts(net: Net, recipe: Recipe, data: DataNote, weights: Weights) -> dict[str, str]:
-    """All that processes must agree on before they train together, by name."""
-    return {
-        "the network": f"{net.name}, whose graph has the hash {graph_hash(net.graph)[:12]}",
-        **{f"`{name}`": json.dumps(value, sort_keys=True) for name, value in recipe_in_words(recipe).items()},
-        "the number of pictures to train on": str(data.train_count),
-        "the number of pictures to validate on": str(data.val_count),
-        "the data": f"`{data.data}` of the hash {(data.digest or '')[:12]}",
-        # Those drawn by a seed are what the seed makes them.
-        **({} if recipe.weights is None else {"what it starts from": f"of the hash {_weights_hash(weights)[:12]}"}),
-        **{f"the version of {name}": version for name, version in versions().items()},
-    }
-
-
-def _weights_hash(weights: Weights) -> str:
-    found = hashlib.sha256()
-    for node, arrays in weights.items():
-        for short, array in arrays.items():
-            found.update(f"{node}.{short}".encode() + np.asarray(array).tobytes())
-    return found.hexdigest()
-
-
-def trained(plan: Plan, fitted: Fitted) -> Trained:
-    """A training's outcome, as Python gets it."""
-    return Trained(plan.folder.path, fitted.rows, fitted.best.row, fitted.best.scores, fitted.best.weights)
-
-
-def starting_weights(net: Net, recipe: Recipe, arrays: Weights | None) -> tuple[Weights, list[str]]:
-    """The weights before the first step, and what the user should know of them.
-
-    Those of the recipe's file, or `arrays`, where they fit; else drawn from the recipe's seed.
-    """
-    first: Weights = backends.load("jax", "init").initialize(net.graph, recipe.seed)
-    given = recipe.weights if arrays is None else arrays
-    return (first, []) if given is None else first_weights(net.graph, given, first)
+    if recipe.batch > session.batch:
+        report(Said(f"a batch is {session.batch}, as there are no more pictures"))
+    note = _data_note(session, data_set, origin, skip_corrupt)
+    cluster.agree(list_facts(net, note, first))
+    path = claim(net.name, None if out is None else Path(out)).path if cluster.is_leader else None
+    folder = RunFolder(cluster.share_folder(path))
+    record(session, folder, data_set, note)
+    return execute(session, folder, first, report, save_minutes=save_minutes, profile=profile)
 
 
 def overridden(recipe: Recipe, *, lr: float | None, **changes: Any) -> Recipe:
@@ -272,3 +175,18 @@ def _data_set(
         loaded = load_data(os.fspath(data), options=options, report=lambda line: report(Said(line)))
         return loaded, Origin(os.fspath(data))
     return arrays_data_set(net.graph, data, val, seed=options.seed), Origin()
+
+
+def _data_note(session: Session, data: DataSet, origin: Origin, skip_corrupt: bool) -> DataNote:
+    """The record of a data set, by which it is found again."""
+    return DataNote(
+        origin.data if origin.data in (*NAMES, "arrays") else os.path.abspath(os.path.expanduser(origin.data)),
+        None if origin.folder is None else os.path.abspath(origin.folder),
+        origin.held_out,
+        session.net.recipe.seed,
+        data.classes,
+        len(session.train),
+        len(session.val),
+        skip_corrupt,
+        data_digest(data.train, data.val),
+    )

@@ -16,7 +16,7 @@ from cnnc.activations.input_picture import channels
 from cnnc.activations.models import Watched, open_file, watch_network
 from cnnc.backends.tflite.compile import compile_float
 from cnnc.backends.tflite.random_weights import random_weights
-from cnnc.deployment.trained_network import Subject
+from cnnc.runs.trained import Trained
 from cnnc.tflite_file.program import File
 from cnnc.tflite_file.write import write_file
 from tests.support.pictures import noise
@@ -41,14 +41,14 @@ model averaged(classes=5) {
 
 def watched(text: str) -> Watched:
     net = cnnc.load_text(text)
-    return watch_network(Subject(net, random_weights(net.graph, 3)), net.name)
+    return watch_network(Trained(net, random_weights(net.graph, 3)), net.name)
 
 
 def test_grad_cam_is_that_of_pytorch() -> None:
     torch = pytest.importorskip("torch")
     net, picture = watched(FLAT), noise(12, 12, 3)
-    assert net.subject is not None
-    weights = net.subject.weights
+    assert net.network is not None
+    weights = net.network.weights
     maps = torch.tensor(net.evaluate(picture, ["body.relu2"])["body.relu2"], requires_grad=True)
     pooled = torch.nn.functional.max_pool2d(maps.permute(2, 0, 1)[None], 2)
     kernel, bias = (torch.tensor(np.asarray(weights["head.dense1"][short])) for short in ("kernel", "bias"))
@@ -64,9 +64,9 @@ def test_grad_cam_is_that_of_pytorch() -> None:
 
 def test_the_classes_of_a_single_sigmoid_have_opposite_scores() -> None:
     net = watched(AVERAGED.replace("classes=5", "classes=1").replace("softmax", "sigmoid"))
-    assert net.subject is not None
+    assert net.network is not None
     picture = noise(12, 12, 3)
-    kernel = np.asarray(net.subject.weights["head.dense1"]["kernel"])[:, 0]
+    kernel = np.asarray(net.network.weights["head.dense1"]["kernel"])[:, 0]
     maps = net.evaluate(picture, ["body.relu2"])["body.relu2"]
     for index, sign in ((0, -1), (1, 1)):
         expected = np.maximum(maps @ (sign * kernel) / 36, 0)
@@ -76,9 +76,9 @@ def test_the_classes_of_a_single_sigmoid_have_opposite_scores() -> None:
 @pytest.fixture
 def file(tmp_path: Path) -> Watched:
     net = watched(AVERAGED)
-    assert net.subject is not None
+    assert net.network is not None
     path = tmp_path / "averaged.tflite"
-    path.write_bytes(write_file(File((compile_float(net.subject.model),))))
+    path.write_bytes(write_file(File((compile_float(net.network.model),))))
     return open_file(path, None)
 
 
@@ -94,9 +94,9 @@ def test_cam_of_a_file_is_grad_cam_times_the_places(file: Watched) -> None:
 
 def test_a_file_that_flattens_has_no_cam(tmp_path: Path) -> None:
     net = watched(FLAT)
-    assert net.subject is not None
+    assert net.network is not None
     path = tmp_path / "flat.tflite"
-    path.write_bytes(write_file(File((compile_float(net.subject.model),))))
+    path.write_bytes(write_file(File((compile_float(net.network.model),))))
     assert cam_tensor(open_file(path, None)) is None
 
 
@@ -113,11 +113,11 @@ def test_heat_over_a_picture_is_red_where_it_is_most(file: Watched) -> None:
 
 def test_first_filters_of_a_network_and_its_file_agree(file: Watched) -> None:
     net = watched(AVERAGED)
-    assert net.subject is not None
+    assert net.network is not None
     found = first_filters(net)
     assert found is not None
     assert found.in_colour
-    np.testing.assert_array_equal(found.kernel, net.subject.weights["body.conv1"]["kernel"])
+    np.testing.assert_array_equal(found.kernel, net.network.weights["body.conv1"]["kernel"])
     of_file = first_filters(file)
     assert of_file is not None
     assert of_file.in_colour
@@ -131,11 +131,11 @@ def test_first_filters_of_a_network_and_its_file_agree(file: Watched) -> None:
 def test_filters_and_channels_of_a_bgr_network_are_turned_round() -> None:
     text = "model caffe() {\n  input 8x8x3\n  bgr\n  normalize(caffe)\n  conv(3x3, 4) | relu\n}\n"
     net, picture = watched(text), noise(8, 8, 3)
-    assert net.subject is not None
+    assert net.network is not None
     found = first_filters(net)
     assert found is not None
     assert found.in_colour
-    kernel = np.asarray(net.subject.weights["conv1"]["kernel"])
+    kernel = np.asarray(net.network.weights["conv1"]["kernel"])
     np.testing.assert_array_equal(found.kernel, kernel[..., ::-1, :])
     seen = channels(net, picture)
     assert [each.name for each in seen] == ["blue", "green", "red"]

@@ -19,7 +19,7 @@ from PIL import Image
 from cnnc.activations.collection import look
 from cnnc.activations.models import watch_network
 from cnnc.activations.page import page
-from cnnc.deployment.trained_network import from_run
+from cnnc.runs.trained import open_run
 from cnnc.tflite_file.program import File
 from cnnc.tflite_file.write import write_file
 from cnnc.weights.weights_file import save_weights
@@ -125,7 +125,6 @@ def test_a_run_s_layers_have_a_picture_each_and_a_page(made: Path, tmp_path: Pat
 def test_the_figures_are_those_of_the_reference(made: Path, tmp_path: Path) -> None:
     from cnnc.backends import reference
     from cnnc.data.pictures.decode import decode
-    from cnnc.runs.run_record import open_run
 
     words = json.loads(watch(made / "run", made / "picture.png", "-o", tmp_path / "o", "--format", "json").stdout)
     run = open_run(made / "run")
@@ -258,8 +257,6 @@ def test_an_earlier_look_is_written_over_and_nothing_deleted(made: Path, tmp_pat
 
 
 def test_a_spec_wants_weights_or_that_random_ones_are_asked_for(made: Path, tmp_path: Path) -> None:
-    from cnnc.runs.run_record import open_run
-
     arguments = (made / "tiny.cnn", made / "picture.png", "-o")
     result = watch(*arguments, tmp_path / "a")
     assert result.exit_code == 1
@@ -350,7 +347,7 @@ def test_signals_volumes_and_vectors_come_from_arrays(tmp_path: Path, text: str,
 
 
 def test_weights_that_are_no_numbers_are_told(made: Path, tmp_path: Path) -> None:
-    subject = from_run(made / "run")
+    subject = open_run(made / "run")
     bias = np.full(12, np.nan, np.float32)
     broken = {**subject.weights, "stem.conv2": {**subject.weights["stem.conv2"], "bias": bias}}
     found = look(watch_network(replace(subject, weights=broken), "broken"), made / "picture.png")

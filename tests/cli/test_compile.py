@@ -17,7 +17,7 @@ from PIL import Image
 
 from cnnc import load_text
 from cnnc.backends.tflite.random_weights import random_weights
-from cnnc.runs.run_record import open_run
+from cnnc.runs.trained import open_run
 from cnnc.tflite_file.metadata import read_description
 from cnnc.tflite_file.read import open_file
 from cnnc.weights.weights_file import save_weights
@@ -208,7 +208,7 @@ def test_figures_of_random_samples_are_said_to_be_of_the_structure_alone(empty: 
 def test_the_last_weights_are_taken_where_that_is_said(made: Path, empty: Path) -> None:
     for which, options in (("best", ()), ("last", ("--last",))):
         assert call("compile", made / "run", "--target", "tflite", "-o", "a.tflite", *options).exit_code == 0
-        weights = open_run(made / "run", which).weights  # type: ignore[arg-type]  # a literal
+        weights = open_run(made / "run", last=which == "last").weights
         program = open_file(Path("a.tflite")).main
         (kernel,) = (t.data for t in program.tensors.values() if t.data is not None and t.shape == (2, 128))
         assert np.array_equal(kernel, np.asarray(weights["head.dense1"]["kernel"]).T)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cnnc.cli.compile import compile
-from cnnc.runs.run_record import open_run
+from cnnc.runs.trained import open_run
 from cnnc.weights.weights_file import read_arrays, save_weights
 from tests.support.calling import call, refused
 from tests.support.small_runs import CONVOLUTIONS, train_small

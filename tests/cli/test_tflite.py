@@ -16,8 +16,7 @@ from PIL import Image
 from cnnc.backends import reference
 from cnnc.backends.tflite.compile import compile_float, compile_int8
 from cnnc.data.pictures.decode import decode
-from cnnc.ir.model import Model
-from cnnc.runs.run_record import Run, open_run
+from cnnc.runs.trained import Trained, open_run
 from cnnc.tflite_file.metadata import Description, InputNote, OutputNote, attach, label_files, pack
 from cnnc.tflite_file.program import File, Operator, Program, Quantization
 from cnnc.tflite_file.write import write_file
@@ -48,19 +47,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = train_small(tmp_path_factory.mktemp("made"), SPEC)
     run = open_run(root / "run")
     write(root / "int8.tflite", int8(run, root))
-    write(root / "float.tflite", compile_float(model_of(run)))
+    write(root / "float.tflite", compile_float(run.model))
     return root
 
 
-def model_of(run: Run) -> Model:
-    weights = {node: {s: np.asarray(a) for s, a in arrays.items()} for node, arrays in run.weights.items()}
-    return Model(run.net.graph, weights)
-
-
-def int8(run: Run, root: Path) -> Program:
+def int8(run: Trained, root: Path) -> Program:
     (node,) = run.net.graph.inputs
     samples = [{node.name: decode(p, (8, 8), 3)[None]} for p in sorted((root / "data/train").rglob("*.png"))]
-    return compile_int8(model_of(run), samples).program
+    return compile_int8(run.model, samples).program
 
 
 def write(path: Path, program: Program) -> Path:
@@ -190,7 +184,7 @@ def test_diff_measures_what_numpy_and_litert_say(made: Path) -> None:
     run = open_run(made / "run")
     pictures = np.stack([decode(p, (8, 8), 3) for p in sorted((made / "data/val").rglob("*.png"))])
     (node,) = run.net.graph.inputs
-    expected = reference.run(run.net.graph, model_of(run).weights, {node.name: pictures.astype(np.float64)})
+    expected = reference.run(run.net.graph, run.model.weights, {node.name: pictures.astype(np.float64)})
     interpreter = Interpreter(
         model_path=str(made / "int8.tflite"),
         experimental_op_resolver_type=OpResolverType.BUILTIN_REF,

@@ -39,9 +39,8 @@ from cnnc.recipe import (
     RandAugment,
     RandomResizedCrop,
 )
-from cnnc.runs.events import ignore
-from cnnc.training.preparation import prepared
 from cnnc.training.train import train
+from tests.support.training_cases import session_of
 
 pytestmark = pytest.mark.fault("A1")
 REORDERING = ("solarize", "invert")
@@ -229,10 +228,10 @@ def test_masks_of_pictures_that_are_cut_before_are_cut_alike() -> None:
 
 def refused(net: Net, loss: Loss, y: NDArray[np.generic], *entries: Augment, size: tuple[int, int] = (12, 12)) -> str:
     """What is said of a training with these targets; nothing if it is none of the augmentation's."""
-    recipe = replace(net.recipe, augment=entries, losses=((None, loss),))
+    net = replace(net, recipe=replace(net.recipe, augment=entries, losses=((None, loss),)))
     data = arrays_data_set(net.graph, (discs(len(y), *size), y))
     try:
-        prepared(net, recipe, data, skip_corrupt=False, workers=1, report=ignore)
+        session_of(net, data)
     except CnnError as error:
         return str(error)
     return ""

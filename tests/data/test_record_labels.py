@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from cnnc.data.sources.data_set import Files, Records
-from cnnc.data.sources.folder import Options
+from cnnc.data.sources.data_set import Files, Part, Records
 from cnnc.data.sources.record_sets import load_records
-from cnnc.evaluation.of_tflite import measure, open_tflite
-from cnnc.evaluation.test_set import by_name, part_to_test
-from cnnc.runs.events import ignore
+from cnnc.evaluation.evaluate import evaluate_on
+from cnnc.evaluation.predictor import Output
+from cnnc.evaluation.test_set import TestSet, label_as, load_test_set
+from cnnc.evaluation.tflite import open_tflite
+from cnnc.recipe import CrossEntropy
 from tests.support.calling import error_of
 from tests.support.pictures import make_tree
 from tests.support.record_files import example, imagenet, of, record, write_records
 from tests.support.tflite_pictures import brightness, described, write
 
 pytestmark = pytest.mark.usefixtures("data_cache")
+
+
+def predictor_of(classes: tuple[str, ...]) -> Any:
+    """What is asked of a predictor before it computes anything."""
+    output = Output("class", (len(classes),), "none", "classes", CrossEntropy())
+    return SimpleNamespace(name="m", classes=classes, data=None, outputs=(output,))
+
+
+def labelled_as(classes: tuple[str, ...], test_set: TestSet) -> Part:
+    return label_as(predictor_of(classes), test_set)[0]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +84,7 @@ def test_labels_mean_what_they_meant_in_training(
     assert isinstance(own.train, Records)
     place = dict(zip(trained, own.train.labels.tolist(), strict=True))
     wanted = [place[label] for label in tested]
-    part = by_name(other.test, other.classes, own.classes)
+    part = labelled_as(own.classes, TestSet(other.test, other.classes, ""))
     assert isinstance(part, Records)
     assert part.labels.tolist() == wanted
     assert own.classes == tuple(f"class {n}" if texts else str(n) for n in trained)
@@ -81,8 +94,8 @@ def test_labels_mean_what_they_meant_in_training(
 def test_a_label_that_training_lacked_is_named(tmp_path: Path) -> None:
     own = load_records(write_records(tmp_path / "own", (1, 2, 3), (1, 2, 3), texts=False))
     other = load_records(write_records(tmp_path / "other", (0, 1, 2), (0, 1, 2), texts=False))
-    message = error_of(lambda: by_name(other.test, other.classes, own.classes))
-    assert "the data has a class `0` that the network was not trained on" in message
+    message = error_of(lambda: labelled_as(own.classes, TestSet(other.test, other.classes, "")))
+    assert "a class of the data is not among the labels of `m`: `0`" in message
 
 
 @pytest.mark.fault("D1")
@@ -90,7 +103,7 @@ def test_a_file_finds_the_labels_of_records_by_name(tmp_path: Path) -> None:
     """The records count three classes, and there are none of the one between the others."""
     root = write_records(tmp_path / "set", (0, 2, 2), (0, 2, 2), texts=True)
     model = open_tflite(write(tmp_path / "m.tflite", brightness(), described(("class 2", "class 0"))))
-    scores = measure(model, str(root)).scores
+    scores = evaluate_on(model, load_test_set(model, str(root))).scores
     assert scores.confusion is not None
     assert scores.confusion.sum(axis=1).tolist() == [2, 1]
 
@@ -98,7 +111,6 @@ def test_a_file_finds_the_labels_of_records_by_name(tmp_path: Path) -> None:
 @pytest.mark.fault("D1")
 def test_folders_keep_their_numbering_too(tmp_path: Path) -> None:
     make_tree(tmp_path / "other", {"1": 2, "2": 3})
-    found = part_to_test(str(tmp_path / "other"), None, Options(), whole=True, report=ignore)
-    part = by_name(found.part, found.classes, ("0", "1", "2"))
+    part = labelled_as(("0", "1", "2"), load_test_set(predictor_of(("0", "1", "2")), str(tmp_path / "other")))
     assert isinstance(part, Files)
     assert part.labels.tolist() == [1, 1, 2, 2, 2]

@@ -12,13 +12,14 @@ from PIL import Image
 import cnnc
 from cnnc.backends.tflite.random_weights import random_weights
 from cnnc.deployment.tflite import compile_tflite
-from cnnc.deployment.trained_network import Subject
 from cnnc.evaluation import answers
-from cnnc.evaluation.of_tflite import open_tflite, reading_of
+from cnnc.evaluation.tflite import open_tflite
 from cnnc.loading import load_text
 from cnnc.ops import Dense, Sigmoid, Softmax
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from cnnc.runs.calibration import unlike_pixels
+from cnnc.runs.folder import RunFolder
+from cnnc.runs.trained import Trained
 from cnnc.weights.weights_file import save_weights
 from tests.support.calling import call, good
 from tests.support.pictures import noise
@@ -154,7 +155,7 @@ def test_how_files_of_others_are_read(tmp_path: Path) -> None:
         (identity("FLOAT32"), None, None),
     )
     for program, description, wanted in cases:
-        assert reading_of(open_tflite(write(tmp_path / "m.tflite", program, description))) == wanted
+        assert open_tflite(write(tmp_path / "m.tflite", program, description)).outputs[0].reading == wanted
 
 
 def test_the_loss_decides_how_an_output_is_read() -> None:
@@ -216,9 +217,9 @@ def test_arrays_that_were_no_pixels_are_told(scale: float, shift: float, told: s
 def test_the_file_of_a_run_of_other_arrays_does_not_say_that_it_takes_pixels(is_pixels: bool, tmp_path: Path) -> None:
     pixels = np.resize(np.arange(256), (32, 4, 6, 1)).astype(np.float32)
     net = load_text("input 4x6x1\nnormalize(unit) | flatten | dense(2)\n", "n.cnn")
-    np.savez(kept := tmp_path / "kept.npz", input=pixels if is_pixels else pixels / 100 - 1)
-    subject = Subject(net, random_weights(net.graph, 0), calibration=kept)
-    (path := tmp_path / "m.tflite").write_bytes(compile_tflite(subject, "tflite", None, None).data)
+    np.savez(RunFolder(tmp_path).calibration, input=pixels if is_pixels else pixels / 100 - 1)
+    trained = Trained(net, random_weights(net.graph, 0), folder=RunFolder(tmp_path))
+    (path := tmp_path / "m.tflite").write_bytes(compile_tflite(trained, "tflite", None, None).data)
     model = open_tflite(path)
     assert model.description is not None
     (note,) = model.description.inputs

@@ -15,8 +15,8 @@ from cnnc.data.pictures.decode import decode
 from cnnc.evaluation.embedding import classifier_input, embed, named_layer
 from cnnc.loading import load_text
 from cnnc.net import Net
-from cnnc.runs.run_record import open_weights
-from cnnc.weights.weights_file import save_weights
+from cnnc.runs.trained import Trained
+from cnnc.weights.weights_file import load_weights, save_weights
 from tests.support.calling import call, error_of
 from tests.support.pictures import make_tree, truncate
 
@@ -110,8 +110,8 @@ def test_layers_that_are_not_there_are_refused(made: Path, tmp_path: Path) -> No
     assert "has no layer `input`" in error_of(lambda: named_layer(graph, "input"))
     pooled = load_text(SPEC.replace("  dropout(0.2)\n  head: dense(classes)\n  softmax\n", ""))
     assert "does not end in a dense layer" in error_of(lambda: classifier_input(pooled.graph))
-    asked = open_weights(net(), made / "w.safetensors")
-    assert "there is no picture" in error_of(lambda: embed(asked, [tmp_path / "none.png"]))
+    trained = Trained(net(), load_weights(made / "w.safetensors", net().graph)[0])
+    assert "there is no picture" in error_of(lambda: embed(trained, [tmp_path / "none.png"]))
 
 
 def test_what_does_not_go_together_is_said(made: Path, tmp_path: Path) -> None:

@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn import metrics
 
 from cnnc import ops
 from cnnc.backends.jax.training import loss as jax_loss
+from cnnc.evaluation import scoring
+from cnnc.evaluation.answers import Activation, activated, reading_of
+from cnnc.evaluation.predictor import Output
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
 from cnnc.runs.metrics import Outcome, gather, score
 
@@ -19,14 +23,25 @@ CLASSES = GENERATOR.integers(0, 7, 50).astype(np.int32)
 DENSE = ops.Dense(7)
 
 
-def losses(loss: Loss, logits: Any, target: Any, end: ops.Op) -> np.ndarray:
-    """The backend's losses of NumPy arrays, as one."""
-    return np.asarray(jax_loss.losses(loss, logits, target, end))
+def losses(loss: Loss, logits: Any, target: Any, end: ops.Op) -> NDArray[np.float64]:
+    """The losses that evaluation has, which are those that training descends by."""
+    activation = {CrossEntropy: "softmax", BinaryCrossEntropy: "sigmoid"}.get(type(loss))
+    own = reading_of(loss, end, logits.shape[-1], one_each=False)[1]
+    assert activation in (None, own)
+    found = scoring.losses(loss, logits, target, own)
+    np.testing.assert_allclose(np.asarray(jax_loss.losses(loss, logits, target, end)), found, rtol=1e-5, atol=1e-6)
+    # Of probabilities in place of logits they are the same, as far as these go.
+    shares = activated(np.asarray(logits, np.float64), own)
+    np.testing.assert_allclose(scoring.losses(loss, shares, target, "none"), found, rtol=1e-5)
+    return found
 
 
-def ranks(loss: Loss, logits: Any, target: Any) -> np.ndarray:
-    """The backend's ranks of NumPy arrays, as one."""
-    return np.asarray(jax_loss.ranks(loss, logits, target))
+def ranks(loss: Loss, logits: Any, target: Any) -> NDArray[np.int32]:
+    """The ranks that evaluation has, which are those that training reports."""
+    found = outcome(loss, logits, target).ranks
+    assert found is not None
+    np.testing.assert_array_equal(np.asarray(jax_loss.ranks(loss, logits, target)), found)
+    return found
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -85,9 +100,10 @@ def test_a_map_of_classes_counts_every_place() -> None:
     assert float(found.mean()) == pytest.approx(whole, rel=1e-5)
 
 
-def outcome(loss: Loss, logits: np.ndarray, truth: np.ndarray) -> Outcome:
-    predicted: Any = jax_loss.predictions(loss, logits)  # type: ignore[arg-type]  # a NumPy array serves too
-    return Outcome(losses(loss, logits, truth, DENSE), ranks(loss, logits, truth), truth, np.asarray(predicted))
+def outcome(loss: Loss, logits: NDArray[np.float32], truth: NDArray[np.int32]) -> Outcome:
+    activation: Activation = "sigmoid" if isinstance(loss, BinaryCrossEntropy) else "softmax"
+    output = Output("class", logits.shape[1:], activation, "classes", loss)
+    return scoring.outcome(output, logits, truth, has_classes=True)
 
 
 def test_scores_are_scikit_learns() -> None:

@@ -13,8 +13,7 @@ from cnnc.data.sources.arrays import arrays_data_set
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
-from cnnc.runs.events import ignore
-from cnnc.training.preparation import prepared
+from tests.support.training_cases import session_of
 
 pytestmark = pytest.mark.fault("A4")
 BINARY, CLASSES, VALUES = BinaryCrossEntropy(), CrossEntropy(), MeanSquaredError()
@@ -31,7 +30,7 @@ def message_of(spec: str, loss: Loss, y: NDArray[np.generic], *, val: bool = Fal
     fine = np.full(y.shape, 1 / y.shape[-1] if y.dtype.kind == "f" else 0, y.dtype)
     both = ((x, fine), (x, y)) if val else ((x, y), None)
     try:
-        prepared(net, net.recipe, arrays_data_set(net.graph, *both), skip_corrupt=False, workers=1, report=ignore)
+        session_of(net, arrays_data_set(net.graph, *both))
     except CnnError as error:
         return str(error)
     return ""

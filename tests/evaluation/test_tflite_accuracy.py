@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,17 @@ import pytest
 from PIL import Image
 
 from cnnc.diagnostics import CnnError
-from cnnc.evaluation.of_tflite import measure, open_tflite, places, predict
+from cnnc.evaluation.class_labels import places_of
+from cnnc.evaluation.evaluate import Evaluation, evaluate_on
+from cnnc.evaluation.predictor import predict
+from cnnc.evaluation.test_set import load_test_set
+from cnnc.evaluation.tflite import TFLitePredictor, open_tflite
 from tests.support.pictures import make_tree
 from tests.support.tflite_pictures import CLASSES, brightness, described, write
+
+
+def measure(model: TFLitePredictor, data: str, batch: int = 128) -> Evaluation:
+    return evaluate_on(model, load_test_set(model, data), batch=batch)
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -59,11 +66,10 @@ def test_classes_that_the_file_lacks_are_listed(tmp_path: Path) -> None:
 
 def test_a_class_is_found_by_any_name_that_is_one_label_s_alone(tmp_path: Path) -> None:
     names = ("tench, Tinca tinca", "crane", "crane", "crayfish, crawfish", "lobster, crayfish", "fly, bee")
-    model = replace(open_tflite(write(tmp_path / "m.tflite", brightness())), labels=names)
-    assert places(model, ("Tinca_tinca", "tench", "crawfish", "Lobster", "bee"), 6) == [0, 0, 3, 4, 5]
-    assert places(model, ("crayfish",), 6) == [3]  # the first name of one goes before the second of another
+    assert places_of(names, ("Tinca_tinca", "tench", "crawfish", "Lobster", "bee"), 6, "`m`") == [0, 0, 3, 4, 5]
+    assert places_of(names, ("crayfish",), 6, "`m`") == [3]  # the first name of one goes before the second of another
     with pytest.raises(CnnError, match=r"several labels of .* have the name of a class of the data: `crane`"):
-        places(model, ("tench", "crane"), 6)
+        places_of(names, ("tench", "crane"), 6, "`m`")
 
 
 def test_labels_of_another_number_than_the_classes_are_refused(tmp_path: Path) -> None:

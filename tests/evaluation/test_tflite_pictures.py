@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnc.diagnostics import CnnError
-from cnnc.evaluation.of_tflite import open_tflite, predict, probabilities, stored
+from cnnc.evaluation.predictor import predict
+from cnnc.evaluation.tflite import open_tflite
 from cnnc.tflite_file.metadata import Description
 from cnnc.tflite_file.program import Program
 from tests.support.paths import SHARED
@@ -48,7 +49,7 @@ def test_a_picture_becomes_what_the_input_takes(
 ) -> None:
     model = open_tflite(write(tmp_path / "m.tflite", identity(kind, scale), description))
     picture = noise(2, 2, 3)[None]
-    got = model.runner.raw({"x": stored(model, picture)})["y"]
+    got = model.runner.raw({"x": model.stored(picture)})["y"]
     np.testing.assert_allclose(got, expected(picture).reshape(1, 12), rtol=1e-6)
 
 
@@ -82,12 +83,6 @@ def test_logits_are_turned_into_probabilities(tmp_path: Path) -> None:
     (shares,), (logits,) = (predict(open_tflite(path), [tmp_path / "day.png"]) for path in (ended, open))
     assert [guess.label for guess in logits.guesses] == [guess.label for guess in shares.guesses]
     np.testing.assert_allclose(logits.values, shares.values, rtol=1e-5)
-
-
-def test_a_single_sigmoid_is_of_two_classes() -> None:
-    np.testing.assert_allclose(probabilities(np.array([[0.25], [1.0]]), "sigmoid"), [[0.75, 0.25], [0.0, 1.0]])
-    np.testing.assert_allclose(probabilities(np.array([[0.25, 0.5]]), "sigmoid"), [[0.25, 0.5]])
-    np.testing.assert_allclose(probabilities(np.array([[0.0, np.log(3)]]), "logits"), [[0.25, 0.75]])
 
 
 @pytest.mark.skipif(not GOOGLE.exists(), reason="needs Google's models in ../shared")
@@ -136,7 +131,7 @@ def test_labels_that_cannot_be_unpacked_are_left_out_and_said(tmp_path: Path) ->
     data[data.index(b"dark\nlight\n")] ^= 1  # its checksum is of other bytes
     path.write_bytes(bytes(data))
     model = open_tflite(path)
-    assert model.labels == ()
+    assert model.classes == ()
     assert any("cannot be unpacked: bad CRC-32" in note for note in model.notes)
 
 

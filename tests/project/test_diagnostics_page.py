@@ -24,13 +24,12 @@ from cnnc.cli.shortage import shortage_of
 from cnnc.data.pictures.decode import decode
 from cnnc.data.sources.by_name import load_data
 from cnnc.deployment.calibration_samples import samples_of
-from cnnc.deployment.trained_network import from_spec
 from cnnc.diagnostics import CODES, CnnError, render
-from cnnc.evaluation.output_losses import output_losses, require_classes
+from cnnc.evaluation.network import outputs_of
+from cnnc.evaluation.output_losses import require_classes
 from cnnc.ir.model import Model
 from cnnc.loading import find, load, load_text
-from cnnc.overrides import Overrides
-from cnnc.runs.run_record import open_run
+from cnnc.runs.trained import open_run, open_trained
 from cnnc.tflite_file.program import File, Operator, Program
 from cnnc.tflite_file.read import open_file
 from cnnc.tflite_file.write import write_file
@@ -46,7 +45,7 @@ PAGE = ROOT / "docs" / "diagnostics.md"
 
 def _labels() -> None:
     net = load("mlp")
-    require_classes(net, output_losses(net, net.recipe), ("cat", "dog", "bird"))
+    require_classes(outputs_of(net), ("cat", "dog", "bird"), net.text)
 
 
 def _install() -> None:
@@ -73,7 +72,7 @@ def _calibrate_on_black() -> None:
     Path("black").mkdir()
     for i in range(20):
         Image.new("L", (28, 28)).save(f"black/{i}.png")
-    samples_of(from_spec("mlp", Overrides(), weights=None, random=0), "black", folder=None, count=100)
+    samples_of(open_trained("mlp", random_seed=0), "black")
 
 
 def _boxes_and_scores() -> None:

@@ -273,16 +273,16 @@ def test_a_spec_that_is_a_pipe_is_not_laid_out(here: Path) -> None:
 
 @pytest.mark.fault("S1")
 def test_the_lock_of_a_run_leaves_alone_what_a_link_leads_to(here: Path) -> None:
-    from cnnc.runs.checkpoint import locked
+    from cnnc.runs.checkpoint import lock
 
     Path("run").mkdir()
     Path("thesis").write_text("all of it")
     Path("run/.lock").symlink_to("../thesis")
-    with locked(Path("run")):
+    with lock(Path("run")):
         assert Path("thesis").read_text() == "all of it"
     Path("run/.lock").unlink()
     os.mkfifo("run/.lock")
-    with pytest.raises(CnnError, match="it is a pipe"), locked(Path("run")):
+    with pytest.raises(CnnError, match="it is a pipe"), lock(Path("run")):
         pass
 
 

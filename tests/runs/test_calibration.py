@@ -18,12 +18,12 @@ import cnnc
 from cnnc.data.sources import array_files
 from cnnc.data.sources.array_files import packed, read_rows, stored_arrays
 from cnnc.deployment.calibration_samples import Samples, samples_of
-from cnnc.deployment.trained_network import Subject, from_run
 from cnnc.diagnostics import CnnError
-from cnnc.evaluation.of_tflite import open_tflite
+from cnnc.evaluation.tflite import open_tflite
 from cnnc.loading import load_text
 from cnnc.runs import calibration
 from cnnc.runs.folder import RunFolder
+from cnnc.runs.trained import Trained, open_run
 from tests.support.calling import call, error_of, good, refused
 from tests.support.pictures import noise
 
@@ -61,8 +61,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def subject(run: Path) -> Subject:
-    return from_run(run)
+def trained(run: Path) -> Trained:
+    return open_run(run)
 
 
 def same(found: Samples, wanted: Samples) -> bool:
@@ -88,7 +88,7 @@ def test_a_run_of_arrays_compiles_to_int8_by_itself(run: Path, empty: Path) -> N
     words = good("compile", run, "--target", "tflite-int8", "--io", "float32", "-o", "a.tflite")
     assert words["quantization"]["samples"] == "100 training examples kept with the run"
     new = examples(40, seed=1)
-    trained = from_run(run)
+    trained = open_run(run)
     wanted = np.asarray(trained.net.apply(trained.weights, new))
     model = open_tflite(Path("a.tflite"))
     (found,) = model.runner(new).values()
@@ -114,11 +114,11 @@ def test_what_is_kept_is_bounded_and_given_as_it_was(tmp_path: Path, monkeypatch
 # Every form
 
 
-def test_all_forms_of_the_same_data_give_the_same_samples(subject: Subject, tmp_path: Path) -> None:
+def test_all_forms_of_the_same_data_give_the_same_samples(trained: Trained, tmp_path: Path) -> None:
     given = examples(30)
     save(tmp_path / "plain.npz", {**given, "labels": np.arange(30)})
     save(tmp_path / "small.npz", given, small=True)
-    wanted = samples_of(subject, given)
+    wanted = samples_of(trained, given)
     assert (wanted.what, len(wanted.arrays)) == ("30 examples in arrays", 30)
     assert wanted.notes == ("ranges are measured on all 30 examples in arrays: there are no more",)
     rows = [{name: array[i] for name, array in given.items()} for i in range(30)]
@@ -134,9 +134,9 @@ def test_all_forms_of_the_same_data_give_the_same_samples(subject: Subject, tmp_
         ({name: array[i : i + 10] for name, array in given.items()} for i in (0, 10, 20)),
         wanted,
     ):
-        assert same(samples_of(subject, other), wanted)
-    fewer = samples_of(subject, tmp_path / "plain.npz", count=20)
-    assert same(fewer, samples_of(subject, given, count=20))
+        assert same(samples_of(trained, other), wanted)
+    fewer = samples_of(trained, tmp_path / "plain.npz", count=20)
+    assert same(fewer, samples_of(trained, given, count=20))
     assert len(fewer.arrays) == 20
 
 
@@ -150,13 +150,13 @@ def test_all_forms_of_the_same_data_give_the_same_samples(subject: Subject, tmp_
         (101, None),
     ],
 )
-def test_few_samples_are_noted(subject: Subject, count: int, note: str | None) -> None:
-    found = samples_of(subject, examples(count))
+def test_few_samples_are_noted(trained: Trained, count: int, note: str | None) -> None:
+    found = samples_of(trained, examples(count))
     assert found.notes == (() if note is None else (note,))
     assert len(found.arrays) == min(count, 100)
 
 
-def test_no_more_is_asked_of_an_iterable_than_is_wanted(subject: Subject) -> None:
+def test_no_more_is_asked_of_an_iterable_than_is_wanted(trained: Trained) -> None:
     asked: list[Arrays] = []
 
     def endless() -> Iterator[Arrays]:
@@ -164,37 +164,37 @@ def test_no_more_is_asked_of_an_iterable_than_is_wanted(subject: Subject) -> Non
             asked.append(examples(1, seed=len(asked)))
             yield asked[-1]
 
-    assert len(samples_of(subject, endless(), count=20).arrays) == 20
+    assert len(samples_of(trained, endless(), count=20).arrays) == 20
     assert len(asked) == 20
 
 
-def single(text: str) -> Subject:
+def single(text: str) -> Trained:
     from cnnc import backends
 
     net = load_text(text)
-    return Subject(net, backends.load("tflite", "random_weights").random_weights(net.graph, 0))
+    return Trained(net, backends.load("tflite", "random_weights").random_weights(net.graph, 0))
 
 
 def test_bytes_are_pixels_and_floats_are_what_they_are(tmp_path: Path) -> None:
-    subject = single("input 6x5x3\nnormalize(unit) | flatten | dense(2)\n")
+    trained = single("input 6x5x3\nnormalize(unit) | flatten | dense(2)\n")
     pictures = noise(20 * 6, 5, 3).reshape(20, 6, 5, 3)
     np.save(tmp_path / "bytes.npy", pictures)
     np.save(tmp_path / "floats.npy", pictures / 255)
-    found = samples_of(subject, tmp_path / "bytes.npy")
+    found = samples_of(trained, tmp_path / "bytes.npy")
     assert np.array_equal(np.concatenate([sample["input"] for sample in found.arrays]), pictures)
     assert found.arrays[0]["input"].dtype == np.uint8
-    floats = samples_of(subject, tmp_path / "floats.npy").arrays[3]["input"]
+    floats = samples_of(trained, tmp_path / "floats.npy").arrays[3]["input"]
     np.testing.assert_array_equal(floats[0], (pictures[3] / 255).astype(np.float32))
     larger = noise(20 * 12, 10, 3).reshape(20, 12, 10, 3)
-    assert samples_of(subject, larger).arrays[0]["input"].shape == (1, 6, 5, 3)
+    assert samples_of(trained, larger).arrays[0]["input"].shape == (1, 6, 5, 3)
 
 
 def test_indices_stay_whole_numbers() -> None:
-    subject = single("input words 7 int\nembedding(50, 4) | flatten | dense(2)\n")
+    trained = single("input words 7 int\nembedding(50, 4) | flatten | dense(2)\n")
     words = np.random.default_rng(0).integers(0, 50, (20, 7))
-    found = samples_of(subject, words)
+    found = samples_of(trained, words)
     assert found.arrays[0]["words"].dtype == np.int32
-    assert "takes whole numbers" in error_of(lambda: samples_of(subject, words / 50))
+    assert "takes whole numbers" in error_of(lambda: samples_of(trained, words / 50))
 
 
 def test_accuracy_is_measured_on_arrays_too(run: Path, empty: Path) -> None:
@@ -203,7 +203,7 @@ def test_accuracy_is_measured_on_arrays_too(run: Path, empty: Path) -> None:
     save(Path("test.npz"), {**given, "labels": labels})
     command = ("compile", run, "--target", "tflite-int8", "-o", "a.tflite", "--calibrate", "test.npz", "--data")
     found = good(*command, "test.npz")["accuracy"]
-    trained = from_run(run)
+    trained = open_run(run)
     answers = np.asarray(trained.net.apply(trained.weights, given)).argmax(axis=1)
     assert found["float_top1"] == pytest.approx((answers == labels).mean())
     assert found["data"] == "the 60 examples of test.npz"
@@ -251,38 +251,38 @@ def test_arrays_that_do_not_fit_are_named(
     assert not (tmp_path / "a.tflite").exists()
 
 
-def test_data_that_is_none_is_named(subject: Subject, tmp_path: Path) -> None:
-    assert "there is no file" in error_of(lambda: samples_of(subject, tmp_path / "gone.npz"))
+def test_data_that_is_none_is_named(trained: Trained, tmp_path: Path) -> None:
+    assert "there is no file" in error_of(lambda: samples_of(trained, tmp_path / "gone.npz"))
     np.save(tmp_path / "one.npy", np.zeros((20, 128, 8)))
     assert "holds one array, and none for the input `signal`" in error_of(
-        lambda: samples_of(subject, tmp_path / "one.npy")
+        lambda: samples_of(trained, tmp_path / "one.npy")
     )
     (tmp_path / "words.npy").write_text("hello")
-    assert "cannot read" in (said := error_of(lambda: samples_of(subject, tmp_path / "words.npy")))
+    assert "cannot read" in (said := error_of(lambda: samples_of(trained, tmp_path / "words.npy")))
     assert ": EOF" in said  # and not `eOF`
-    assert "the calibration data gives no examples" in error_of(lambda: samples_of(subject, []))
-    assert "and not int" in error_of(lambda: samples_of(subject, 7))
+    assert "the calibration data gives no examples" in error_of(lambda: samples_of(trained, []))
+    assert "and not int" in error_of(lambda: samples_of(trained, 7))
     assert "`signal` holds Python objects, and numbers are wanted" in error_of(
-        lambda: samples_of(subject, [(np.full((128, 8), None), np.zeros(4))])
+        lambda: samples_of(trained, [(np.full((128, 8), None), np.zeros(4))])
     )
     assert "`where` holds text, and numbers are wanted" in error_of(
-        lambda: samples_of(subject, [(np.zeros((128, 8)), np.full(4, "7"))])
+        lambda: samples_of(trained, [(np.zeros((128, 8)), np.full(4, "7"))])
     )
-    message = error_of(lambda: samples_of(subject, [{"signal": np.zeros((128, 7)), "where": np.zeros(4)}]))
+    message = error_of(lambda: samples_of(trained, [{"signal": np.zeros((128, 7)), "where": np.zeros(4)}]))
     assert "example 0 of the calibration data has 128x7 for the input `signal`, which takes 128x8" in message
 
 
-def test_an_input_that_never_varies_is_told(subject: Subject) -> None:
+def test_an_input_that_never_varies_is_told(trained: Trained) -> None:
     given = examples(20)
-    found = samples_of(subject, {**given, "where": np.zeros_like(given["where"])})
+    found = samples_of(trained, {**given, "where": np.zeros_like(given["where"])})
     assert "all values of `where` are the same in these samples, and others will be cut off" in found.notes
-    assert not any("are the same" in note for note in samples_of(subject, given).notes)
+    assert not any("are the same" in note for note in samples_of(trained, given).notes)
 
 
 # Files that lie
 
 
-def test_pickles_are_not_read(subject: Subject, tmp_path: Path) -> None:
+def test_pickles_are_not_read(trained: Trained, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path(tmp_path / "sprung").touch, ())
@@ -292,9 +292,9 @@ def test_pickles_are_not_read(subject: Subject, tmp_path: Path) -> None:
     (tmp_path / "bare.npy").write_bytes(pickle.dumps(Trap()))
     np.savez(tmp_path / "trap.npz", signal=np.array([Trap()], object), where=np.zeros((1, 4)), allow_pickle=True)
     for name in ("trap.npy", "bare.npy", "bare.npz", "trap.npz"):
-        error_of(lambda name=name: samples_of(subject, tmp_path / name))  # type: ignore[misc]  # a name of each
+        error_of(lambda name=name: samples_of(trained, tmp_path / name))  # type: ignore[misc]  # a name of each
     assert not (tmp_path / "sprung").exists()
-    assert "holds Python objects" in error_of(lambda: samples_of(subject, tmp_path / "trap.npz"))
+    assert "holds Python objects" in error_of(lambda: samples_of(trained, tmp_path / "trap.npz"))
 
 
 def header(shape: tuple[int, ...], descr: str = "<f4") -> bytes:
@@ -304,7 +304,7 @@ def header(shape: tuple[int, ...], descr: str = "<f4") -> bytes:
 
 
 def test_sizes_that_are_not_there_are_not_believed(tmp_path: Path) -> None:
-    path, subject = tmp_path / "a.npy", single("input 128x8\nflatten | dense(2)\n")
+    path, trained = tmp_path / "a.npy", single("input 128x8\nflatten | dense(2)\n")
     for content in (
         header((1 << 50, 128, 8)),
         header((1 << 62, 1 << 62)) + bytes(64),
@@ -315,26 +315,26 @@ def test_sizes_that_are_not_there_are_not_believed(tmp_path: Path) -> None:
         b"",
     ):
         path.write_bytes(content)
-        assert str(path) in error_of(lambda: samples_of(subject, path))
+        assert str(path) in error_of(lambda: samples_of(trained, path))
     path.write_bytes(header((1 << 50, 128, 8)) + bytes(4096))
     assert "is said to be float32 of (1125899906842624, 128, 8), and has 4,096 bytes" in error_of(
-        lambda: samples_of(subject, path)
+        lambda: samples_of(trained, path)
     )
 
 
-def test_a_zip_that_unpacks_to_more_than_it_can_hold_is_not_read(subject: Subject, tmp_path: Path) -> None:
+def test_a_zip_that_unpacks_to_more_than_it_can_hold_is_not_read(trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     save(path, dict(signal=np.zeros((20, 128, 8), np.float32), where=np.zeros((20, 4), np.float32)), small=True)
     raw = path.read_bytes()
     size = len(header((20, 128, 8))) + 20 * 128 * 8 * 4
     path.write_bytes(raw.replace(size.to_bytes(4, "little"), (1 << 31).to_bytes(4, "little")))
     assert f"cannot read `{path}`: `signal.npy` is said to unpack to 2,147,483,648 bytes" in error_of(
-        lambda: samples_of(subject, path)
+        lambda: samples_of(trained, path)
     )
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_damaged_files_are_messages(seed: int, subject: Subject, tmp_path: Path) -> None:
+def test_damaged_files_are_messages(seed: int, trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     generator = np.random.default_rng(seed)
     for small in (False, True):
@@ -345,7 +345,7 @@ def test_damaged_files_are_messages(seed: int, subject: Subject, tmp_path: Path)
                 raw[place] ^= int(generator.integers(1, 256))
             path.write_bytes(bytes(raw[: generator.integers(1, len(raw) + 1)]))
             with suppress(CnnError):
-                samples_of(subject, path)
+                samples_of(trained, path)
 
 
 def test_rows_are_read_as_numpy_reads_them(tmp_path: Path) -> None:

@@ -23,10 +23,12 @@ from cnnc.net import Net
 from cnnc.overrides import Overrides
 from cnnc.recipe import Cosine, CrossEntropy, MeanSquaredError, Mixup, PadCrop, Recipe, RmsProp, Step
 from cnnc.recipe.yaml_form import recipe_from_words, recipe_in_words
+from cnnc.runs.data_note import DataNote
 from cnnc.runs.events import Row
 from cnnc.runs.folder import RunFolder, claim
-from cnnc.runs.run_record import DataNote, graph_hash, open_run, write_record
-from cnnc.training.initial_weights import first_weights
+from cnnc.runs.run_record import graph_hash, write_record
+from cnnc.runs.trained import open_run
+from cnnc.training.initial_weights import transfer_weights
 from cnnc.training.plots import draw_batch, draw_confusion, draw_curves
 from cnnc.weights.weights_file import load_weights, save_weights
 from tests.support.calling import error_of
@@ -58,7 +60,7 @@ def arrays_of(net: Net, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
 def make_run(path: Path, net: Net, *, which: tuple[str, ...] = ("best", "last")) -> RunFolder:
     """A finished run's folder."""
     folder = claim(net.name, path)
-    write_record(folder, net, Recipe(precision="bf16"), NOTE)
+    write_record(folder, replace(net, recipe=Recipe(precision="bf16")), NOTE)
     for name in which:
         metadata = {"model": net.name, "graph_sha256": graph_hash(net.graph), "epoch": "3"}
         save_weights(folder.path / "weights" / f"{name}.safetensors", arrays_of(net), metadata)
@@ -138,7 +140,7 @@ def test_a_run_is_read_back_as_the_network_that_was_trained(tmp_path: Path, over
     assert run.net.graph == net.graph
     assert run.data == NOTE
     assert run.epoch == 3
-    assert run.recipe.precision == "bf16"
+    assert run.net.recipe.precision == "bf16"
     wanted = arrays_of(net)
     assert all((run.weights[n][s] == a).all() for n, arrays in wanted.items() for s, a in arrays.items())
 
@@ -215,7 +217,7 @@ def test_a_run_without_its_weights_is_said(tmp_path: Path) -> None:
     assert "error[run]" in message
     assert "`weights/best.safetensors` is missing" in message
     assert "--last" in message
-    assert open_run(tmp_path / "run", "last").epoch == 3
+    assert open_run(tmp_path / "run", last=True).epoch == 3
 
 
 def test_weights_of_another_run_are_refused(tmp_path: Path) -> None:
@@ -262,7 +264,7 @@ def test_a_run_from_before_grouped_convolutions_were_depthwise_is_read(tmp_path:
     found = open_run(folder.path).weights["conv1"]["kernel"]
     assert found.shape == (3, 3, 4, 2)
     np.testing.assert_array_equal(found.reshape(kept.shape), kept)
-    started, _ = first_weights(net.graph, folder.path, arrays_of(net, seed=1))
+    started, _ = transfer_weights(net.graph, folder.path, arrays_of(net, seed=1))
     np.testing.assert_array_equal(started["conv1"]["kernel"], found)
 
 

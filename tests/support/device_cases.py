@@ -68,7 +68,8 @@ class Training:
     def __init__(self, text: str, mesh: str | None, **changes: Any) -> None:
         from cnnc.backends.jax import init
         from cnnc.backends.jax.distributed import devices
-        from cnnc.backends.jax.training import step
+        from cnnc.backends.jax.training import state, step
+        from cnnc.backends.protocols import Criterion
         from cnnc.data.feeding.feed import Shard, prepare
         from cnnc.data.sources.digits import load_digits
         from cnnc.evaluation.output_losses import output_losses
@@ -84,22 +85,22 @@ class Training:
         self.feed, self.val = (
             prepare(part, shapes, shard=Shard(*self.devices.part)) for part in (data.train, data.val)
         )
-        losses = output_losses(net, recipe)
-        self.recipe, self.losses = recipe, losses
-        aims = tuple(step.Aim(loss, True) for loss in losses)
-        self.take_step = step.training_step(self.graph, recipe, aims, devices=self.devices)
+        losses = output_losses(net)
+        self.recipe, self.net = recipe, net
+        criteria = tuple(Criterion(loss, True) for loss in losses)
+        self.take_step = step.training_step(self.graph, recipe, criteria, devices=self.devices)
         weights = init.initialize(self.graph, recipe.seed)
-        self.state = self.devices.place_state(self.graph, step.first_state(self.graph, recipe, weights))
+        self.state = self.devices.place_state(self.graph, state.first_state(self.graph, recipe, weights))
 
     def losses_of(self, epochs: int, first: int = 1) -> list[float]:
         """The loss of every step."""
         from cnnc.data.feeding.batches import training_batches
-        from cnnc.evaluation.evaluator import named_inputs
+        from cnnc.evaluation.network import name_inputs
 
         totals = []
         for epoch in range(first, first + epochs):
             for batch in training_batches(self.feed, self.batch, epoch):
-                given = self.devices.place_batch((named_inputs(self.graph, batch), batch.targets))
+                given = self.devices.place_batch((name_inputs(self.graph, batch.inputs), batch.targets))
                 rate = float(np.float32(self.recipe.schedule.peak))
                 self.state, measured = self.take_step(self.state, given[0], given[1], rate)
                 totals.append(measured.total)
@@ -107,11 +108,12 @@ class Training:
 
     def scores(self) -> list[Any]:
         """Count, loss, right answers and confusions on the validation set."""
-        from cnnc.backends.jax.training import step
-        from cnnc.evaluation.evaluator import evaluator
+        from cnnc.evaluation.evaluate import evaluate
+        from cnnc.evaluation.network import network_predictor
+        from cnnc.runs.trained import Trained
 
-        evaluate = evaluator(self.graph, self.recipe, self.losses, (True,), self.batch, devices=self.devices)
-        scores = evaluate(step.weights_of(self.state), self.val)[0]
+        predictor = network_predictor(Trained(self.net, self.state.weights), self.devices)
+        scores = evaluate(predictor, self.val, self.batch, devices=self.devices)[0]
         assert scores.confusion is not None
         return [scores.count, scores.loss, scores.top1, scores.confusion.tolist()]
 

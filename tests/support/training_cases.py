@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnc.data.sources.data_set import DataSet
 from cnnc.loading import load_text
 from cnnc.net import Net
-from cnnc.runs.events import Event, Progress, Said
-from cnnc.runs.interrupt import Interrupted
-from cnnc.training.train import Trained, train
+from cnnc.runs.events import Event, Progress, Said, ignore
+from cnnc.runs.interrupt import TrainingInterrupt
+from cnnc.runs.processes import local_cluster
+from cnnc.training.layer_groups import group_layers
+from cnnc.training.loop import TrainingResult
+from cnnc.training.session import Session, open_session
+from cnnc.training.train import train
 
 SPEC = """\
 model tiny(classes=2) {
@@ -40,6 +45,11 @@ def tiny(**entries: str) -> Net:
     return load_text("\n".join([*lines[:-1], *(f"  {name} {value}" for name, value in entries.items()), "}", ""]))
 
 
+def session_of(net: Net, data: DataSet) -> Session:
+    """The network and the data set on one device."""
+    return open_session(net, data, group_layers(net), local_cluster(), report=ignore)
+
+
 def stopped_at(net: Net, data: Any, run: Path, epoch: int, step: int = 1, **settings: Any) -> None:
     """Train, and press Ctrl-C after a step."""
 
@@ -47,7 +57,7 @@ def stopped_at(net: Net, data: Any, run: Path, epoch: int, step: int = 1, **sett
         if isinstance(event, Progress) and (event.epoch, event.step) == (epoch, step):
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupt):
         train(net, data, out=run, report=press, **settings)
 
 
@@ -55,7 +65,7 @@ def same(one: Any, other: Any) -> bool:
     return all(np.array_equal(one[node][short], other[node][short]) for node in one for short in one[node])
 
 
-def without_time(trained: Trained) -> list[tuple[Any, ...]]:
+def without_time(trained: TrainingResult) -> list[tuple[Any, ...]]:
     return [(row.epoch, row.lr, row.train_loss, row.train_top1, row.val_loss, row.val_top1) for row in trained.rows]
 
 

@@ -17,7 +17,7 @@ from cnnc.backends.jax import init
 from cnnc.backends.jax.distributed import devices
 from cnnc.backends.jax.distributed.mesh_layout import Layout, layout_of, require_even
 from cnnc.backends.jax.layers.normalization import batch_norm_of_shards
-from cnnc.backends.jax.training import step
+from cnnc.backends.jax.training.state import first_state
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.ops import BatchNorm
@@ -97,7 +97,7 @@ def test_only_large_dense_layers_and_what_is_remembered_of_them_are_split() -> N
 
     net = load_text(LARGE)
     mesh = devices.Devices(Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "model")))
-    state = step.first_state(net.graph, net.recipe, init.initialize(net.graph, 0))
+    state = first_state(net.graph, net.recipe, init.initialize(net.graph, 0))
     places = jax.tree_util.tree_leaves_with_path(mesh.sharding_of(net.graph, state))
     split = {jax.tree_util.keystr(path): place.spec for path, place in places if place.spec}
     layer = "['dense2']"

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.backends.jax.init import initialize
-from cnnc.backends.jax.training.step import Aim, first_state, training_step, weights_of
+from cnnc.backends.jax.training.state import first_state
+from cnnc.backends.jax.training.step import training_step
+from cnnc.backends.protocols import Criterion
 from cnnc.net import Net
 from cnnc.recipe import (
     Adam,
@@ -119,14 +121,14 @@ def test_steps_are_those_of_the_papers_formulas(optimizer: Optimizer) -> None:
     net = sequential((3,), ops.Dense(2))
     weights = initialize(net.graph, 0)
     recipe = Recipe(optimizer=optimizer)
-    step = training_step(net.graph, recipe, (Aim(MeanSquaredError(), classified=False),))
+    step = training_step(net.graph, recipe, (Criterion(MeanSquaredError(), has_classes=False),))
     state = first_state(net.graph, recipe, weights)
     (name,) = weights
     kernel, bias = (np.asarray(weights[name][short], np.float64) for short in ("kernel", "bias"))
     for rate in RATES:
         state, measured = step(state, {"input": X.astype(np.float32)}, (Y.astype(np.float32),), rate)
     assert np.isfinite(measured.total)
-    found = weights_of(state)[name]
+    found = state.weights[name]
     wanted = numpy_steps(optimizer, kernel, bias)
     np.testing.assert_allclose(found["kernel"], wanted[0], rtol=2e-5, atol=2e-6)
     np.testing.assert_allclose(found["bias"], wanted[1], rtol=2e-5, atol=2e-6)
@@ -149,11 +151,11 @@ def test_decay_shrinks_kernels_and_leaves_norms_and_biases(optimizer: Optimizer)
         for node, arrays in initialize(net.graph, 0).items()
     }
     # A loss that weighs nothing has no gradient: what moves is moved by decay.
-    step = training_step(net.graph, recipe, (Aim(MeanSquaredError(weight=0.0), classified=False),))
+    step = training_step(net.graph, recipe, (Criterion(MeanSquaredError(weight=0.0), has_classes=False),))
     pictures = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 2)).astype(np.uint8)
     state, _ = step(first_state(net.graph, recipe, weights), {"input": pictures}, (np.zeros((4, 3), np.float32),), 0.1)
     seen = set()
-    for node, arrays in weights_of(state).items():
+    for node, arrays in state.weights.items():
         for short, array in arrays.items():
             if short in ("mean", "variance"):
                 continue
@@ -170,10 +172,10 @@ def test_lars_scales_kernels_and_leaves_norms_and_biases_alone() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 2)).astype(np.uint8)
     found = []
     for recipe in (Recipe(optimizer=Lars(0.0, 0.0, trust=0.01)), Recipe(optimizer=Sgd())):
-        step = training_step(net.graph, recipe, (Aim(MeanSquaredError(), classified=False),))
+        step = training_step(net.graph, recipe, (Criterion(MeanSquaredError(), has_classes=False),))
         batch = {"input": pictures}, (np.ones((4, 3), np.float32),)
         state, _ = step(first_state(net.graph, recipe, weights), *batch, 0.1)
-        found.append(weights_of(state))
+        found.append(state.weights)
     scaled, plain = found
     for node, arrays in scaled.items():
         for short, array in arrays.items():
@@ -188,13 +190,13 @@ def test_lars_scales_kernels_and_leaves_norms_and_biases_alone() -> None:
 def test_running_statistics_follow_the_data_and_no_gradient() -> None:
     net = decayed_net()
     recipe = Recipe(optimizer=Sgd(weight_decay=0.5))
-    step = training_step(net.graph, recipe, (Aim(MeanSquaredError(), classified=False),))
+    step = training_step(net.graph, recipe, (Criterion(MeanSquaredError(), has_classes=False),))
     weights = initialize(net.graph, 0)
     norm = next(node.name for node in net.graph if isinstance(node.op, ops.BatchNorm))
     before = {short: np.array(array) for short, array in weights[norm].items()}
     inputs = {"input": np.random.default_rng(0).integers(0, 256, (4, 6, 6, 2)).astype(np.uint8)}
     state, _ = step(first_state(net.graph, recipe, weights), inputs, (np.zeros((4, 3), np.float32),), 0.0)
-    after = weights_of(state)[norm]
+    after = state.weights[norm]
     assert not np.allclose(after["mean"], before["mean"])
     np.testing.assert_array_equal(after["gamma"], before["gamma"])
 

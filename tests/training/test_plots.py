@@ -11,7 +11,7 @@ import pytest
 
 from cnnc.runs.events import Row
 from cnnc.training import plots
-from cnnc.training.rate_finder import Tried
+from cnnc.training.rate_finder import Trial
 
 NOWHERE = Path("nowhere.png")
 
@@ -37,10 +37,10 @@ def rows(count: int) -> list[Row]:
     return [Row(epoch, 1.0, 0.1, 1 / epoch, 0.5, 2 / epoch, 0.5 + epoch / 100, None) for epoch in range(1, count + 1)]
 
 
-def tried() -> list[Tried]:
+def tried() -> list[Trial]:
     rates = np.logspace(-7, 1, 9).tolist()
     losses = [2.0, 2.0, 1.9, 1.5, 1.2, 1.0, 1.4, 5.0, 900.0]
-    return [Tried(rate, loss, loss) for rate, loss in zip(rates, losses, strict=True)]
+    return [Trial(rate, loss, loss) for rate, loss in zip(rates, losses, strict=True)]
 
 
 def draw_rates() -> None:

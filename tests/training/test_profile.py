@@ -12,13 +12,10 @@ import cnnc
 from cnnc.backends.jax.profiling.hlo import LOSS, OPTIMIZER, instructions, owner_of
 from cnnc.backends.jax.profiling.trace import Span, shared_out
 from cnnc.data.sources.arrays import arrays_data_set
-from cnnc.runs.events import Event, Said, ignore
-from cnnc.runs.folder import claim
-from cnnc.runs.processes import alone
-from cnnc.training.layer_groups import learning_groups
-from cnnc.training.preparation import prepared
-from cnnc.training.profiling import Profile, in_words, profile
-from cnnc.training.train import plan_of, starting_weights
+from cnnc.runs.events import Event, Said
+from cnnc.training.initial_weights import initial_weights
+from cnnc.training.profiling import Profile, profile, render_profile
+from tests.support.training_cases import session_of
 
 NODES = frozenset({"body.conv1", "body", "relu", "add"})
 
@@ -86,11 +83,9 @@ def test_the_layers_add_up_to_the_step(tmp_path: Path) -> None:
     net = cnnc.load("cifar_cnn")
     pictures = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3)).astype(np.uint8)
     data = arrays_data_set(net.graph, (pictures, (np.arange(256) % 10).astype(np.int32)), None, seed=0)
-    ready = prepared(net, net.recipe, data, skip_corrupt=False, workers=None, report=ignore)
-    folder = claim("net", tmp_path / "run")
-    plan = plan_of(net, net.recipe, ready, folder, learning_groups(net.graph, net.recipe), alone(), 10.0)
+    (tmp_path / "run").mkdir()
     said: list[Event] = []
-    found = profile(plan, starting_weights(net, net.recipe, None)[0], said.append)
+    found = profile(session_of(net, data), tmp_path / "run", initial_weights(net, None)[0], said.append)
     by_name = {cost.name: cost for cost in found.costs}
     assert sum(cost.share for cost in found.costs) == pytest.approx(1)
     assert sum(cost.seconds for cost in found.costs) == pytest.approx(found.traced)
@@ -112,7 +107,7 @@ def test_the_table_is_of_the_slowest_and_the_rest() -> None:
     from cnnc.training.profiling import Cost
 
     costs = tuple(Cost(f"layer{i}", "relu", 0.01 * (9 - i), (9 - i) / 45) for i in range(9))
-    text = in_words(Profile(costs, 5, 0.4, 0.45), shown=3)
+    text = render_profile(Profile(costs, 5, 0.4, 0.45), most=3)
     assert "6 more" in text
     assert text.splitlines()[-1] == "5 steps, 400.0 ms each (+12 % under the profiler, which the table is of)"
     assert "100.0 %" in text
@@ -122,6 +117,6 @@ def test_the_table_is_of_the_slowest_and_the_rest() -> None:
 def test_fifteen_layers_are_told_one_by_one(count: int, told: int) -> None:
     from cnnc.training.profiling import Cost
 
-    text = in_words(Profile(tuple(Cost(f"layer{i}", "relu", 0.1, 0.1) for i in range(count)), 5, 0.4, 0.45))
+    text = render_profile(Profile(tuple(Cost(f"layer{i}", "relu", 0.1, 0.1) for i in range(count)), 5, 0.4, 0.45))
     assert text.count("relu") == told
     assert ("1 more" in text) is (count > told)

@@ -16,12 +16,11 @@ from cnnc.data.sources.arrays import arrays_data_set
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.overrides import Overrides
-from cnnc.runs.events import ignore
-from cnnc.training.preparation import prepared
-from cnnc.training.rate_finder import Tried, find_rate, read
-from cnnc.training.train import starting_weights
+from cnnc.training.initial_weights import initial_weights
+from cnnc.training.rate_finder import Trial, find_rate, read_trials
 from tests.support.calling import call
 from tests.support.pictures import make_tree
+from tests.support.training_cases import session_of
 
 SPEC = """\
 model tiny(classes=2) {
@@ -36,39 +35,39 @@ train {
 """
 
 
-def curve(falls_at: float, rises_at: float, *, count: int = 100, noise: float = 0.0) -> list[Tried]:
+def curve(falls_at: float, rises_at: float, *, count: int = 100, noise: float = 0.0) -> list[Trial]:
     """A loss that falls from 2.3 to 0.8 at one rate and rises at another, in steps from 1e-7 to 10."""
     rates = np.logspace(-7, 1, count)
     fall = 1.5 / (1 + np.exp(-4 * (np.log10(rates) - log10(falls_at))))
     losses = 2.3 - fall + 3 * (rates / rises_at) ** 2
     losses += np.random.default_rng(0).normal(0, noise, count)
-    return [Tried(float(rate), float(loss), float(loss)) for rate, loss in zip(rates, losses, strict=True)]
+    return [Trial(float(rate), float(loss), float(loss)) for rate, loss in zip(rates, losses, strict=True)]
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 @pytest.mark.parametrize("falls_at", [1e-4, 3e-3, 3e-2])
 def test_the_steepest_fall_is_found_where_it_is(falls_at: float, noise: float) -> None:
-    found = read(curve(falls_at, 1.0, noise=noise), 100)
+    found = read_trials(curve(falls_at, 1.0, noise=noise), 100)
     assert found.steepest == pytest.approx(falls_at, rel=0.7)
 
 
 def test_the_limit_is_a_tenth_of_where_the_loss_is_back_where_it_began() -> None:
     # 0.8 + 3 (rate / 1)^2 = 2.3 at a rate of 0.71.
-    assert read(curve(3e-3, 1.0), 100).limit == pytest.approx(0.071, rel=0.35)
+    assert read_trials(curve(3e-3, 1.0), 100).limit == pytest.approx(0.071, rel=0.35)
 
 
 def test_where_the_loss_never_rises_there_is_no_limit() -> None:
-    assert read(curve(3e-3, 1e6), 100).limit is None
+    assert read_trials(curve(3e-3, 1e6), 100).limit is None
 
 
 def test_a_test_that_ended_early_has_its_limit_there() -> None:
-    tried = [*curve(3e-3, 1e6)[:70], Tried(0.5, float("nan"), float("nan"))]
-    assert read(tried, 100).limit == pytest.approx(0.05)
+    tried = [*curve(3e-3, 1e6)[:70], Trial(0.5, float("nan"), float("nan"))]
+    assert read_trials(tried, 100).limit == pytest.approx(0.05)
 
 
 def test_a_loss_that_only_rises_recommends_nothing() -> None:
-    tried = [Tried(each.rate, 2.3 + 0.01 * step, 0.0) for step, each in enumerate(curve(1.0, 1.0))]
-    found = read(tried, 100)
+    tried = [Trial(each.rate, 2.3 + 0.01 * step, 0.0) for step, each in enumerate(curve(1.0, 1.0))]
+    found = read_trials(tried, 100)
     assert found.steepest is None
     assert found.lowest is None
 
@@ -106,13 +105,12 @@ def test_the_same_seed_finds_the_same(tmp_path: Path) -> None:
     data = arrays_data_set(net.graph, (pictures, (np.arange(60) % 2).astype(np.int32)), None, seed=0)
     runs = []
     for _ in range(2):
-        ready = prepared(net, net.recipe, data, skip_corrupt=False, workers=None, report=ignore)
-        runs.append(find_rate(net, net.recipe, ready, starting_weights(net, net.recipe, None)[0], steps=25))
+        runs.append(find_rate(session_of(net, data), initial_weights(net, None)[0], steps=25))
     assert runs[0] == runs[1]
     # A step of two gathered batches sees both.
-    gathering = replace(net.recipe, batch=1, accumulate=2)
-    two = find_rate(net, gathering, ready, starting_weights(net, net.recipe, None)[0], steps=25)
-    assert two.tried[0].loss == pytest.approx(runs[0].tried[0].loss, rel=1e-5)
+    gathering = replace(net, recipe=replace(net.recipe, batch=1, accumulate=2))
+    two = find_rate(session_of(gathering, data), initial_weights(net, None)[0], steps=25)
+    assert two.trials[0].loss == pytest.approx(runs[0].trials[0].loss, rel=1e-5)
 
 
 def test_too_few_batches_say_what_would_do(tmp_path: Path) -> None:
@@ -128,9 +126,8 @@ def test_a_loss_that_is_no_number_from_the_start_is_no_rates_fault() -> None:
     net = load_text(SPEC)
     pictures = np.full((60, 8, 8, 3), np.nan, np.float32)
     data = arrays_data_set(net.graph, (pictures, (np.arange(60) % 2).astype(np.int32)), None, seed=0)
-    ready = prepared(net, net.recipe, data, skip_corrupt=False, workers=None, report=ignore)
     with pytest.raises(CnnError, match="the loss is nan in step 1 already, at a learning rate of 1e-07") as caught:
-        find_rate(net, net.recipe, ready, starting_weights(net, net.recipe, None)[0], steps=25)
+        find_rate(session_of(net, data), initial_weights(net, None)[0], steps=25)
     assert caught.value.diagnostics[0].code == "diverged"
 
 

@@ -17,11 +17,12 @@ import yaml
 import cnnc
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
-from cnnc.runs.checkpoint import Checkpoints, _reason, locked
+from cnnc.runs.checkpoint import Checkpoints, _reason, lock
 from cnnc.runs.events import EpochEnded, Event, Said, Started
 from cnnc.runs.position import Means, Position
+from cnnc.training.loop import TrainingResult
 from cnnc.training.resume import resume
-from cnnc.training.train import Trained, train
+from cnnc.training.train import train
 from cnnc.weights.weights_file import load_weights
 from tests.support.calling import error_of
 from tests.support.pictures import make_tree
@@ -35,12 +36,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Trained:
+def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> TrainingResult:
     """A training of the network from its first epoch to its last."""
     return train(tiny(), data, out=tmp_path_factory.mktemp("whole") / "run")
 
 
-def copied(whole: Trained, run: Path) -> Path:
+def copied(whole: TrainingResult, run: Path) -> Path:
     """A finished run to go on with, at a place of its own."""
     return Path(shutil.copytree(whole.folder, run))
 
@@ -49,7 +50,7 @@ def copied(whole: Trained, run: Path) -> Path:
 
 
 @pytest.mark.parametrize("step", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_a_stopped_run_ends_as_one_that_was_not(step: int, tmp_path: Path, data: Path, whole: Trained) -> None:
+def test_a_stopped_run_ends_as_one_that_was_not(step: int, tmp_path: Path, data: Path, whole: TrainingResult) -> None:
     stopped_at(tiny(), data, tmp_path / "run", 2, step)
     events: list[Event] = []
     trained = resume(tmp_path / "run", report=events.append)
@@ -70,7 +71,7 @@ def test_layers_that_thaw_later_are_as_they_were(epoch: int, tmp_path: Path, dat
     assert same(resume(tmp_path / "run").weights, whole.weights)
 
 
-def test_epochs_are_added(tmp_path: Path, data: Path, whole: Trained) -> None:
+def test_epochs_are_added(tmp_path: Path, data: Path, whole: TrainingResult) -> None:
     longer = train(tiny(epochs="5"), data, out=tmp_path / "longer")
     copied(whole, tmp_path / "run")
     message = error_of(lambda: resume(tmp_path / "run"))
@@ -84,7 +85,7 @@ def test_epochs_are_added(tmp_path: Path, data: Path, whole: Trained) -> None:
         assert "is no number of epochs" in error_of(lambda: resume(tmp_path / "run", epochs=wrong)), wrong  # noqa: B023
 
 
-def test_one_that_was_killed_at_its_very_end_gets_its_last_files(tmp_path: Path, whole: Trained) -> None:
+def test_one_that_was_killed_at_its_very_end_gets_its_last_files(tmp_path: Path, whole: TrainingResult) -> None:
     copied(whole, tmp_path / "run")
     for name in ("report.html", "confusion_matrix.png", "results.png"):
         (tmp_path / "run" / name).unlink()
@@ -94,7 +95,7 @@ def test_one_that_was_killed_at_its_very_end_gets_its_last_files(tmp_path: Path,
         assert (tmp_path / "run" / name).is_file(), name
 
 
-def test_the_best_of_before_stays_the_best(tmp_path: Path, data: Path, whole: Trained) -> None:
+def test_the_best_of_before_stays_the_best(tmp_path: Path, data: Path, whole: TrainingResult) -> None:
     train(tiny(epochs="2"), data, out=tmp_path / "run")
     trained = resume(tmp_path / "run", epochs=3, lr=20)
     best = max(whole.rows[:2], key=lambda row: (row.val_top1, -row.val_loss))
@@ -151,7 +152,7 @@ def test_patience_ends_a_training_and_more_of_it_goes_on(tmp_path: Path, data: P
 
 @pytest.mark.fault("T")
 def test_a_run_that_died_before_its_first_checkpoint_starts_from_the_weights_that_it_was_given(
-    tmp_path: Path, data: Path, whole: Trained
+    tmp_path: Path, data: Path, whole: TrainingResult
 ) -> None:
     given = whole.folder / "weights" / "last.safetensors"
     longer = train(tiny(), data, weights=given, epochs=1, out=tmp_path / "run")
@@ -193,7 +194,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
         for each in DAMAGES
     ],
 )
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, tmp_path: Path, whole: Trained) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, tmp_path: Path, whole: TrainingResult) -> None:
     before, last = sorted((copied(whole, tmp_path / "run") / "checkpoints").iterdir())
     DAMAGES[damage](last)
     events: list[Event] = []
@@ -206,14 +207,14 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, tmp_path
     assert Checkpoints(tmp_path / "run/checkpoints").newest()[1] == []
 
 
-def test_without_a_whole_checkpoint_it_starts_anew(tmp_path: Path, whole: Trained) -> None:
+def test_without_a_whole_checkpoint_it_starts_anew(tmp_path: Path, whole: TrainingResult) -> None:
     shutil.rmtree(copied(whole, tmp_path / "run") / "checkpoints")
     events: list[Event] = []
     assert same(resume(tmp_path / "run", report=events.append).weights, whole.weights)
     assert "has no checkpoint, and starts anew" in said(events)
 
 
-def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, data: Path, whole: Trained) -> None:
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, data: Path, whole: TrainingResult) -> None:
     copied(whole, tmp_path / "run")
     other = load_text(SPEC.replace("dense(6)", "dense(7)"))
     train(other, data, out=tmp_path / "other")
@@ -251,7 +252,7 @@ def test_why_a_checkpoint_is_not_written_is_in_the_systems_words(error: Exceptio
     assert _reason(error) == said
 
 
-def test_a_position_comes_back_bit_for_bit(whole: Trained) -> None:
+def test_a_position_comes_back_bit_for_bit(whole: TrainingResult) -> None:
     rows = whole.rows
     position = Position(4, Means(1 / 3, 0.1, 7, 2), 0.1 + 0.2, rows)
     assert Position.from_json(json.loads(json.dumps(position.to_json()))) == position
@@ -261,7 +262,7 @@ def test_a_position_comes_back_bit_for_bit(whole: Trained) -> None:
 
 def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path, data: Path) -> None:
     stopped_at(tiny(), data, tmp_path / "run", 2)
-    with locked(tmp_path / "run"):
+    with lock(tmp_path / "run"):
         assert "another process is training" in error_of(lambda: resume(tmp_path / "run"))
     resume(tmp_path / "run")
 

@@ -10,8 +10,8 @@ import pytest
 
 from cnnc.diagnostics import CnnError
 from cnnc.runs.events import Event, Row, Said
-from cnnc.training.seed_sweep import by_seeds, in_words, parse_seeds, spread
-from cnnc.training.train import Trained
+from cnnc.training.loop import TrainingResult
+from cnnc.training.seed_sweep import parse_seeds, render_sweep, spread, sweep_seeds
 from tests.support.calling import call
 from tests.support.pictures import make_tree
 from tests.support.small_runs import dense_text
@@ -65,16 +65,16 @@ def row(epoch: int, top1: float | None, loss: float) -> Row:
 
 
 def test_one_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
-    def train(seed: int, folder: Path) -> Trained:
+    def train(seed: int, folder: Path) -> TrainingResult:
         if seed == 1:
             raise CnnError.of("diverged", "the loss became nan in epoch 1, step 3 of 9")
         rows = (row(1, 0.8 + seed / 100, 0.5), row(2, 0.7, 0.6))
-        return Trained(folder, rows, rows[0], (), {})
+        return TrainingResult(folder, rows, rows[0], (), {})
 
     said: list[Event] = []
-    found = by_seeds("net", (0, 1, 2), train, tmp_path / "all", said.append)
-    assert [run.seed for run in found.failed] == [1]
-    text = in_words(found)
+    found = sweep_seeds("net", (0, 1, 2), train, tmp_path / "all", said.append)
+    assert [run.seed for run in found.failures] == [1]
+    text = render_sweep(found)
     assert "82.00 %" in text
     assert "81.00 %" in text  # the mean of 80 and 82
     assert "1.41 %" in text
@@ -91,21 +91,21 @@ def test_one_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
 
 
 def test_without_classes_there_are_losses_alone(tmp_path: Path) -> None:
-    def train(seed: int, folder: Path) -> Trained:
+    def train(seed: int, folder: Path) -> TrainingResult:
         rows = (row(1, None, 0.5 + seed),)
-        return Trained(folder, rows, rows[0], (), {})
+        return TrainingResult(folder, rows, rows[0], (), {})
 
-    text = in_words(by_seeds("net", (0, 1), train, tmp_path / "all", lambda event: None))
+    text = render_sweep(sweep_seeds("net", (0, 1), train, tmp_path / "all", lambda event: None))
     assert "top-1" not in text
     assert "1.0000" in text
 
 
 def test_all_failing_has_no_mean(tmp_path: Path) -> None:
-    def train(seed: int, folder: Path) -> Trained:
+    def train(seed: int, folder: Path) -> TrainingResult:
         raise CnnError.of("data", "no")
 
-    found = by_seeds("net", (4,), train, tmp_path / "all", lambda event: None)
-    assert "nan" not in in_words(found)
+    found = sweep_seeds("net", (4,), train, tmp_path / "all", lambda event: None)
+    assert "nan" not in render_sweep(found)
     assert "nan" not in (tmp_path / "all" / "seeds.csv").read_text()
 
 

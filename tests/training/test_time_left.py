@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnc.runs.events import EpochEnded, Progress, Row, Started
-from cnnc.training.time_left import Remaining, in_words
+from cnnc.training.time_left import TimeLeft, format_duration
 
 
 def played(
@@ -28,7 +28,7 @@ def played(
     `ratio` is the evaluation's compilation beside that of the step.
     """
     now = 0.0
-    remaining = Remaining(lambda: now)
+    remaining = TimeLeft(lambda: now)
     remaining(Started(Path(), "net", 1, steps * 64, val_count, 64, steps, epochs))
     moments: list[tuple[tuple[int, int], float | None, float]] = []
     number = 0
@@ -112,4 +112,4 @@ def test_at_the_end_nothing_is_left() -> None:
     ],
 )
 def test_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+    assert format_duration(seconds) == words

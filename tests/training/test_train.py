@@ -21,7 +21,7 @@ from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.recipe import BinaryCrossEntropy, Constant, CrossEntropy, Flip, MeanSquaredError, PadCrop, Recipe, Sgd
 from cnnc.runs.events import EpochEnded, Event, Progress, Said, Started
-from cnnc.runs.interrupt import Interrupted, deferred_interrupt
+from cnnc.runs.interrupt import TrainingInterrupt, deferred_interrupt
 from cnnc.training.train import train
 from cnnc.weights.weights_file import load_weights
 from tests.support.calling import error_of
@@ -338,7 +338,7 @@ def test_an_interrupted_training_saves_what_it_has_learnt(tmp_path: Path) -> Non
         if isinstance(event, EpochEnded) and event.row.epoch == 2:
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(TrainingInterrupt) as caught:
         train(tiny(), tree(tmp_path / "data"), epochs=50, out=tmp_path / "run", report=press)
     assert str(caught.value) == "stopped; saved up to epoch 3, step 1"
     assert caught.value.folder == tmp_path / "run"
@@ -356,7 +356,7 @@ def test_a_second_interrupt_stops_at_once_and_keeps_what_is_on_the_disk(tmp_path
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupt):
         train(tiny(), tree(tmp_path / "data"), epochs=50, out=tmp_path / "run", report=press)
     _, metadata = load_weights(tmp_path / "run/weights/last.safetensors", tiny().graph)
     assert metadata["epoch"] == "1"

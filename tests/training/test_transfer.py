@@ -21,8 +21,9 @@ from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.recipe import Recipe
 from cnnc.runs.events import Event, Said
-from cnnc.training.layer_groups import learning_groups
-from cnnc.training.train import Trained, train
+from cnnc.training.layer_groups import group_layers
+from cnnc.training.loop import TrainingResult
+from cnnc.training.train import train
 from cnnc.weights.weights_file import load_weights, save_weights
 from tests.support.calling import call, error_of
 from tests.support.networks import Builder
@@ -63,7 +64,7 @@ def data(classes: int = 2, count: int = 24) -> tuple[np.ndarray, np.ndarray]:
     return pictures.astype(np.uint8), labels
 
 
-def run(tmp_path: Path, network: Net | None = None, **settings: Any) -> tuple[Trained, list[str]]:
+def run(tmp_path: Path, network: Net | None = None, **settings: Any) -> tuple[TrainingResult, list[str]]:
     events: list[Event] = []
     network = network or net()
     pictures = data(network.graph[network.graph.outputs[0][1]].shape[-1])
@@ -71,7 +72,7 @@ def run(tmp_path: Path, network: Net | None = None, **settings: Any) -> tuple[Tr
     return trained, [event.text for event in events if isinstance(event, Said)]
 
 
-def last(trained: Trained, network: Net | None = None) -> dict[str, dict[str, np.ndarray]]:
+def last(trained: TrainingResult, network: Net | None = None) -> dict[str, dict[str, np.ndarray]]:
     return load_weights(trained.folder / "weights/last.safetensors", (network or net()).graph)[0]
 
 
@@ -224,7 +225,7 @@ def test_weights_that_several_layers_use_are_frozen_by_any_of_them() -> None:
     builder.add("head", ops.Dense(2), "b")
     graph = builder.net(y="head").graph
     for pattern in "ab":
-        (group,) = learning_groups(graph, Recipe(freeze=(pattern,)))
+        (group,) = group_layers(Net(graph, Recipe(freeze=(pattern,))))
         assert set(group.factors) == {"head"}
 
 

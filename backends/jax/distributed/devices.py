@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, SupportsInt, TypeVar
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
 from cnnc.ops import Dense
 
+Tree = TypeVar("Tree")
 LARGE: Final = 1 << 20
 """Values from which on a dense layer's matrix is split over `model`: below it, sending costs more than it saves."""
 
@@ -54,7 +55,7 @@ class Devices:
         """Raises CnnError of code `value` when the mesh does not split a batch into equal parts: `require_even`."""
         require_even(batch, self.layout, most)
 
-    def place_batch(self, tree: Any) -> Any:
+    def place_batch(self, tree: Tree) -> Tree:
         """A process's part of a batch, arrays `(batch / count, ...)`, as its share of the global arrays."""
         if self.mesh is None:
             return tree
@@ -65,13 +66,15 @@ class Devices:
             placed: jax.Array = jax.make_array_from_process_local_data(sharding, local, shape)  # type: ignore[no-untyped-call]
             return placed
 
-        return jax.tree.map(place, tree)
+        batch: Tree = jax.tree.map(place, tree)
+        return batch
 
-    def place_state(self, graph: Graph, state: Any) -> Any:
+    def place_state(self, graph: Graph, state: Tree) -> Tree:
         """A training's state, or any tree of weights, laid out on the mesh. It must be the same in every process."""
         if self.mesh is None:
             return state
-        return jax.tree.map(_placed, state, self.sharding_of(graph, state))
+        placed: Tree = jax.tree.map(_placed, state, self.sharding_of(graph, state))
+        return placed
 
     def sharding_of(self, graph: Graph, tree: Any) -> Any:
         """Where every leaf of a state lies, as a tree of shardings; None with one device.
@@ -103,13 +106,19 @@ class Devices:
             return tree
         return jax.lax.with_sharding_constraint(tree, self.sharding_of(graph, tree))  # type: ignore[no-untyped-call]
 
-    def whole(self, tree: Any) -> Any:
+    def whole(self, tree: Tree) -> Tree:
         """The tree's arrays as this process can read them, even if they lie in parts on devices of others."""
         if self.mesh is None or all(map(_is_readable, jax.tree.leaves(tree))):
             return tree
-        return jax.jit(_same, out_shardings=NamedSharding(self.mesh, _over()))(tree)
+        gathered: Tree = jax.jit(_same, out_shardings=NamedSharding(self.mesh, _over()))(tree)
+        return gathered
 
-    def greatest(self, value: int) -> Any:
+    def fetch(self, tree: Tree) -> Tree:
+        """A copy of the whole tree in this process's memory, which outlives the step that its arrays are donated to."""
+        copied: Tree = jax.tree.map(np.array, self.whole(tree))
+        return copied
+
+    def greatest(self, value: int) -> SupportsInt:
         """The greatest of the numbers that the processes give, to be read later: `int(...)` waits for it.
 
         All processes must call it at the same places. The call itself waits for nothing, so it can accompany steps.
@@ -117,7 +126,8 @@ class Devices:
         if self.mesh is None or jax.process_count() == 1:
             return value
         mine = np.full(self.layout.data // self.part[1], value, np.int32)
-        return jax.jit(_greatest, out_shardings=NamedSharding(self.mesh, _over()))(self.place_batch(mine))
+        votes: SupportsInt = jax.jit(_greatest, out_shardings=NamedSharding(self.mesh, _over()))(self.place_batch(mine))
+        return votes
 
 
 ONE_DEVICE: Final = Devices()

@@ -16,29 +16,13 @@ import jax
 from jax.profiler import ProfileData
 
 from cnnc.backends.jax.profiling.hlo import Instruction, instructions
+from cnnc.backends.protocols import StepTrace
 
 IDLE: Final = "(waiting)"
 """Nothing of the program runs: between operations, between steps."""
 UNKNOWN: Final = "(unknown)"
 """Operations of which it cannot be told what they are for."""
 _WARM: Final = 3
-
-
-@dataclass(frozen=True)
-class Traced:
-    """What was measured of a step.
-
-    Attributes:
-        steps: how many were traced.
-        plain: seconds a step without the profiler, which slows it.
-        traced: seconds a step with it.
-        owners: seconds a traced step by what they were spent on; their sum is `traced`.
-    """
-
-    steps: int
-    plain: float
-    traced: float
-    owners: Mapping[str, float]
 
 
 def trace_steps(
@@ -48,7 +32,7 @@ def trace_steps(
     nodes: Iterable[str],
     folder: Path,
     seconds: float,
-) -> Traced:
+) -> StepTrace:
     """Take steps until they are as fast as they get, then some by the clock, then as many with the profiler.
 
     Args:
@@ -78,7 +62,7 @@ def trace_steps(
     spent = shared_out(list(_spans(newest, program)))
     owners = {owner: time / steps for owner, time in spent.items()}
     owners[IDLE] = max(0.0, traced - sum(owners.values()))
-    return Traced(steps, plain, traced, owners)
+    return StepTrace(steps, plain, traced, owners)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def losses(loss: Loss, logits: Array, target: Array, end: Op) -> Array:
             truth = truth * (1 - loss.label_smoothing) + loss.label_smoothing / 2
             each = optax.sigmoid_binary_cross_entropy(logits, truth)
         case MeanSquaredError():
-            each = jnp.square(_ended(logits, end) - _values(logits, target))
+            each = jnp.square(_activate(logits, end) - _values(logits, target))
         case _:
             raise AssertionError(loss)
     return each.reshape(len(each), -1).mean(axis=1)
@@ -45,13 +45,6 @@ def ranks(loss: Loss, logits: Array, target: Array) -> Array:
     true = jnp.take_along_axis(logits, truth[..., None], axis=-1)
     earlier = jnp.arange(logits.shape[-1]) < truth[..., None]
     return ((logits > true) | ((logits == true) & earlier)).sum(axis=-1)
-
-
-def predictions(loss: Loss, logits: Array) -> Array:
-    """The likeliest class of every example, `(batch, ...)`."""
-    if isinstance(loss, BinaryCrossEntropy) and logits.shape[-1] == 1:
-        return (logits[..., 0] > 0).astype(jnp.int32)
-    return logits.argmax(axis=-1).astype(jnp.int32)
 
 
 def classes(target: Array, logits: Array) -> Array:
@@ -81,7 +74,7 @@ def _values(logits: Array, target: Array) -> Array:
     return jax.nn.one_hot(target, logits.shape[-1])
 
 
-def _ended(logits: Array, end: Op) -> Array:
+def _activate(logits: Array, end: Op) -> Array:
     match end:
         case Softmax():
             return jax.nn.softmax(logits, axis=-1)

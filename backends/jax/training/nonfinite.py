@@ -6,90 +6,81 @@ For after the fact. The step is computed once more, with every value kept and ev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
+from cnnc.backends import protocols
 from cnnc.backends.jax.apply import apply
-from cnnc.backends.jax.forms.choice import PLAIN
-from cnnc.backends.jax.training.optimizer import Group, whole
-from cnnc.backends.jax.training.state import State, weights_of
-from cnnc.backends.jax.training.step import Aim, differentiated, frozen_nodes, step_key
+from cnnc.backends.jax.training.gradients import Inputs, Objective, Targets, differentiate, step_key
+from cnnc.backends.jax.training.optimizer import single_group
+from cnnc.backends.jax.training.state import State
 from cnnc.backends.jax.xla.compile import jit
+from cnnc.backends.protocols import Criteria, Groups, Measurement, Nonfinite
 from cnnc.ir import Graph
 from cnnc.ops import Input
 from cnnc.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Nonfinite:
-    """The node that something not finite comes from.
-
-    `input`: the batch holds it. `target`: what the output `node` is held to does. `value`: the node's result, or batch
-    norm's new statistics. `loss`: the loss of the output `node`. `gradient`: the gradient of the node's weights.
-    """
-
-    node: str
-    what: Literal["input", "target", "value", "loss", "gradient"]
-
-
 def first_nonfinite(
     graph: Graph,
     recipe: Recipe,
-    aims: tuple[Aim, ...],
-    groups: Sequence[Group] | None,
+    criteria: Criteria,
+    groups: Groups,
     state: State,
-    inputs: Mapping[str, Any],
-    targets: tuple[Any, ...],
+    inputs: protocols.Inputs,
+    targets: protocols.Targets,
 ) -> Nonfinite | None:
-    """What first goes wrong in a step from a state, or None where nothing does.
+    """The first value that is not finite in a step from a state, or None where all are.
 
-    Args:
-        graph: the network.
-        recipe: as the step's.
-        aims: as the step's.
-        groups: as the step's.
-        state: what the step began with. One that the step halted is that too, as nothing else has changed in it.
-        inputs: the batch, as the step took it.
-        targets: likewise.
+    The arguments are the step's. A state that the step halted will do, as nothing else has changed in it.
     """
-    learning = whole(graph) if groups is None else tuple(groups)
-    frozen = frozen_nodes(graph, learning)
+    objective = Objective(graph, recipe, criteria, single_group(graph) if groups is None else tuple(groups))
     every = replace(graph, outputs=tuple((node.name, node.name) for node in graph))
 
-    def check(state: State, inputs: Mapping[str, Array], targets: tuple[Array, ...]) -> Any:
+    def check(state: State, inputs: Inputs, targets: Targets) -> tuple[Any, ...]:
         key = step_key(recipe, state.step - state.halted)
         values, statistics = apply(
-            every, weights_of(state), inputs, train=True, key=key, precision=recipe.precision, frozen=frozen
+            every, state.weights, inputs, train=True, key=key, precision=recipe.precision, frozen=objective.frozen
         )
         fine = {node.name: _is_finite((values[node.name], statistics.get(node.owner, {}))) for node in graph}
-        gradients, _, measured = differentiated(graph, recipe, aims, learning, PLAIN, state, inputs, targets, key)
+        gradients, _, measurement = differentiate(objective, state, inputs, targets, key)
         norms = {node: jnp.sqrt(sum(jnp.sum(g * g) for g in own.values())) for node, own in gradients.items() if own}
-        return fine, [_is_finite(target) for target in targets], measured, norms
+        return fine, [_is_finite(target) for target in targets], measurement, norms
 
-    fine, sound, measured, norms = jax.device_get(jit(check)(state, dict(inputs), targets))
+    fine, sound, measurement, norms = jax.device_get(jit(check)(state, dict(inputs), targets))
     outputs = [name for _, name in graph.outputs]
     if bad := next((node for node in graph if not fine[node.name] and isinstance(node.op, Input)), None):
         return Nonfinite(bad.name, "input")
-    if (place := next((i for i, is_sound in enumerate(sound) if not is_sound), None)) is not None:
-        return Nonfinite(outputs[place], "target")
+    if output := next((name for name, is_sound in zip(outputs, sound, strict=True) if not is_sound), None):
+        return Nonfinite(output, "target")
     if bad := next((node for node in graph if not fine[node.name]), None):
         return Nonfinite(bad.name, "value")
-    if (place := next((i for i, loss in enumerate(measured.loss) if not np.isfinite(loss)), None)) is not None:
-        return Nonfinite(outputs[place], "loss")
-    if not np.isfinite(measured.total):
-        return Nonfinite(outputs[-1], "loss")
+    return _nonfinite_loss(measurement, outputs) or _nonfinite_gradient(graph, measurement, norms)
+
+
+def _nonfinite_loss(measurement: Measurement[Any], outputs: Sequence[str]) -> Nonfinite | None:
+    """The output whose loss is not finite; where each is and only their sum is not, the last."""
+    losses: NDArray[np.float32] = measurement.loss
+    bad = next((name for name, loss in zip(outputs, losses, strict=True) if not np.isfinite(loss)), None)
+    if bad is None and not np.isfinite(measurement.total):
+        bad = outputs[-1]
+    return None if bad is None else Nonfinite(bad, "loss")
+
+
+def _nonfinite_gradient(graph: Graph, measurement: Measurement[Any], norms: Mapping[str, float]) -> Nonfinite | None:
+    """The node nearest to the output whose weights' gradient is not finite."""
     backwards = [node.name for node in reversed(graph.nodes) if node.name in norms]
-    if name := next((name for name in backwards if not np.isfinite(norms[name])), None):
-        return Nonfinite(name, "gradient")
-    if not np.isfinite(measured.norm):
+    bad = next((name for name in backwards if not np.isfinite(norms[name])), None)
+    if bad is None and not np.isfinite(measurement.norm):
         # Each is finite by itself, and only the sum of their squares is not.
-        return Nonfinite(max(backwards, key=lambda name: float(norms[name])), "gradient")
-    return None
+        bad = max(backwards, key=lambda name: float(norms[name]))
+    return None if bad is None else Nonfinite(bad, "gradient")
 
 
 def _is_finite(tree: Any) -> Array:

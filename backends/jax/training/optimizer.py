@@ -6,19 +6,17 @@ on it, so nothing but the rate itself changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import optax
 
+from cnnc.backends.protocols import ParameterGroup
 from cnnc.ir import Graph
 from cnnc.recipe import Adam, AdamW, Lars, Lion, Optimizer, RmsProp, Sgd
 
 Mask = dict[str, dict[str, bool]]
 Rate = jax.Array | float
-Group = Mapping[str, float]
-"""Nodes that start to learn together, each with what the schedule's rate is multiplied by for it."""
 
 
 def transformation(optimizer: Optimizer, rate: Rate, decayed: Mask) -> optax.GradientTransformation:
@@ -56,7 +54,7 @@ def transformation(optimizer: Optimizer, rate: Rate, decayed: Mask) -> optax.Gra
     raise AssertionError(optimizer)
 
 
-def decay_mask(graph: Graph, group: Group) -> Mask:
+def decay_mask(graph: Graph, group: ParameterGroup) -> Mask:
     """For every trainable weight of a group whether weight decay shrinks it: kernels, not norms and biases."""
     return {
         name: {short: weight.decay for short, weight in graph.weights(graph[name]).items() if weight.trainable}
@@ -64,12 +62,12 @@ def decay_mask(graph: Graph, group: Group) -> Mask:
     }
 
 
-def whole(graph: Graph) -> tuple[Group, ...]:
+def single_group(graph: Graph) -> tuple[ParameterGroup, ...]:
     """All that has weights as one group that learns at the schedule's rate."""
     return ({node.name: 1.0 for node in graph if graph.weights(node)},)
 
 
-def scaled(updates: dict[str, Any], group: Group) -> dict[str, Any]:
+def scale(updates: dict[str, Any], group: ParameterGroup) -> dict[str, Any]:
     """A group's steps, each node's at its own rate: every optimizer's step is proportional to the rate."""
     return {
         node: arrays if group[node] == 1.0 else {short: array * group[node] for short, array in arrays.items()}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cnnc.backends import protocols
 from cnnc.backends.jax.layers import Weights
-from cnnc.backends.jax.training.optimizer import Group, decay_mask, transformation, whole
+from cnnc.backends.jax.training.optimizer import decay_mask, single_group, transformation
+from cnnc.backends.protocols import Groups, ParameterGroup
 from cnnc.ir import Graph
 from cnnc.recipe import Recipe
 
@@ -19,7 +21,7 @@ Arrays = dict[str, dict[str, Array]]
 
 
 class State(NamedTuple):
-    """What a step takes and gives. Every leaf is an array, so that a state that was written down can go on."""
+    """A `cnnc.backends.protocols.TrainingState`, every leaf an array, so that one that was written down can go on."""
 
     trainable: Arrays
     statistics: Arrays
@@ -39,8 +41,50 @@ class State(NamedTuple):
     halted: Array
     """Whether a step that was no good has ended the training: then no step changes anything any more."""
 
+    @property
+    def weights(self) -> Arrays:
+        """The weights that are trained, and those that are not, as `apply` takes them."""
+        return merged(self.trainable, self.statistics)
 
-def first_state(graph: Graph, recipe: Recipe, weights: Weights, groups: Sequence[Group] | None = None) -> State:
+    @property
+    def evaluation_weights(self) -> Arrays:
+        return self.average or self.weights
+
+    def arrays(self) -> dict[str, Array]:
+        return {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(self)[0]}
+
+    def replace_arrays(self, arrays: Mapping[str, protocols.Array]) -> State:
+        changed: State = jax.tree_util.tree_map_with_path(lambda path, _: arrays[_name(path)], self)
+        return changed
+
+    def unfreeze(self, graph: Graph, recipe: Recipe, group: ParameterGroup) -> State:
+        """The state with a group more that learns. The optimizer starts on it anew, and keeps what it knows of others.
+
+        So a group that joins late takes its first steps as at the start of a training: Adam's correction counts from
+        there. The average goes on. Gradients that wait have none of the group's, so it should join right after an
+        update.
+        """
+        mask = decay_mask(graph, group)
+        moved = {node: {short: self.statistics[node][short] for short in shorts} for node, shorts in mask.items()}
+        rest = {
+            node: {short: array for short, array in arrays.items() if short not in mask.get(node, {})}
+            for node, arrays in self.statistics.items()
+        }
+        return self._replace(
+            trainable={node: moved.get(node, arrays) for node, arrays in self.trainable.items()},
+            statistics={node: arrays for node, arrays in rest.items() if arrays},
+            optimizer=(*self.optimizer, transformation(recipe.optimizer, 0.0, mask).init(moved)),
+            gathered={
+                node: jax.tree.map(jnp.zeros_like, moved[node]) if node in moved else arrays
+                for node, arrays in self.gathered.items()
+            },
+        )
+
+    def rewind(self, steps: int) -> State:
+        return self._replace(step=jnp.asarray(steps, jnp.int32), halted=jnp.zeros((), bool))
+
+
+def first_state(graph: Graph, recipe: Recipe, weights: Weights, groups: Groups = None) -> State:
     """The state before the first step. The weights are copied, as the first step gives the state's arrays away.
 
     Args:
@@ -62,47 +106,9 @@ def first_state(graph: Graph, recipe: Recipe, weights: Weights, groups: Sequence
         waiting=_zero(),
         halted=jnp.zeros((), bool),
     )
-    for group in whole(graph) if groups is None else groups:
-        state = thawed(state, graph, recipe, group)
+    for group in single_group(graph) if groups is None else groups:
+        state = state.unfreeze(graph, recipe, group)
     return state
-
-
-def thawed(state: State, graph: Graph, recipe: Recipe, group: Group) -> State:
-    """The state with a group more that learns. The optimizer starts on it anew, and keeps what it knows of the others.
-
-    So a group that joins late takes its first steps as at the start of a training: Adam's correction counts from there.
-    The average goes on. Gradients that wait have none of the group's, so it should join right after an update.
-    """
-    mask = decay_mask(graph, group)
-    moved = {node: {short: state.statistics[node][short] for short in shorts} for node, shorts in mask.items()}
-    rest = {
-        node: {short: array for short, array in arrays.items() if short not in mask.get(node, {})}
-        for node, arrays in state.statistics.items()
-    }
-    return state._replace(
-        trainable={node: moved.get(node, arrays) for node, arrays in state.trainable.items()},
-        statistics={node: arrays for node, arrays in rest.items() if arrays},
-        optimizer=(*state.optimizer, transformation(recipe.optimizer, 0.0, mask).init(moved)),
-        gathered={
-            node: jax.tree.map(jnp.zeros_like, moved[node]) if node in moved else arrays
-            for node, arrays in state.gathered.items()
-        },
-    )
-
-
-def weights_of(state: State) -> Arrays:
-    """The weights that are trained, and those that are not, as `apply` takes them."""
-    return merged(state.trainable, state.statistics)
-
-
-def averaged_of(state: State) -> Arrays:
-    """The weights to evaluate and to save: their moving average where there is one."""
-    return state.average or weights_of(state)
-
-
-def resumable(state: State, steps: int) -> State:
-    """A state that a bad step halted, as it was after `steps` steps, free to go on."""
-    return state._replace(step=jnp.asarray(steps, jnp.int32), halted=jnp.zeros((), bool))
 
 
 def merged(trainable: Mapping[str, Mapping[str, Array]], statistics: Mapping[str, Mapping[str, Array]]) -> Arrays:
@@ -117,3 +123,7 @@ def _copied(weights: Weights) -> Arrays:
 
 def _zero() -> Array:
     return jnp.zeros((), jnp.int32)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -16,7 +16,8 @@ from cnnc.backends.jax.apply import apply
 from cnnc.backends.jax.forms.choice import PLAIN, Table, chosen
 from cnnc.backends.jax.init import initialize
 from cnnc.backends.jax.training.state import first_state
-from cnnc.backends.jax.training.step import Aim, training_step
+from cnnc.backends.jax.training.step import training_step
+from cnnc.backends.protocols import Criterion
 from cnnc.net import Net
 from cnnc.recipe import Adam, CrossEntropy, Lars, Lion, Optimizer, Recipe, Sgd
 from tests.support.networks import Builder, sequential
@@ -119,7 +120,7 @@ def lowered(precision: Any, table: Table, recipe: Recipe) -> tuple[Any, Any, Any
     """The step, its first state, and the text of its program before XLA changes it."""
     net = network()
     own = Recipe(optimizer=recipe.optimizer, precision=precision, ema=0.9, clip=1.0, accumulate=2)
-    step: Any = training_step(net.graph, own, (Aim(CrossEntropy(), classified=True),), table=table)
+    step: Any = training_step(net.graph, own, (Criterion(CrossEntropy(), has_classes=True),), table=table)
     state = first_state(net.graph, own, initialize(net.graph, 0))
     text = step.lower(state, *batch(), np.float32(0.1)).as_text()
     return step, state, text

@@ -98,8 +98,9 @@ import numpy as np
 warnings.simplefilter("error")
 from cnnc.backends.jax.xla import compilation_cache
 from cnnc.backends.jax.init import initialize
-from cnnc.backends.jax.training.state import first_state, weights_of
-from cnnc.backends.jax.training.step import Aim, training_step
+from cnnc.backends.jax.training.state import first_state
+from cnnc.backends.jax.training.step import training_step
+from cnnc.backends.protocols import Criterion
 from cnnc.recipe import CrossEntropy, Recipe
 from cnnc import ops
 import jax
@@ -110,14 +111,14 @@ assert compilation_cache.enable() is None
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 net = sequential((8, 8, 3), ops.Conv((3,), 8), ops.BatchNorm(), ops.Relu(), ops.GlobalPool(), ops.Dense(3))
 recipe = Recipe()
-step = training_step(net.graph, recipe, (Aim(CrossEntropy(), True),))
+step = training_step(net.graph, recipe, (Criterion(CrossEntropy(), True),))
 state = first_state(net.graph, recipe, initialize(net.graph, 0))
 draw = np.random.default_rng(0)
 inputs = {"input": draw.standard_normal((16, 8, 8, 3)).astype(np.float32)}
 for _ in range(5):
     state, _ = step(state, inputs, (np.arange(16, dtype=np.int32) % 3,), 0.1)
 digest = hashlib.sha256()
-for array in jax.tree.leaves(weights_of(state)):
+for array in jax.tree.leaves(state.weights):
     digest.update(np.asarray(array).tobytes())
 print(hits.count("/jax/compilation_cache/cache_hits"), digest.hexdigest())
 """

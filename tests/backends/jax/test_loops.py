@@ -20,7 +20,8 @@ from cnnc.backends.jax import loops as looping
 from cnnc.backends.jax.apply import apply
 from cnnc.backends.jax.forms.choice import PLAIN, Entry, Layer, Table
 from cnnc.backends.jax.training.state import first_state
-from cnnc.backends.jax.training.step import Aim, training_step
+from cnnc.backends.jax.training.step import training_step
+from cnnc.backends.protocols import Criterion
 from cnnc.net import Net
 from cnnc.ops import Input
 from cnnc.recipe import CrossEntropy, Recipe, Sgd
@@ -211,14 +212,14 @@ def test_twice_the_depth_fits_in_the_memory_when_computed_again(scan: int) -> No
 @pytest.mark.slow
 def test_a_recipe_asks_for_it_and_trains_the_same_network_in_half_the_memory() -> None:
     net = blocks(8)
-    aims = (Aim(CrossEntropy(), classified=True),)
+    criteria = (Criterion(CrossEntropy(), has_classes=True),)
     inputs = {"input": np.random.default_rng(0).standard_normal((16, 16, 16, 8)).astype(np.float32)}
     targets = (np.arange(16, dtype=np.int32) % 3,)
     held, losses = [], []
     for remat in (False, True):
         recipe = Recipe(optimizer=Sgd(momentum=0.9), remat=remat)
         state = first_state(net.graph, recipe, net.init(0))
-        step: Any = training_step(net.graph, recipe, aims, table=PLAIN)
+        step: Any = training_step(net.graph, recipe, criteria, table=PLAIN)
         compiled = step.lower(state, inputs, targets, 0.05).compile()
         held.append(compiled.memory_analysis().temp_size_in_bytes)
         measured = []

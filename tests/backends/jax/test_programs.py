@@ -13,12 +13,13 @@ import pytest
 import cnnc
 from cnnc.backends.jax.forms.choice import PLAIN
 from cnnc.backends.jax.training.state import first_state
-from cnnc.backends.jax.training.step import Aim, training_step
+from cnnc.backends.jax.training.step import training_step
+from cnnc.backends.protocols import Criterion
 from cnnc.net import Net
 from cnnc.recipe import Adam, CrossEntropy, Recipe
 from tests.support.networks_of_texts import network
 
-AIMS = (Aim(CrossEntropy(), classified=True),)
+CRITERIA = (Criterion(CrossEntropy(), has_classes=True),)
 SMALL = """
 input 8x8x3
 conv(3x3, 8) | bn | relu
@@ -29,7 +30,7 @@ globalpool | dense(3) | softmax
 
 def lowered(net: Net, recipe: Recipe, batch: int = 4, platform: str = "cpu") -> Any:
     """The training step's program for a platform, in its plain forms."""
-    step: Any = training_step(net.graph, recipe, AIMS, table=PLAIN)
+    step: Any = training_step(net.graph, recipe, CRITERIA, table=PLAIN)
     state = jax.eval_shape(lambda: first_state(net.graph, recipe, net.init(0)))
     (entry,) = net.graph.inputs
     inputs = {entry.name: jnp.zeros((batch, *entry.shape), jnp.uint8)}

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.backends.jax.init import initialize
-from cnnc.backends.jax.training.nonfinite import Nonfinite, first_nonfinite
-from cnnc.backends.jax.training.state import State, averaged_of, first_state, thawed, weights_of
-from cnnc.backends.jax.training.step import Aim, training_step
+from cnnc.backends.jax.training.nonfinite import first_nonfinite
+from cnnc.backends.jax.training.state import State, first_state
+from cnnc.backends.jax.training.step import training_step
+from cnnc.backends.protocols import Criterion, Nonfinite, TrainingStep
 from cnnc.net import Net
 from cnnc.recipe import Adam, CrossEntropy, Lion, MeanSquaredError, Optimizer, Recipe, RmsProp, Sgd
 from tests.support.networks import Builder, sequential
 
-AIMS = (Aim(CrossEntropy(), classified=True),)
+CRITERIA = (Criterion(CrossEntropy(), has_classes=True),)
 RATE = 0.05
 
 
@@ -63,8 +64,8 @@ def assert_same(found: Any, wanted: Any) -> None:
     jax.tree.map(check, found, wanted)
 
 
-def start(net: Net, recipe: Recipe) -> tuple[Any, State]:
-    return training_step(net.graph, recipe, AIMS), first_state(net.graph, recipe, initialize(net.graph, 0))
+def start(net: Net, recipe: Recipe) -> tuple[TrainingStep[State], State]:
+    return training_step(net.graph, recipe, CRITERIA), first_state(net.graph, recipe, initialize(net.graph, 0))
 
 
 # Accumulation
@@ -84,9 +85,9 @@ def test_steps_that_gather_are_one_step_of_the_whole_batch(optimizer: Optimizer)
             parts, _ = few(parts, *own, RATE, part == 3)
     assert (int(whole.step), int(whole.updates)) == (3, 3)
     assert (int(parts.step), int(parts.updates), int(parts.waiting)) == (12, 3, 0)
-    for node, arrays in weights_of(parts).items():
+    for node, arrays in parts.weights.items():
         for short, array in arrays.items():
-            np.testing.assert_allclose(array, weights_of(whole)[node][short], rtol=2e-5, atol=2e-6)
+            np.testing.assert_allclose(array, whole.weights[node][short], rtol=2e-5, atol=2e-6)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(parts.gathered))
 
 
@@ -110,7 +111,7 @@ def test_an_epochs_last_update_takes_the_mean_of_what_was_gathered() -> None:
         rows = slice(4 * part, 4 * part + 4)
         parts, _ = few(parts, {"input": inputs["input"][rows]}, (targets[0][rows],), RATE, part == 1)
     whole, _ = one(whole, inputs, targets, RATE)
-    for found, wanted in zip(jax.tree.leaves(weights_of(parts)), jax.tree.leaves(weights_of(whole)), strict=True):
+    for found, wanted in zip(jax.tree.leaves(parts.weights), jax.tree.leaves(whole.weights), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-6)
 
 
@@ -139,12 +140,12 @@ def test_the_norm_is_of_all_groups_together() -> None:
     recipe = Recipe(optimizer=Sgd(), clip=0.05)
     names = [node.name for node in net.graph if net.graph.weights(node)]
     groups = [{names[0]: 1.0}, {name: 1.0 for name in names[1:]}]
-    step = training_step(net.graph, recipe, AIMS, groups)
+    step = training_step(net.graph, recipe, CRITERIA, groups)
     state, measured = step(first_state(net.graph, recipe, initialize(net.graph, 0), groups), *batch(0), RATE)
     together, whole = start(net, recipe)
     whole, at_once = together(whole, *batch(0), RATE)
     assert float(measured.norm) == pytest.approx(float(at_once.norm), rel=1e-6)
-    for found, wanted in zip(jax.tree.leaves(weights_of(state)), jax.tree.leaves(weights_of(whole)), strict=True):
+    for found, wanted in zip(jax.tree.leaves(state.weights), jax.tree.leaves(whole.weights), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-7)
 
 
@@ -154,15 +155,15 @@ def test_the_norm_is_of_all_groups_together() -> None:
 def test_the_average_is_that_of_the_formula() -> None:
     net = normed_net()
     step, state = start(net, Recipe(ema=0.6))
-    wanted = jax.tree.map(lambda array: np.asarray(array, np.float64), on_host(weights_of(state)))
-    assert_same(averaged_of(state), weights_of(state))
+    wanted = jax.tree.map(lambda array: np.asarray(array, np.float64), on_host(state.weights))
+    assert_same(state.evaluation_weights, state.weights)
     for number in range(12):
         state, _ = step(state, *batch(number), RATE)
         share = min(0.6, (2 + number) / (11 + number))
-        wanted = jax.tree.map(lambda a, w, d=share: d * a + (1 - d) * np.asarray(w), wanted, weights_of(state))
-    for found, formula in zip(jax.tree.leaves(averaged_of(state)), jax.tree.leaves(wanted), strict=True):
+        wanted = jax.tree.map(lambda a, w, d=share: d * a + (1 - d) * np.asarray(w), wanted, state.weights)
+    for found, formula in zip(jax.tree.leaves(state.evaluation_weights), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(found, formula, rtol=1e-5, atol=1e-6)
-    assert "mean" in averaged_of(state)["bn1"]
+    assert "mean" in state.evaluation_weights["bn1"]
 
 
 def test_without_an_average_the_weights_are_evaluated() -> None:
@@ -170,7 +171,7 @@ def test_without_an_average_the_weights_are_evaluated() -> None:
     step, state = start(net, Recipe())
     state, _ = step(state, *batch(0), RATE)
     assert state.average == {}
-    assert_same(averaged_of(state), weights_of(state))
+    assert_same(state.evaluation_weights, state.weights)
 
 
 def test_the_average_moves_at_updates_only() -> None:
@@ -188,21 +189,21 @@ def test_what_is_frozen_has_itself_for_an_average_and_thaws_with_it() -> None:
     net = normed_net()
     recipe = Recipe(ema=0.9, accumulate=2)
     groups = [{"dense4": 1.0}]
-    step = training_step(net.graph, recipe, AIMS, groups)
+    step = training_step(net.graph, recipe, CRITERIA, groups)
     state = first_state(net.graph, recipe, initialize(net.graph, 0), groups)
-    before = on_host(weights_of(state))
+    before = on_host(state.weights)
     for number in range(4):
         state, _ = step(state, *batch(number), RATE, number % 2 == 1)
     for name in ("conv0", "bn1"):
-        assert_same(averaged_of(state)[name], before[name])
+        assert_same(state.evaluation_weights[name], before[name])
     average = on_host(state.average)
     groups.append({"conv0": 1.0, "bn1": 1.0})
-    state = thawed(state, net.graph, recipe, groups[-1])
+    state = state.unfreeze(net.graph, recipe, groups[-1])
     assert_same(state.average, average)
     assert_same(jax.tree.map(jnp.zeros_like, state.trainable), state.gathered)
-    step = training_step(net.graph, recipe, AIMS, groups)
+    step = training_step(net.graph, recipe, CRITERIA, groups)
     state, _ = step(state, *batch(5), RATE, True)
-    assert not np.allclose(averaged_of(state)["conv0"]["kernel"], before["conv0"]["kernel"])
+    assert not np.allclose(state.evaluation_weights["conv0"]["kernel"], before["conv0"]["kernel"])
 
 
 # Bad batches
@@ -246,7 +247,7 @@ def test_skipping_is_as_if_the_batch_had_never_been() -> None:
     other, without = start(net, Recipe(on_nan="skip"))
     for each in (batch(0), batch(2)):
         without, _ = other(without, *each, RATE)
-    assert_same(weights_of(state), weights_of(without))
+    assert_same(state.weights, without.weights)
 
 
 def test_weights_that_overflow_halt_at_the_last_good_ones() -> None:
@@ -264,8 +265,8 @@ def test_weights_that_overflow_halt_at_the_last_good_ones() -> None:
 # What was bad
 
 
-def explained(net: Net, recipe: Recipe, state: State, inputs: Any, targets: Any, aims: Any = AIMS) -> Any:
-    return first_nonfinite(net.graph, recipe, aims, None, state, inputs, targets)
+def explained(net: Net, recipe: Recipe, state: State, inputs: Any, targets: Any, criteria: Any = CRITERIA) -> Any:
+    return first_nonfinite(net.graph, recipe, criteria, None, state, inputs, targets)
 
 
 def test_nothing_is_wrong_with_a_good_step() -> None:
@@ -278,10 +279,10 @@ def test_data_that_is_no_number_is_told_apart() -> None:
     net = normed_net()
     _, state = start(net, Recipe())
     assert explained(net, Recipe(), state, *poisoned(0)) == Nonfinite("input", "input")
-    aims = (Aim(MeanSquaredError(), classified=False),)
+    criteria = (Criterion(MeanSquaredError(), has_classes=False),)
     inputs, _ = batch(0)
     targets = (np.full((8, 3), np.nan, np.float32),)
-    assert explained(net, Recipe(), state, inputs, targets, aims) == Nonfinite("dense4", "target")
+    assert explained(net, Recipe(), state, inputs, targets, criteria) == Nonfinite("dense4", "target")
 
 
 @pytest.mark.parametrize("precision", ["f32", pytest.param("bf16", marks=pytest.mark.slow)])
@@ -302,11 +303,11 @@ def test_a_loss_that_overflows_is_found_at_its_output() -> None:
     pixels = builder.input("input", (4,))
     first, second = builder.add("a", ops.Dense(2), pixels), builder.add("b", ops.Dense(2), pixels)
     net = builder.net(one=first, two=second)
-    aims = (Aim(MeanSquaredError(), False), Aim(MeanSquaredError(), False))
+    criteria = (Criterion(MeanSquaredError(), False), Criterion(MeanSquaredError(), False))
     targets = (np.zeros((8, 2), np.float32), np.full((8, 2), 1e30, np.float32))
     state = first_state(net.graph, Recipe(), initialize(net.graph, 0))
     inputs = {"input": np.ones((8, 4), np.float32)}
-    assert explained(net, Recipe(), state, inputs, targets, aims) == Nonfinite("b", "loss")
+    assert explained(net, Recipe(), state, inputs, targets, criteria) == Nonfinite("b", "loss")
 
 
 def test_a_gradient_that_overflows_is_found_nearest_to_the_output() -> None:
@@ -316,10 +317,10 @@ def test_a_gradient_that_overflows_is_found_nearest_to_the_output() -> None:
     zeros = {node: jax.tree.map(jnp.zeros_like, dict(own)) for node, own in weights.items()}
     zeros["dense2"]["kernel"] += 3e38
     zeros["dense1"]["kernel"] += 3e38
-    aims = (Aim(MeanSquaredError(), classified=False),)
+    criteria = (Criterion(MeanSquaredError(), has_classes=False),)
     recipe = Recipe()
     state = first_state(net.graph, recipe, zeros)
     found = explained(
-        net, recipe, state, {"input": np.ones((8, 4), np.float32)}, (np.full((8, 2), 10, np.float32),), aims
+        net, recipe, state, {"input": np.ones((8, 4), np.float32)}, (np.full((8, 2), 10, np.float32),), criteria
     )
     assert found == Nonfinite("dense1", "gradient")

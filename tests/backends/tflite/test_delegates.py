@@ -15,7 +15,7 @@ import pytest
 from cnnc.backends.tflite.litert import interpreter
 from cnnc.backends.tflite.litert.runner import COMPILED, open_model
 from cnnc.diagnostics import CnnError
-from cnnc.evaluation.of_tflite import open_tflite
+from cnnc.evaluation.tflite import open_tflite
 from cnnc.tflite_file.program import File, Program
 from cnnc.tflite_file.write import write_file
 from tests.support.tflite_pictures import brightness, described, write

@@ -20,7 +20,7 @@ from cnnc.backends.tflite.lowering.widen import narrow as narrow_again
 from cnnc.backends.tflite.lowering.widen import widen
 from cnnc.backends.tflite.random_weights import random_weights
 from cnnc.backends.tflite.structure import outline
-from cnnc.evaluation.of_tflite import open_tflite
+from cnnc.evaluation.tflite import open_tflite
 from cnnc.ir.model import Model
 from cnnc.passes.pipelines import INFERENCE, INFERENCE_INT8, run
 from cnnc.tflite_file.program import File, Program
@@ -205,8 +205,8 @@ def test_the_filters_of_a_file_are_shown_without_the_zeros(tmp_path: Path) -> No
     path = tmp_path / "wide.tflite"
     path.write_bytes(write_file(File((lower(run(model, INFERENCE_INT8), "int8").program,))))
     file = watch_file(open_tflite(path, all_tensors=True))
-    assert file.model is not None
-    program = file.model.runner.program
+    assert file.file is not None
+    program = file.file.program
     assert program[program.operators[0].inputs[1]].shape[1:3] == (4, 4)
     found = first_filters(file)
     assert found is not None
