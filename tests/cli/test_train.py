@@ -116,7 +116,7 @@ def test_eval_refuses_classes_that_were_not_trained_on(trained: Path, tmp_path: 
     make_tree(tmp_path / "new", {"ligth": 3, "dark": 2})
     result = call("eval", trained / "run", "--data", tmp_path / "new")
     assert result.exit_code == 1
-    assert "error[labels]: the data has a class `ligth` that the network was not trained on" in result.stderr
+    assert "error[labels]: a class of the data is not among the labels of `tiny`: `ligth`" in result.stderr
     assert "did you mean `light`?" in result.stderr
 
 
