@@ -1,4 +1,4 @@
-"""A network's outcome over a whole feed: exact, with the last batch filled up and one compilation."""
+"""A network's scores over a whole feed: exact, with the last batch filled up and one compilation."""
 
 from __future__ import annotations
 

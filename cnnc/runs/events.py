@@ -1,4 +1,4 @@
-"""What a training tells whoever watches it. It prints nothing itself."""
+"""The events of a training, for whoever watches it. It prints nothing itself."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ Report = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """A report that nobody reads."""
+    """Drop an event: the report of a training that nobody watches."""
 
 
 def broadcast(*reports: Report) -> Report:
-    """A report that hands on to several, in their order."""
+    """A report that passes every event on to several, in their order."""
 
     def pass_on(event: Event) -> None:
         for report in reports:

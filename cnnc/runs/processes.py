@@ -110,9 +110,9 @@ def local_cluster() -> Cluster:
 
 
 def make_ready(report: Report) -> None:
-    """What comes before jax's first array: memory that is kept, and programs that were compiled before.
+    """Do what comes before jax's first array: keep freed memory, and programs that were compiled before.
 
-    What stands in the way of keeping programs is reported.
+    An obstacle to keeping programs is reported.
     """
     backend = load_training()
     backend.keep_freed_memory()

@@ -157,7 +157,7 @@ class _Training:
                 self.take_step = self.session.compile_step(self.groups)
 
     def _choose(self) -> int:
-        """What this process would do now: nothing, save, or stop by a signal, whose number it is."""
+        """The vote of this process: 0 to go on, 1 to save, or the number of a signal to stop by."""
         if self.stop.by is not None:
             return self.stop.by
         return int(time.monotonic() - self.writer.checkpoint_time > self.save_seconds)

@@ -100,8 +100,8 @@ class Curves:
 
 
 @contextmanager
-def recording(clock: Callable[[], float] = time.monotonic) -> Iterator[Report]:
-    """A report that writes what it is told into `tensorboard/` of the run's folder, once that is known."""
+def record_curves(clock: Callable[[], float] = time.monotonic) -> Iterator[Report]:
+    """A report that writes its events into `tensorboard/` of the run's folder, once that is known."""
     record = _Record(clock)
     try:
         yield record

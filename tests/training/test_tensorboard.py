@@ -15,7 +15,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.runs.events import EpochEnded, Progress, Row, Started
 from cnnc.training.resume import resume
-from cnnc.training.tensorboard import Curves, recording
+from cnnc.training.tensorboard import Curves, record_curves
 from cnnc.training.train import train
 
 pytest.importorskip("tensorboardX")
@@ -56,7 +56,7 @@ def curves_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def played(folder: Path, *, epochs: int, first_epoch: int = 1, loss: float = 2.0) -> None:
     """What a training of 50 steps an epoch would report; a step takes half a second."""
     now = 0.0
-    with recording(lambda: now) as report:
+    with record_curves(lambda: now) as report:
         report(Started(folder, "net", 1, 500, 100, 10, 50, epochs))
         for epoch in range(first_epoch, epochs + 1):
             for step in range(1, 51):
