@@ -17,7 +17,7 @@ from cnnc.data.sources.folder import Options, class_names, load_all
 from cnnc.data.sources.parts import part_folders
 from cnnc.data.sources.record_sets import has_records
 from cnnc.diagnostics import CnnError, did_you_mean
-from cnnc.runs.events import Report, Said
+from cnnc.runs.events import Message, Report
 from cnnc.runs.metrics import Scores
 
 
@@ -64,7 +64,7 @@ def part_to_test(
     if whole and data not in NAMES and os.path.isdir(path) and not part_folders(path) and not has_records(path):
         files = load_all(path, options)
         return Tested(files, class_names(path), f"all {len(files):,} pictures of {data}")
-    data_set: DataSet = load_data(data, folder=folder, options=options, report=lambda line: report(Said(line)))
+    data_set: DataSet = load_data(data, folder=folder, options=options, report=lambda line: report(Message(line)))
     what = f"the {len(data_set.test):,} {data_set.kind} pictures of {data}"
     return Tested(data_set.test, data_set.classes, what)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Said:
+class Message:
     """A line for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Started:
+class TrainingStart:
     """The data is ready and the first step about to be compiled."""
 
     folder: Path
@@ -64,14 +64,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class EpochEnded:
+class EpochEnd:
     """An epoch is trained, evaluated and saved; `best` says whether it is the best so far."""
 
     row: Row
     best: bool
 
 
-Event = Said | Started | Progress | EpochEnded
+Event = Message | TrainingStart | Progress | EpochEnd
 Report = Callable[[Event], None]
 
 

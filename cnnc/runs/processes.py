@@ -11,7 +11,7 @@ from typing import Final, SupportsInt, TypeVar
 from cnnc.backends.protocols import Devices, ProcessGroup, load_training
 from cnnc.data.feeding.feed import Shard
 from cnnc.diagnostics import CnnError
-from cnnc.runs.events import Report, Said
+from cnnc.runs.events import Message, Report
 
 T = TypeVar("T")
 VOTE_LAG: Final = 8
@@ -118,4 +118,4 @@ def make_ready(report: Report) -> None:
     backend.keep_freed_memory()
     obstacle = backend.enable_compilation_cache()
     if obstacle is not None:
-        report(Said(obstacle))
+        report(Message(obstacle))

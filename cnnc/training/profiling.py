@@ -15,7 +15,7 @@ from cnnc.data.feeding.batches import training_batches
 from cnnc.net import Weights
 from cnnc.rendering.captions import caption
 from cnnc.rendering.text_table import box
-from cnnc.runs.events import Report, Said
+from cnnc.runs.events import Message, Report
 from cnnc.runs.folder import write_table
 from cnnc.runs.processes import local_cluster
 from cnnc.training.session import Session
@@ -62,7 +62,7 @@ def profile(session: Session, run: Path, weights: Weights, report: Report) -> Pr
 
     The weights are left as they are, and so is all that the training does later.
     """
-    report(Said("profiling some steps before the training"))
+    report(Message("profiling some steps before the training"))
     # Of several processes one profiles, by itself: it can take no step that the others have a part in.
     local = session if session.cluster.group is None else replace(session, cluster=local_cluster())
     graph, groups = session.net.graph, session.groups_of(1)
@@ -81,7 +81,7 @@ def profile(session: Session, run: Path, weights: Weights, report: Report) -> Pr
     result = Profile(tuple(costs), trace.steps, trace.plain, trace.traced)
     write_costs(table, result.costs)
     for line in (*render_profile(result).split("\n"), f"all of it in {table}, the trace in {folder}"):
-        report(Said(line))
+        report(Message(line))
     return result
 
 

@@ -16,7 +16,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.net import Net
 from cnnc.recipe import Recipe
 from cnnc.runs.checkpoint import Checkpoint, Checkpoints
-from cnnc.runs.events import Report, Said, ignore
+from cnnc.runs.events import Message, Report, ignore
 from cnnc.runs.folder import RunFolder, require_text
 from cnnc.runs.position import Position
 from cnnc.runs.processes import cluster_of, make_ready
@@ -77,7 +77,7 @@ def resume(
     net = replace(opened.net, recipe=_changed(opened.recipe, epochs, lr, patience, on_nan))
     checkpoint, notes = Checkpoints(folder.checkpoints).newest()
     for line in (*notes, *_other_versions(opened)):
-        report(Said(line))
+        report(Message(line))
     _require_unfinished(folder, net.recipe, checkpoint)
     data_set = _same_data(net, note, data, val, data_dir, report)
     groups, skip_corrupt = group_layers(net), note.skip_corrupt
@@ -92,9 +92,9 @@ def resume(
     cluster.share_folder(folder.path)
     record(session, folder, data_set, note)
     if checkpoint is None:
-        report(Said(f"{folder.path} has no checkpoint, and starts anew"))
+        report(Message(f"{folder.path} has no checkpoint, and starts anew"))
     elif checkpoint.position != Position():
-        report(Said(f"{folder.path} goes on after {checkpoint.position.describe()}"))
+        report(Message(f"{folder.path} goes on after {checkpoint.position.describe()}"))
     return execute(session, folder, first, report, checkpoint=checkpoint, save_minutes=save_minutes)
 
 
@@ -147,7 +147,7 @@ def _same_data(
     else:
         folder = data_dir or (Path(note.folder) if note.folder else None)
         name = note.data if data is None else os.fspath(data)
-        data_set = load_data(name, folder=folder, options=options, report=lambda line: report(Said(line)))
+        data_set = load_data(name, folder=folder, options=options, report=lambda line: report(Message(line)))
     if note.digest and data_digest(data_set.train, data_set.val) == note.digest:
         return data_set  # what classes are called may have changed
     if data_set.classes != note.classes:

@@ -14,7 +14,7 @@ from typing import Final
 
 from cnnc.diagnostics import CnnError
 from cnnc.rendering.text_table import box
-from cnnc.runs.events import Report, Row, Said
+from cnnc.runs.events import Message, Report, Row
 from cnnc.runs.folder import claim_folder, write_table
 from cnnc.training.loop import TrainingResult
 
@@ -69,13 +69,13 @@ def sweep_seeds(
     runs: list[SeedRun] = []
     for number, seed in enumerate(seeds, 1):
         if number > 1:
-            report(Said(""))
-        report(Said(f"seed {seed} ({number} of {len(seeds)})"))
+            report(Message(""))
+        report(Message(f"seed {seed} ({number} of {len(seeds)})"))
         own = folder / f"seed{seed}"
         try:
             result = train(seed, own)
         except CnnError as error:
-            report(Said(f"seed {seed} failed: {error.diagnostics[0].message}"))
+            report(Message(f"seed {seed} failed: {error.diagnostics[0].message}"))
             runs.append(SeedRun(seed, own, error=error))
         else:
             runs.append(SeedRun(seed, own, result.best, result.rows[-1]))

@@ -13,7 +13,7 @@ from cnnc.evaluation.evaluator import Evaluate, evaluator, named_inputs
 from cnnc.evaluation.output_losses import classified, output_losses, require_classes, require_targets
 from cnnc.evaluation.places import require_movable
 from cnnc.net import Net, Weights
-from cnnc.runs.events import Report, Said
+from cnnc.runs.events import Message, Report
 from cnnc.runs.processes import Cluster
 from cnnc.training.layer_groups import LayerGroup
 
@@ -101,7 +101,7 @@ def open_session(
     recipe, losses = net.recipe, output_losses(net, net.recipe)
     require_classes(net, losses, data.classes)
     for line in data.notes:
-        report(Said(line))
+        report(Message(line))
     shapes = [node.shape for node in net.graph.inputs]
     val = prepare(data.val, shapes, skip_corrupt=skip_corrupt, workers=workers, shard=cluster.shard)
     train = prepare(
@@ -129,4 +129,4 @@ def report_corrupt(report: Report, *feeds: Feed) -> None:
     if broken:
         named = ", ".join(str(path) for path in broken[:3]) + (", ..." if len(broken) > 3 else "")
         count = "1 picture" if len(broken) == 1 else f"{len(broken)} pictures"
-        report(Said(f"left out, as it cannot be decoded: {count} ({named})"))
+        report(Message(f"left out, as it cannot be decoded: {count} ({named})"))

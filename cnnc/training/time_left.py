@@ -12,7 +12,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Final
 
-from cnnc.runs.events import EpochEnded, Event, Progress, Started
+from cnnc.runs.events import EpochEnd, Event, Progress, TrainingStart
 
 _BUNCHES: Final = 60
 """Bunches of steps that the pace is taken from: the last ones, so that it follows a machine that gets busy."""
@@ -33,7 +33,7 @@ class TimeLeft:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._run: Started | None = None
+        self._run: TrainingStart | None = None
         self._place: tuple[int, int] | None = None
         """The epoch and the step that ended last; an epoch that is over is the next one's step 0."""
         self._at = 0.0
@@ -49,11 +49,11 @@ class TimeLeft:
     def __call__(self, event: Event) -> None:
         now = self._clock()
         match event:
-            case Started():
+            case TrainingStart():
                 self._run, self._at = event, now
             case Progress():
                 self._step(event, now)
-            case EpochEnded():
+            case EpochEnd():
                 self._end(event.row.epoch, now)
 
     @property
