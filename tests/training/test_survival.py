@@ -41,7 +41,7 @@ class Case:
         script = [
             sys.executable,
             "-m",
-            "tests.training_process",
+            "tests.support.training_process",
             str(self.run),
             str(self.data),
             str(self.log),
