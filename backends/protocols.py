@@ -1,4 +1,4 @@
-"""What training and evaluation ask of a backend: devices, compiled steps, a step's state, and what a step measures.
+"""The types by which training and evaluation reach a backend: devices, compiled steps, their state and measurements.
 
 `load_training` gives the module that has it all. `D` and `S` are its own devices and states, into which nobody else
 looks.
@@ -41,15 +41,15 @@ S = TypeVar("S", bound="TrainingState")
 Inputs = Mapping[str, Array]
 """A batch by the names of the graph's inputs, each `(batch, ...)`."""
 Targets = tuple[Array, ...]
-"""What a batch's outputs should be, in the graph's order, each `(batch, ...)`."""
+"""A batch's targets in the order of the graph's outputs, each `(batch, ...)`."""
 ParameterGroup = Mapping[str, float]
 """Nodes that start to learn together, each with what the schedule's rate is multiplied by for it."""
 Groups = Sequence[ParameterGroup] | None
-"""What learns; all that has weights at the schedule's rate if None."""
+"""The nodes that learn: all that have weights, at the schedule's rate, if None."""
 
 
 class Criterion(NamedTuple):
-    """What an output is held to, and whether its targets are classes, so that right and wrong answers can be told."""
+    """The loss of an output, and whether its targets are classes, so that right and wrong answers can be told."""
 
     loss: Loss
     has_classes: bool
@@ -60,7 +60,7 @@ Criteria = tuple[Criterion, ...]
 
 
 class Measurement(NamedTuple, Generic[A]):
-    """What a training step measures on its batch before it changes the weights."""
+    """The figures of a batch that a training step takes before it changes the weights."""
 
     loss: A
     """Mean losses, `(outputs,)`, for every output in order."""
@@ -87,7 +87,7 @@ class Nonfinite(NamedTuple):
 
 @dataclass(frozen=True)
 class StepTrace:
-    """What a profiler measured of a step.
+    """The times of a step by a profiler.
 
     Attributes:
         steps: how many were traced.

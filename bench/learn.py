@@ -57,11 +57,11 @@ def prepared(asked: argparse.Namespace) -> tuple[Net, DataSet]:
 
 def ours(asked: argparse.Namespace) -> None:
     """Train as a user does, and print a line an epoch."""
-    from cnnc.runs.events import EpochEnded, Event
+    from cnnc.runs.events import EpochEnd, Event
     from cnnc.training.train import train
 
     def tell(event: Event) -> None:
-        if isinstance(event, EpochEnded):
+        if isinstance(event, EpochEnd):
             say(event.row.epoch, event.row.val_top1 or 0.0, event.row.train_loss)
 
     net, data = prepared(asked)

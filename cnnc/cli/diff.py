@@ -77,9 +77,9 @@ def diff(
 
 
 def _report(event: Event) -> None:
-    from cnnc.runs.events import Said
+    from cnnc.runs.events import Message
 
-    if isinstance(event, Said):
+    if isinstance(event, Message):
         say([event.text])
 
 

@@ -16,7 +16,7 @@ from cnnc.tflite_file.program import File, Program
 from cnnc.tflite_file.read import open_file, read_file
 
 
-class Said(NamedTuple):
+class Message(NamedTuple):
     """What is to be shown, as text and as JSON."""
 
     text: str
@@ -68,7 +68,7 @@ def compiled_place(place: Path) -> Path:
     return place.with_name(f"{place.stem}_edgetpu.tflite")
 
 
-def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, compiler: Path | None) -> Said:
+def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, compiler: Path | None) -> Message:
     """Google's compiler run on a file, the outcome beside the prediction; where it is None, how to get it.
 
     Raises:
@@ -83,7 +83,7 @@ def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, compile
     from cnnc.files import write_atomically
 
     if compiler is None:
-        return Said(missing_message(str(place)), {"found": False})
+        return Message(missing_message(str(place)), {"found": False})
     try:
         outcome = run_compiler(data, compiler)
     except CnnError as error:
@@ -106,7 +106,7 @@ def run_edgetpu_compiler(predicted: Predicted, data: bytes, place: Path, compile
         ],
     }
     text = f"{render_comparison(comparison)}wrote {compiled}, {len(outcome.model):,} bytes"
-    return Said(text, words)
+    return Message(text, words)
 
 
 def _shown(report: Report, name: str, widest: int | None, faults: Sequence[Diagnostic] | None = None) -> Predicted:

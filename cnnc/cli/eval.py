@@ -116,9 +116,9 @@ def _no_data(what: Path) -> CnnError:
 
 
 def _report(event: Event) -> None:
-    from cnnc.runs.events import Said
+    from cnnc.runs.events import Message
 
-    if isinstance(event, Said):
+    if isinstance(event, Message):
         say([event.text])
 
 

@@ -65,7 +65,7 @@ def find_lr(
         from cnnc.data.sources.by_name import load_data
         from cnnc.data.sources.folder import Options
         from cnnc.data.sources.parts import HELD_OUT
-        from cnnc.runs.events import Event, Said
+        from cnnc.runs.events import Event, Message
         from cnnc.runs.folder import claim_folder
         from cnnc.runs.processes import local_cluster, make_ready
         from cnnc.training.initial_weights import initial_weights
@@ -80,7 +80,7 @@ def find_lr(
     net = replace(net, recipe=recipe)
 
     def say(event: Event) -> None:
-        if isinstance(event, Said):
+        if isinstance(event, Message):
             echo(event.text)
 
     make_ready(say)

@@ -149,7 +149,7 @@ def train(
         from cnnc.data.sources.by_name import load_data
         from cnnc.data.sources.folder import Options
         from cnnc.data.sources.parts import HELD_OUT
-        from cnnc.runs.events import Said
+        from cnnc.runs.events import Message
         from cnnc.training.seed_sweep import sweep_seeds
         from cnnc.training.train import Origin
         from cnnc.training.train import train as start
@@ -162,7 +162,7 @@ def train(
 
         def run(seed: int, folder: Path | None) -> TrainingResult:
             options = Options(HELD_OUT if held_out is None else held_out, seed, skip_corrupt)
-            data_set = load_data(name, folder=data_dir, options=options, report=lambda line: report(Said(line)))
+            data_set = load_data(name, folder=data_dir, options=options, report=lambda line: report(Message(line)))
             return start(
                 net,
                 data_set,

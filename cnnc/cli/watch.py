@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from cnnc.cli.terminal import echo
 from cnnc.printable import printable
-from cnnc.runs.events import EpochEnded, Event, Report, Row, Said, Started, ignore
+from cnnc.runs.events import EpochEnd, Event, Message, Report, Row, TrainingStart, ignore
 from cnnc.runs.events import Progress as Step
 from cnnc.training.time_left import TimeLeft, format_duration
 
@@ -45,12 +45,12 @@ class _Lines:
     def __call__(self, event: Event) -> None:
         self.remaining(event)
         match event:
-            case Said():
+            case Message():
                 echo(event.text)
-            case Started():
+            case TrainingStart():
                 self.epochs = event.epochs
                 echo(*describe_start(event))
-            case EpochEnded():
+            case EpochEnd():
                 echo(describe_epoch(event, self.epochs, self.remaining.seconds))
 
 
@@ -67,9 +67,9 @@ class _Bars:
         self.remaining(event)
         say = self.progress.console.print
         match event:
-            case Said():
+            case Message():
                 say(printable(event.text), markup=False, soft_wrap=True)
-            case Started():
+            case TrainingStart():
                 self.epochs, self.steps = event.epochs, event.steps
                 say("\n".join(map(printable, describe_start(event))), markup=False, soft_wrap=True)
                 self.task = self.progress.add_task("compiling", total=event.steps, figures="")
@@ -78,12 +78,12 @@ class _Bars:
                 figures += _left(self.remaining.seconds)
                 name = f"epoch {event.epoch}/{self.epochs}"
                 self.progress.update(self.task, description=name, completed=event.step, figures=figures)
-            case EpochEnded() if self.task is not None:
+            case EpochEnd() if self.task is not None:
                 say(describe_epoch(event, self.epochs, self.remaining.seconds), markup=False, soft_wrap=True)
                 self.progress.reset(self.task, figures="")
 
 
-def describe_start(event: Started) -> tuple[str, str]:
+def describe_start(event: TrainingStart) -> tuple[str, str]:
     """What is trained on what, and where it goes, in two lines."""
     return (
         f"{event.model}: {event.parameters:,} parameters, into {event.folder}",
@@ -92,7 +92,7 @@ def describe_start(event: Started) -> tuple[str, str]:
     )
 
 
-def describe_epoch(event: EpochEnded, epochs: int, remaining: float | None = None) -> str:
+def describe_epoch(event: EpochEnd, epochs: int, remaining: float | None = None) -> str:
     """A row's figures in a line, and the seconds to the end in words; a star marks the best epoch so far."""
     row = event.row
     width = len(str(epochs))

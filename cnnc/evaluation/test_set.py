@@ -20,7 +20,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.evaluation.class_labels import places_in_order, places_of, require_labels
 from cnnc.evaluation.predictor import Predictor
 from cnnc.runs.data_note import DataNote
-from cnnc.runs.events import Report, Said, ignore
+from cnnc.runs.events import Message, Report, ignore
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def load_test_set(
     if held_out is None and not is_same_data(data, note) and is_undivided(data):
         files = load_all(path, options)
         return TestSet(files, class_names(path), f"all {len(files):,} pictures of {data}")
-    data_set: DataSet = load_data(data, folder=folder, options=options, report=lambda line: report(Said(line)))
+    data_set: DataSet = load_data(data, folder=folder, options=options, report=lambda line: report(Message(line)))
     what = f"the {len(data_set.test):,} {data_set.kind} pictures of {data}"
     return TestSet(data_set.test, data_set.classes, what)
 

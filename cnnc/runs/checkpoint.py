@@ -34,7 +34,7 @@ _UNFINISHED: Final = ".tmp"
 _MARGIN: Final = 1 << 18
 """Bytes that a checkpoint takes beside its arrays, with some to spare."""
 _BROKEN: Final = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError)
-"""What Orbax and tensorstore raise at a damaged checkpoint, or at a full disk."""
+"""The errors of Orbax and tensorstore at a damaged checkpoint, or at a full disk."""
 
 
 _ANOTHER: Final = "put back the spec.cnn and args.yaml that it was trained with"
@@ -183,7 +183,7 @@ def _tree(arrays: Mapping[str, Array]) -> dict[str, str]:
 
 
 def _grouped(array: Array) -> str:
-    """What `_tree` says of a depthwise kernel that was kept as one of a convolution in groups."""
+    """The entry in `_tree` of a depthwise kernel that was kept as one of a convolution in groups."""
     return f"{array.dtype}{list(grouped_shape(array.shape))}"
 
 

@@ -1,4 +1,4 @@
-"""What a training tells whoever watches it. It prints nothing itself."""
+"""The events of a training, for whoever watches it. It prints nothing itself."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Said:
+class Message:
     """A line for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Started:
+class TrainingStart:
     """The data is ready and the first step about to be compiled."""
 
     folder: Path
@@ -64,23 +64,23 @@ class Row:
 
 
 @dataclass(frozen=True)
-class EpochEnded:
+class EpochEnd:
     """An epoch is trained, evaluated and saved; `best` says whether it is the best so far."""
 
     row: Row
     best: bool
 
 
-Event = Said | Started | Progress | EpochEnded
+Event = Message | TrainingStart | Progress | EpochEnd
 Report = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """A report that nobody reads."""
+    """Drop an event: the report of a training that nobody watches."""
 
 
 def broadcast(*reports: Report) -> Report:
-    """A report that hands on to several, in their order."""
+    """A report that passes every event on to several, in their order."""
 
     def pass_on(event: Event) -> None:
         for report in reports:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -115,14 +115,19 @@ def claim_folder(model: str, kind: str, out: Path | None = None) -> Path:
 def write_rows(folder: RunFolder, rows: Sequence[Row]) -> None:
     """`results.csv` as a whole: a line an epoch, empty where a network has no such figure."""
     names = [f.name for f in fields(Row) if f.name != "outputs"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     of_outputs = [f"{label}.{figure}" for label, _, _ in rows[0].outputs for figure in ("val_loss", "val_top1")]
-    writer.writerow([*names, *of_outputs])
+    lines: list[list[str]] = [[*names, *of_outputs]]
     for row in rows:
         figures = [getattr(row, name) for name in names]
-        writer.writerow([_cell(figure) for figure in (*figures, *(x for _, *own in row.outputs for x in own))])
-    write_atomically(folder.results, text.getvalue())
+        lines.append([_cell(figure) for figure in (*figures, *(x for _, *own in row.outputs for x in own))])
+    write_table(folder.results, lines)
+
+
+def write_table(path: Path, lines: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    write_atomically(path, text.getvalue())
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What an evaluation comes to: exact figures over every example of a set."""
+"""Losses, accuracies and confusions, exact over every example of a set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What was found for every example at one output. Without classes only the losses are there."""
+    """Loss, rank of the true class, true and predicted class of every example at one output; else the loss alone."""
 
     losses: NDArray[np.float32]
     ranks: NDArray[np.int32] | None

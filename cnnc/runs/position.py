@@ -87,5 +87,5 @@ class Position:
 
 
 def merit(row: Row) -> tuple[float, float]:
-    """What makes an epoch better than another: the greater."""
+    """The rank of an epoch: the greater, the better."""
     return (row.val_top1 or 0.0, -row.val_loss)

@@ -11,7 +11,7 @@ from typing import Final, SupportsInt, TypeVar
 from cnnc.backends.protocols import Devices, ProcessGroup, load_training
 from cnnc.data.feeding.feed import Shard
 from cnnc.diagnostics import CnnError
-from cnnc.runs.events import Report, Said
+from cnnc.runs.events import Message, Report
 
 T = TypeVar("T")
 VOTE_LAG: Final = 8
@@ -110,12 +110,12 @@ def local_cluster() -> Cluster:
 
 
 def make_ready(report: Report) -> None:
-    """What comes before jax's first array: memory that is kept, and programs that were compiled before.
+    """Do what comes before jax's first array: keep freed memory, and programs that were compiled before.
 
-    What stands in the way of keeping programs is reported.
+    An obstacle to keeping programs is reported.
     """
     backend = load_training()
     backend.keep_freed_memory()
     obstacle = backend.enable_compilation_cache()
     if obstacle is not None:
-        report(Said(obstacle))
+        report(Message(obstacle))

@@ -27,7 +27,7 @@ from cnnc.training.plots import draw_batch, draw_confusion
 from cnnc.training.profiling import profile as profile_steps
 from cnnc.training.report_page import write_page
 from cnnc.training.session import Session, report_corrupt
-from cnnc.training.tensorboard import recording
+from cnnc.training.tensorboard import record_curves
 
 _DRAWN = 32
 
@@ -78,7 +78,7 @@ def execute(
         profile_steps(session, folder.path, weights, report)
     if not folder.first_batch.exists():
         _draw_first_batch(session, folder.first_batch)
-    with recording() as curves:
+    with record_curves() as curves:
         both = broadcast(report, curves)
         result = fit(session, folder, weights, both, checkpoint=checkpoint, save_seconds=seconds)
     head = None if session.headline is None else result.scores[session.headline]

@@ -62,8 +62,8 @@ def transfer_weights(graph: Graph, source: str | Path | Weights, drawn: Weights)
     anew = [reason for reason in reasons.values() if reason is not None]
     unused = [name for name in arrays if name not in set(names)]
     notes = [f"{sum(counts)} of {len(names)} arrays start from {origin}"]
-    notes += [f"initialised anew: {_listed(anew, _LISTED, ticks=False)}"] if anew else []
-    notes += [f"not used, as the network has no such arrays: {_listed(unused, _LISTED)}"] if unused else []
+    notes += [f"initialised anew: {_list(anew, _LISTED, ticks=False)}"] if anew else []
+    notes += [f"not used, as the network has no such arrays: {_list(unused, _LISTED)}"] if unused else []
     return weights, notes
 
 
@@ -92,7 +92,7 @@ def _require_half(graph: Graph, count: int, names: list[str], others: list[str],
         raise CnnError.of(
             "weights",
             f"{origin} is of another network: {count} of the {len(names)} arrays of `{graph.name}` are in it",
-            notes=[f"the network has {_listed(names, 3)}", f"and there are {_listed(others, 3)}"],
+            notes=[f"the network has {_list(names, 3)}", f"and there are {_list(others, 3)}"],
             help="weights of other formats and names become this network's with `cnnc import-weights`",
         )
 
@@ -108,6 +108,6 @@ def _misfit(node: str, declared: Mapping[str, Weight], arrays: Mapping[str, NDAr
     return None
 
 
-def _listed(names: Sequence[str], most: int, *, ticks: bool = True) -> str:
-    shown = [f"`{name}`" if ticks else name for name in names[:most]]
-    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _list(names: Sequence[str], most: int, *, ticks: bool = True) -> str:
+    first = [f"`{name}`" if ticks else name for name in names[:most]]
+    return ", ".join(first) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -68,12 +68,12 @@ def matching(graph: Graph, pattern: str, setting: str) -> list[str]:
         CnnError: it matches no layer with weights.
     """
     users = [node for node in graph if node.owner in set(_with_weights(graph))]
-    found = {
+    owners = {
         node.owner: None
         for node in users
         if any(fnmatchcase(name, pattern) for name in (node.name, *_scopes(node.name)))
     }
-    if not found:
+    if not owners:
         names = [node.name for node in users]
         labels = list(dict.fromkeys(next(_scopes(name), name) for name in names))
         listed = ", ".join(f"`{label}`" for label in labels[:_LISTED]) + (", ..." if labels[_LISTED:] else "")
@@ -83,7 +83,7 @@ def matching(graph: Graph, pattern: str, setting: str) -> list[str]:
             help=did_you_mean(pattern, [*labels, *(scope for name in names for scope in _scopes(name)), *names])
             or f"its labels are {listed}",
         )
-    return list(found)
+    return list(owners)
 
 
 def describe_frozen(graph: Graph, groups: Sequence[LayerGroup]) -> list[str]:
@@ -142,6 +142,6 @@ def _count(graph: Graph, names: Iterable[str]) -> int:
 
 def _scopes(name: str) -> Iterator[str]:
     """The labels and blocks that a name lies in, outermost first: `a` and `a.0` of `a.0.conv1`."""
-    for found in re.finditer(r"[./]", name):
-        if found.start():
-            yield name[: found.start()]
+    for separator in re.finditer(r"[./]", name):
+        if separator.start():
+            yield name[: separator.start()]

@@ -20,7 +20,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.net import Weights
 from cnnc.recipe import Recipe
 from cnnc.runs.checkpoint import Checkpoint, lock
-from cnnc.runs.events import EpochEnded, Progress, Report, Row, Said, Started
+from cnnc.runs.events import EpochEnd, Message, Progress, Report, Row, TrainingStart
 from cnnc.runs.folder import RunFolder
 from cnnc.runs.interrupt import Stop, StopRequest, TrainingInterrupt, deferred_interrupt
 from cnnc.runs.metrics import Scores
@@ -124,7 +124,7 @@ class _Training:
     def run(self) -> TrainingResult:
         session, position = self.session, self.position
         self.report(
-            Started(
+            TrainingStart(
                 self.folder.path,
                 self.graph.name,
                 self.graph.trainable_count,
@@ -142,7 +142,7 @@ class _Training:
             self._take_steps()
             self._end_epoch()
         if self.position.epoch <= self.recipe.epochs:
-            self.report(Said(f"stopped early: no better epoch in {self.recipe.patience}"))
+            self.report(Message(f"stopped early: no better epoch in {self.recipe.patience}"))
         self.writer.draw(self.position)
         return TrainingResult(self.folder.path, self.position.rows, *(self.best or self._reload_best()))
 
@@ -150,14 +150,14 @@ class _Training:
         """Let those groups learn that begin with this epoch."""
         for group in self.session.groups[len(self.groups) :]:
             if group.epoch == self.position.epoch:
-                self.report(Said(describe_unfreezing(self.graph, group)))
+                self.report(Message(describe_unfreezing(self.graph, group)))
                 self.groups.append(group)
                 state = self.state.unfreeze(self.graph, self.recipe, group.factors)
                 self.state = self.devices.place_state(self.graph, state)
                 self.take_step = self.session.compile_step(self.groups)
 
     def _choose(self) -> int:
-        """What this process would do now: nothing, save, or stop by a signal, whose number it is."""
+        """The vote of this process: 0 to go on, 1 to save, or the number of a signal to stop by."""
         if self.stop.by is not None:
             return self.stop.by
         return int(time.monotonic() - self.writer.checkpoint_time > self.save_seconds)
@@ -217,7 +217,7 @@ class _Training:
         if self.left_out_in_a_row > MOST_LEFT_OUT:
             raise self._error(f"{fault}, as in the {MOST_LEFT_OUT} steps before")
         if not means.left_out:
-            self.report(Said(f"{fault}: left out. {list_examples(self.folder.bad_batch, session, batch)}"))
+            self.report(Message(f"{fault}: left out. {list_examples(self.folder.bad_batch, session, batch)}"))
         self.position = replace(self.position, means=means.skip())
 
     def _halt(self, fault: str, batch: Batch) -> CnnError:
@@ -254,13 +254,13 @@ class _Training:
         row = _row(self.session, before, before.seconds + time.monotonic() - began, scores)
         self._require_finite(row)
         if before.means.left_out:
-            self.report(Said(f"epoch {row.epoch}: {before.means.left_out} of {self.session.steps} steps left out"))
+            self.report(Message(f"epoch {row.epoch}: {before.means.left_out} of {self.session.steps} steps left out"))
         self.position = Position(row.epoch + 1, rows=(*before.rows, row))
         if self.position.best is row:
             self.best = _BestEpoch(row, scores, self.devices.fetch(self.state.evaluation_weights))
         self.writer.end_epoch(self.state, self.position)
         self.last_saved = self.position
-        self.report(EpochEnded(row, self.position.best is row))
+        self.report(EpochEnd(row, self.position.best is row))
 
     def _require_finite(self, row: Row) -> None:
         fault = None if isfinite(row.val_loss) else f"the validation loss became {row.val_loss}"
@@ -283,7 +283,7 @@ class _Training:
         except CnnError as error:
             lost, row = row.epoch, self.position.rows[-1]
             why = f"the weights of epoch {lost}, the best, are lost: {error.diagnostics[0].message}"
-            self.report(Said(f"{why}; epoch {row.epoch} stands in for it"))
+            self.report(Message(f"{why}; epoch {row.epoch} stands in for it"))
             weights = self.devices.fetch(self.state.evaluation_weights)
             self.writer.write_best(weights, row)
         return _BestEpoch(row, self.evaluate(weights, self.session.val), weights)

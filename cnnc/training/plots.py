@@ -32,7 +32,7 @@ _LAYERS_NAMED = 120
 
 
 class Layer(Protocol):
-    """What is drawn of a layer of a compiled network: dB, and shares; None where there is nothing to tell."""
+    """The figures of a layer of a compiled network that are drawn: dB, and shares; None where there are none."""
 
     @property
     def name(self) -> str: ...
@@ -51,7 +51,7 @@ class Layer(Protocol):
 
 
 class Step(Protocol):
-    """What is drawn of a step of a test of learning rates."""
+    """The figures of a step of a test of learning rates that are drawn."""
 
     @property
     def rate(self) -> float: ...

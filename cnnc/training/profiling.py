@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
@@ -14,11 +12,11 @@ import numpy as np
 
 from cnnc.backends.protocols import Array, Inputs, Targets, TrainingState, load_training
 from cnnc.data.feeding.batches import training_batches
-from cnnc.files import write_atomically
 from cnnc.net import Weights
 from cnnc.rendering.captions import caption
 from cnnc.rendering.text_table import box
-from cnnc.runs.events import Report, Said
+from cnnc.runs.events import Message, Report
+from cnnc.runs.folder import write_table
 from cnnc.runs.processes import local_cluster
 from cnnc.training.session import Session
 
@@ -36,7 +34,7 @@ _KINDS: Final = {
     "(waiting)": "nothing runs: between operations and steps",
     "(unknown)": "what the compiler added",
 }
-"""What belongs to no layer."""
+"""The parts of a step that belong to no layer."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def profile(session: Session, run: Path, weights: Weights, report: Report) -> Pr
 
     The weights are left as they are, and so is all that the training does later.
     """
-    report(Said("profiling some steps before the training"))
+    report(Message("profiling some steps before the training"))
     # Of several processes one profiles, by itself: it can take no step that the others have a part in.
     local = session if session.cluster.group is None else replace(session, cluster=local_cluster())
     graph, groups = session.net.graph, session.groups_of(1)
@@ -80,11 +78,11 @@ def profile(session: Session, run: Path, weights: Weights, report: Report) -> Pr
     kinds = {**_KINDS, **{node.name: caption(node.op) for node in graph}}
     costs = [Cost(name, kinds[name], seconds, seconds / trace.traced) for name, seconds in trace.owners.items()]
     costs.sort(key=lambda cost: -cost.seconds)
-    made = Profile(tuple(costs), trace.steps, trace.plain, trace.traced)
-    write_costs(table, made.costs)
-    for line in (*render_profile(made).split("\n"), f"all of it in {table}, the trace in {folder}"):
-        report(Said(line))
-    return made
+    result = Profile(tuple(costs), trace.steps, trace.plain, trace.traced)
+    write_costs(table, result.costs)
+    for line in (*render_profile(result).split("\n"), f"all of it in {table}, the trace in {folder}"):
+        report(Message(line))
+    return result
 
 
 def render_profile(profile: Profile, most: int = _SHOWN) -> str:
@@ -105,11 +103,8 @@ def render_profile(profile: Profile, most: int = _SHOWN) -> str:
 
 def write_costs(path: Path, costs: Sequence[Cost]) -> None:
     """`profile.csv`: a line a layer."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["layer", "operator", "ms", "share"])
-    writer.writerows([cost.name, cost.kind, f"{1e3 * cost.seconds:.4f}", f"{cost.share:.6f}"] for cost in costs)
-    write_atomically(path, text.getvalue())
+    lines = [[cost.name, cost.kind, f"{1e3 * cost.seconds:.4f}", f"{cost.share:.6f}"] for cost in costs]
+    write_table(path, [["layer", "operator", "ms", "share"], *lines])
 
 
 def _cells(cost: Cost) -> list[str]:

@@ -6,8 +6,6 @@ steepest fall over the logarithm of the rate, is fastai's.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,8 +19,8 @@ from numpy.typing import NDArray
 
 from cnnc.data.feeding.batches import Batch, prefetch, training_batches
 from cnnc.diagnostics import CnnError
-from cnnc.files import write_atomically
 from cnnc.net import Weights
+from cnnc.runs.folder import write_table
 from cnnc.training.session import Session
 
 LOWEST: Final = 1e-7
@@ -34,11 +32,11 @@ _EPOCHS: Final = 2
 """Passes over the data at most: later ones would show what the network has learnt by heart."""
 _MEMORY: Final = 0.8
 """How much of the mean so far goes into the next."""
-_BLOWN_UP: Final = 4.0
+_BLOW_UP_RATIO: Final = 4.0
 """The loss is that many times its lowest when the test ends (fastai)."""
-_CLIPPED: Final = 1.5
+_CLIP_RATIO: Final = 1.5
 """Losses count as that many times the first at most when the curve is read: beyond, the network has come apart."""
-_FIRST: Final = 0.1
+_UNREAD_SHARE: Final = 0.1
 """The share of the steps at the start where the mean has too little to go by, and which are not read."""
 
 
@@ -98,7 +96,7 @@ def find_rate(
         trials.append(Trial(rate, loss, smooth))
         progress(step, count)
         lowest = min(lowest, smooth) if step > 1 else smooth
-        if not isfinite(loss) or smooth > _BLOWN_UP * lowest:
+        if not isfinite(loss) or smooth > _BLOW_UP_RATIO * lowest:
             break
     return read_trials(trials, count)
 
@@ -115,13 +113,13 @@ def read_trials(trials: Sequence[Trial], count: int) -> RangeTest:
     """
     rates = np.array([trial.rate for trial in trials])
     values = np.array([trial.loss for trial in trials])
-    top = _CLIPPED * float(values[0])
+    top = _CLIP_RATIO * float(values[0])
     values = np.where(np.isfinite(values), np.minimum(values, top), top)
     smooth = _mean_so_far(_mean_so_far(values)[::-1])[::-1]
     points = tuple(
         Trial(rate, trial.loss, float(value)) for rate, trial, value in zip(rates.tolist(), trials, smooth, strict=True)
     )
-    first = round(_FIRST * count)
+    first = round(_UNREAD_SHARE * count)
     bottom = int(np.argmin(smooth))
     back = np.flatnonzero(smooth[bottom:] >= smooth[: first + 1].mean())
     limit = None
@@ -136,11 +134,8 @@ def read_trials(trials: Sequence[Trial], count: int) -> RangeTest:
 
 def write_trials(path: Path, trials: Sequence[Trial]) -> None:
     """`lr.csv`: a line a step."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["lr", "loss", "smooth_loss"])
-    writer.writerows([f"{trial.rate:.6g}", f"{trial.loss:.6g}", f"{trial.smooth:.6g}"] for trial in trials)
-    write_atomically(path, text.getvalue())
+    lines = [[f"{trial.rate:.6g}", f"{trial.loss:.6g}", f"{trial.smooth:.6g}"] for trial in trials]
+    write_table(path, [["lr", "loss", "smooth_loss"], *lines])
 
 
 def _count(session: Session, wanted: int) -> int:
@@ -183,7 +178,7 @@ def _batches(session: Session) -> Iterator[Batch]:
 
 def _require_start(step: int, count: int, rate: float, loss: float) -> None:
     """Raises CnnError when the loss is no number before any rate can have done that."""
-    if isfinite(loss) or step > _FIRST * count:
+    if isfinite(loss) or step > _UNREAD_SHARE * count:
         return
     raise CnnError.of(
         "diverged",

@@ -176,8 +176,8 @@ def _matrix(record: Record, confusion: NDArray[np.int64], classes: Sequence[str]
 
 
 def _first_batch(record: Record) -> Section | None:
-    found = _picture(record.folder.first_batch, "Of the first epoch, augmented, as the network sees it.")
-    return ("batch", "First batch", found) if found else None
+    picture = _picture(record.folder.first_batch, "Of the first epoch, augmented, as the network sees it.")
+    return ("batch", "First batch", picture) if picture else None
 
 
 def _epochs(rows: Sequence[Row], best: Row) -> Section:

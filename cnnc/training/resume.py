@@ -17,7 +17,7 @@ from cnnc.net import Net
 from cnnc.recipe import Recipe
 from cnnc.runs.checkpoint import Checkpoint, Checkpoints
 from cnnc.runs.data_note import DataNote
-from cnnc.runs.events import Report, Said, ignore
+from cnnc.runs.events import Message, Report, ignore
 from cnnc.runs.folder import RunFolder, require_text
 from cnnc.runs.position import Position
 from cnnc.runs.processes import cluster_of, make_ready
@@ -72,13 +72,13 @@ def resume(
     """
     make_ready(report)
     cluster = cluster_of(mesh, group)
-    known = open_record(Path(run))
-    folder, note = known.folder, known.data
+    opened = open_record(Path(run))
+    folder, note = opened.folder, opened.data
     require_text(folder.path)
-    net = replace(known.net, recipe=_changed(known.net.recipe, epochs, lr, patience, on_nan))
+    net = replace(opened.net, recipe=_changed(opened.net.recipe, epochs, lr, patience, on_nan))
     checkpoint, notes = Checkpoints(folder.checkpoints).newest()
-    for line in (*notes, *_other_versions(known)):
-        report(Said(line))
+    for line in (*notes, *_other_versions(opened)):
+        report(Message(line))
     _require_unfinished(folder, net.recipe, checkpoint)
     data_set = _same_data(net, note, data, val, data_dir, report)
     groups, skip_corrupt = group_layers(net), note.skip_corrupt
@@ -93,9 +93,9 @@ def resume(
     cluster.share_folder(folder.path)
     record(session, folder, data_set, note)
     if checkpoint is None:
-        report(Said(f"{folder.path} has no checkpoint, and starts anew"))
+        report(Message(f"{folder.path} has no checkpoint, and starts anew"))
     elif checkpoint.position != Position():
-        report(Said(f"{folder.path} goes on after {checkpoint.position.describe()}"))
+        report(Message(f"{folder.path} goes on after {checkpoint.position.describe()}"))
     return execute(session, folder, first, report, checkpoint=checkpoint, save_minutes=save_minutes)
 
 
@@ -138,7 +138,7 @@ def _same_data(
     """The data that the run was trained on. Raises CnnError when it is other data."""
     options = Options(note.held_out, note.seed, note.skip_corrupt)
     if isinstance(data, tuple):
-        found = arrays_data_set(net.graph, data, val, seed=note.seed)
+        data_set = arrays_data_set(net.graph, data, val, seed=note.seed)
     elif data is None and note.data == "arrays":
         raise CnnError.of(
             "data",
@@ -148,20 +148,20 @@ def _same_data(
     else:
         folder = data_dir or (Path(note.folder) if note.folder else None)
         name = note.data if data is None else os.fspath(data)
-        found = load_data(name, folder=folder, options=options, report=lambda line: report(Said(line)))
-    if note.digest and data_digest(found.train, found.val) == note.digest:
-        return found  # what classes are called may have changed
-    if found.classes != note.classes:
-        raise _other_data(f"its classes are {', '.join(found.classes[:8])}", note)
+        data_set = load_data(name, folder=folder, options=options, report=lambda line: report(Message(line)))
+    if note.digest and data_digest(data_set.train, data_set.val) == note.digest:
+        return data_set  # what classes are called may have changed
+    if data_set.classes != note.classes:
+        raise _other_data(f"its classes are {', '.join(data_set.classes[:8])}", note)
     if note.digest:
         raise _other_data("files, labels or values differ", note)
-    return found
+    return data_set
 
 
-def _other_data(found: str, note: DataNote) -> CnnError:
+def _other_data(difference: str, note: DataNote) -> CnnError:
     return CnnError.of(
         "data",
-        f"the data is not what the run was trained on: {found}",
+        f"the data is not what the run was trained on: {difference}",
         notes=[f"it was trained on {note.train_count} examples of `{note.data}` and watched with {note.val_count}"],
         help="put the data back as it was; to train on from its weights with other data: cnnc train SPEC --weights RUN",
     )

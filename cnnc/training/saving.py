@@ -1,4 +1,4 @@
-"""What a training keeps on the disk as it goes, in an order that a kill at any moment leaves mendable.
+"""The files that a training writes as it goes, in an order that a kill at any moment leaves mendable.
 
 The checkpoint comes first. All else, rows, curves and weights, follows from it: what a kill kept from being written is
 written when the run goes on.
@@ -84,7 +84,7 @@ class RunWriter:
 
     @cached_property
     def _metadata(self) -> dict[str, str]:
-        """What every file of weights says of its network."""
+        """Of every file of weights."""
         return {"model": self.net.name, "graph_sha256": graph_hash(self.net.graph)}
 
     def _write_checkpoint(self, state: TrainingState, position: Position) -> None:

@@ -5,8 +5,6 @@ One run says little of a recipe: the same network may end a point apart from its
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -15,10 +13,9 @@ from statistics import fmean, stdev
 from typing import Final
 
 from cnnc.diagnostics import CnnError
-from cnnc.files import write_atomically
 from cnnc.rendering.text_table import box
-from cnnc.runs.events import Report, Row, Said
-from cnnc.runs.folder import claim_folder
+from cnnc.runs.events import Message, Report, Row
+from cnnc.runs.folder import claim_folder, write_table
 from cnnc.training.loop import TrainingResult
 
 TABLE: Final = "seeds.csv"
@@ -70,15 +67,15 @@ def sweep_seeds(
     assert len(set(seeds)) == len(seeds), seeds
     folder = claim_folder(model, "exp", out)
     runs: list[SeedRun] = []
-    for place, seed in enumerate(seeds, 1):
-        if place > 1:
-            report(Said(""))
-        report(Said(f"seed {seed} ({place} of {len(seeds)})"))
+    for number, seed in enumerate(seeds, 1):
+        if number > 1:
+            report(Message(""))
+        report(Message(f"seed {seed} ({number} of {len(seeds)})"))
         own = folder / f"seed{seed}"
         try:
             result = train(seed, own)
         except CnnError as error:
-            report(Said(f"seed {seed} failed: {error.diagnostics[0].message}"))
+            report(Message(f"seed {seed} failed: {error.diagnostics[0].message}"))
             runs.append(SeedRun(seed, own, error=error))
         else:
             runs.append(SeedRun(seed, own, result.best, result.rows[-1]))
@@ -93,38 +90,36 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 
 def write_seeds(path: Path, runs: Sequence[SeedRun]) -> None:
     """`seeds.csv`: a line a seed, then the mean and the standard deviation."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["seed", "best_epoch", *(f"{which}_{figure}" for which, figure in _FIGURES), "error"])
+    lines = [["seed", "best_epoch", *(f"{which}_{figure}" for which, figure in _FIGURES), "error"]]
     for run in runs:
-        epoch = "" if run.best is None else run.best.epoch
+        epoch = "" if run.best is None else str(run.best.epoch)
         figures = [_number(_figure(run, which, figure)) for which, figure in _FIGURES]
-        writer.writerow([run.seed, epoch, *figures, run.error.diagnostics[0].message if run.error else ""])
+        lines.append([str(run.seed), epoch, *figures, run.error.diagnostics[0].message if run.error else ""])
     columns = [spread(_values(runs, which, figure)) for which, figure in _FIGURES]
-    for place, name in enumerate(("mean", "standard deviation")):
-        writer.writerow([name, "", *(_number(column[place]) for column in columns), ""])
-    write_atomically(path, text.getvalue())
+    for i, name in enumerate(("mean", "standard deviation")):
+        lines.append([name, "", *(_number(column[i]) for column in columns), ""])
+    write_table(path, lines)
 
 
 def render_sweep(sweep: SeedSweep) -> str:
     """The table: a line a seed, mean and standard deviation below."""
     has_top1 = any(run.best is not None and run.best.val_top1 is not None for run in sweep.runs)
-    shown = [(which, figure) for which, figure in _FIGURES if has_top1 or figure == "val_loss"]
+    figures = [(which, figure) for which, figure in _FIGURES if has_top1 or figure == "val_loss"]
     head = [
         "seed",
-        *(f"{which} {figure.replace('val_', '').replace('top1', 'top-1')}" for which, figure in shown),
+        *(f"{which} {figure.replace('val_', '').replace('top1', 'top-1')}" for which, figure in figures),
         "epoch",
     ]
-    each = []
+    lines = []
     for run in sweep.runs:
-        figures = [_shown(figure, _figure(run, which, figure)) for which, figure in shown]
-        each.append([f"{run.seed}", *figures, "failed" if run.best is None else f"{run.best.epoch}"])
-    columns = [(figure, spread(_values(sweep.runs, which, figure))) for which, figure in shown]
-    below = [
-        [name, *(_shown(figure, column[place]) for figure, column in columns), ""]
-        for place, name in enumerate(("mean", "deviation"))
+        cells = [_cell(figure, _figure(run, which, figure)) for which, figure in figures]
+        lines.append([f"{run.seed}", *cells, "failed" if run.best is None else f"{run.best.epoch}"])
+    columns = [(figure, spread(_values(sweep.runs, which, figure))) for which, figure in figures]
+    spreads = [
+        [name, *(_cell(figure, column[i]) for figure, column in columns), ""]
+        for i, name in enumerate(("mean", "deviation"))
     ]
-    return box(head, [each, below], right=range(1, len(head)))
+    return box(head, [lines, spreads], right=range(1, len(head)))
 
 
 def parse_seeds(text: str, first: int) -> tuple[int, ...]:
@@ -141,15 +136,15 @@ def parse_seeds(text: str, first: int) -> tuple[int, ...]:
         if not 1 <= numbers[0] <= _MOST:
             raise ValueError(f"`{text}` is not from 1 to {_MOST:,} seeds; a list of one is written {text},")
         return tuple(range(first, first + numbers[0]))
-    if repeated := [number for place, number in enumerate(numbers) if number in numbers[:place]]:
+    if repeated := [number for i, number in enumerate(numbers) if number in numbers[:i]]:
         raise ValueError(f"`{text}` has the seed {repeated[0]} twice")
     return tuple(numbers)
 
 
 def _figure(run: SeedRun, which: str, figure: str) -> float | None:
     row = run.best if which == "best" else run.last
-    found: float | None = getattr(row, figure) if row is not None else None
-    return found
+    value: float | None = getattr(row, figure) if row is not None else None
+    return value
 
 
 def _values(runs: Sequence[SeedRun], which: str, figure: str) -> list[float]:
@@ -160,7 +155,7 @@ def _number(value: float | None) -> str:
     return "" if value is None or value != value else f"{value:.6g}"
 
 
-def _shown(figure: str, value: float | None) -> str:
+def _cell(figure: str, value: float | None) -> str:
     if value is None or value != value:
         return "-"
     return f"{100 * value:.2f} %" if figure == "val_top1" else f"{value:.4f}"

@@ -14,7 +14,7 @@ from cnnc.evaluation.network import name_inputs, network_predictor, outputs_of
 from cnnc.evaluation.output_losses import classified, require_classes, require_targets
 from cnnc.evaluation.places import require_movable
 from cnnc.net import Net, Weights
-from cnnc.runs.events import Report, Said
+from cnnc.runs.events import Message, Report
 from cnnc.runs.metrics import Scores
 from cnnc.runs.processes import Cluster
 from cnnc.runs.trained import Trained
@@ -108,7 +108,7 @@ def open_session(
     recipe, outputs = net.recipe, outputs_of(net)
     require_classes(outputs, data.classes, net.text)
     for line in data.notes:
-        report(Said(line))
+        report(Message(line))
     shapes = [node.shape for node in net.graph.inputs]
     val = prepare(data.val, shapes, skip_corrupt=skip_corrupt, workers=workers, shard=cluster.shard)
     train = prepare(
@@ -137,4 +137,4 @@ def report_corrupt(report: Report, *feeds: Feed) -> None:
     if broken:
         named = ", ".join(str(path) for path in broken[:3]) + (", ..." if len(broken) > 3 else "")
         count = "1 picture" if len(broken) == 1 else f"{len(broken)} pictures"
-        report(Said(f"left out, as it cannot be decoded: {count} ({named})"))
+        report(Message(f"left out, as it cannot be decoded: {count} ({named})"))

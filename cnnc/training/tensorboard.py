@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Final
 
 from cnnc.diagnostics import CnnError
-from cnnc.runs.events import EpochEnded, Event, Progress, Report, Started
+from cnnc.runs.events import EpochEnd, Event, Progress, Report, TrainingStart
 from cnnc.wording import reason_of
 
 FOLDER: Final = "tensorboard"
@@ -100,8 +100,8 @@ class Curves:
 
 
 @contextmanager
-def recording(clock: Callable[[], float] = time.monotonic) -> Iterator[Report]:
-    """A report that writes what it is told into `tensorboard/` of the run's folder, once that is known."""
+def record_curves(clock: Callable[[], float] = time.monotonic) -> Iterator[Report]:
+    """A report that writes its events into `tensorboard/` of the run's folder, once that is known."""
     record = _Record(clock)
     try:
         yield record
@@ -123,13 +123,13 @@ class _Record:
 
     def __call__(self, event: Event) -> None:
         match event:
-            case Started():
+            case TrainingStart():
                 self.steps, self.batch = event.steps, event.batch
                 first_step = (event.epoch - 1) * event.steps + event.step + 1
                 self.curves = Curves(event.folder / FOLDER, first_step)
             case Progress():
                 self._step(event)
-            case EpochEnded():
+            case EpochEnd():
                 self._epoch(event)
 
     def _step(self, event: Progress) -> None:
@@ -148,7 +148,7 @@ class _Record:
             self.curves.write((event.epoch - 1) * self.steps + event.step, figures)
             self.since, self.at = [], now
 
-    def _epoch(self, event: EpochEnded) -> None:
+    def _epoch(self, event: EpochEnd) -> None:
         row = event.row
         self.since, self.at = [], None
         if self.curves is None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Final
 
-from cnnc.runs.events import EpochEnded, Event, Progress, Started
+from cnnc.runs.events import EpochEnd, Event, Progress, TrainingStart
 
 _BUNCHES: Final = 60
 """Bunches of steps that the pace is taken from: the last ones, so that it follows a machine that gets busy."""
@@ -33,27 +33,27 @@ class TimeLeft:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._run: Started | None = None
+        self._run: TrainingStart | None = None
         self._place: tuple[int, int] | None = None
         """The epoch and the step that ended last; an epoch that is over is the next one's step 0."""
         self._at = 0.0
         self._compiling: float | None = None
         self._bunch = (0.0, 0)
         self._bunches: deque[tuple[float, int]] = deque(maxlen=_BUNCHES)
-        self._seen = 0.0
+        self._watch_seconds = 0.0
         self._starts: deque[float] = deque(maxlen=5)
         self._ends: deque[float] = deque(maxlen=5)
-        self._guessed: float | None = None
-        """What an epoch's end takes, as long as only the first was seen."""
+        self._end_guess: float | None = None
+        """Seconds that an epoch's end takes, as long as only the first was seen."""
 
     def __call__(self, event: Event) -> None:
         now = self._clock()
         match event:
-            case Started():
+            case TrainingStart():
                 self._run, self._at = event, now
             case Progress():
                 self._step(event, now)
-            case EpochEnded():
+            case EpochEnd():
                 self._end(event.row.epoch, now)
 
     @property
@@ -62,11 +62,11 @@ class TimeLeft:
         if self._run is None or self._place is None:
             return None
         epoch, step = self._place
-        known = self._seen >= _ENOUGH_SECONDS and len(self._bunches) >= _ENOUGH_BUNCHES
+        known = self._watch_seconds >= _ENOUGH_SECONDS and len(self._bunches) >= _ENOUGH_BUNCHES
         pace = self._pace()
-        if pace is None or not (known or self._guessed is not None):
+        if pace is None or not (known or self._end_guess is not None):
             return None
-        end = median(self._ends) if self._ends else self._guessed
+        end = median(self._ends) if self._ends else self._end_guess
         if end is None:
             end = self._evaluation(pace)
         start = median(self._starts) if self._starts else pace
@@ -94,7 +94,7 @@ class TimeLeft:
         elif before[0] != event.epoch or before[1] == 0:
             self._starts.append(took)
         else:
-            self._seen += took
+            self._watch_seconds += took
             seconds, steps = self._bunch[0] + took, self._bunch[1] + event.step - before[1]
             self._bunch = (seconds, steps)
             if seconds >= _BUNCH_SECONDS:
@@ -104,15 +104,15 @@ class TimeLeft:
     def _end(self, epoch: int, now: float) -> None:
         took, self._at = now - self._at, now
         self._place = (epoch + 1, 0)
-        if self._guessed is not None:
+        if self._end_guess is not None:
             self._ends.append(took)
             return
         # The first has a compilation in it, of which only that of the steps is known.
         least = self._evaluation(self._pace() or 0.0)
-        self._guessed = min(took, max(least, took - (self._compiling or 0.0) * _FORWARD))
+        self._end_guess = min(took, max(least, took - (self._compiling or 0.0) * _FORWARD))
 
     def _evaluation(self, pace: float) -> float:
-        """What an evaluation takes at a guess, of the examples that there are to validate."""
+        """Seconds that an evaluation takes at a guess, of the examples that there are to validate."""
         assert self._run is not None
         return pace * self._run.val_count / self._run.batch * _FORWARD
 

@@ -18,7 +18,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.net import Net, Weights
 from cnnc.recipe import Recipe
 from cnnc.runs.data_note import DataNote
-from cnnc.runs.events import Report, Said, ignore
+from cnnc.runs.events import Message, Report, ignore
 from cnnc.runs.folder import RunFolder, claim
 from cnnc.runs.processes import cluster_of, make_ready
 from cnnc.training.data_digest import data_digest
@@ -122,9 +122,9 @@ def train(
     data_set, origin = _data_set(net, data, val, Options(seed=recipe.seed, skip_corrupt=skip_corrupt), origin, report)
     session = open_session(net, data_set, groups, cluster, skip_corrupt=skip_corrupt, workers=workers, report=report)
     for line in (*notes, *describe_frozen(net.graph, groups)):
-        report(Said(line))
+        report(Message(line))
     if recipe.batch > session.batch:
-        report(Said(f"a batch is {session.batch}, as there are no more pictures"))
+        report(Message(f"a batch is {session.batch}, as there are no more pictures"))
     note = _data_note(session, data_set, origin, skip_corrupt)
     cluster.agree(list_facts(net, note, first))
     path = claim(net.name, None if out is None else Path(out)).path if cluster.is_leader else None
@@ -172,7 +172,7 @@ def _data_set(
     if isinstance(data, DataSet):
         return data, origin or Origin(data.name)
     if isinstance(data, str | os.PathLike):
-        loaded = load_data(os.fspath(data), options=options, report=lambda line: report(Said(line)))
+        loaded = load_data(os.fspath(data), options=options, report=lambda line: report(Message(line)))
         return loaded, Origin(os.fspath(data))
     return arrays_data_set(net.graph, data, val, seed=options.seed), Origin()
 

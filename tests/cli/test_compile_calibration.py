@@ -77,7 +77,10 @@ def test_calibration_data_that_is_missing_or_cannot_be_read_is_named(made: Path,
 def test_data_of_other_classes_measures_nothing(made: Path, empty: Path) -> None:
     make_tree(empty / "pets", {"cat": 3, "dog": 3, "owl": 3})
     command = ("compile", made / "run", "--target", "tflite-int8", "-o", "a.tflite", "--data", "pets")
-    assert "3 classes of the data are not among the labels of `tiny`: `cat`, `dog`, `owl`" in refused("labels", *command)
+    message = refused("labels", *command)
+    assert "3 classes of the data are not among the labels of `tiny`: `cat`, `dog`, `owl`" in message
+        "labels", *command
+    )
     spec = ("compile", "mlp", "--random-weights", "--target", "tflite-int8", "-o", "a.tflite", "--data", "pets")
     assert "the data has 3 classes, and `mlp` has 10 outputs" in refused("labels", *spec)
     assert not Path("a.tflite").exists()

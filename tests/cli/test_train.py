@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from cnnc.cli.watch import watching
-from cnnc.runs.events import EpochEnded, Progress, Row, Said, Started
+from cnnc.runs.events import EpochEnd, Message, Progress, Row, TrainingStart
 from tests.support.calling import call
 from tests.support.pictures import make_tree, truncate
 from tests.support.small_runs import dense_text, train_small
@@ -254,10 +254,10 @@ def test_a_terminal_gets_a_bar_and_the_lines_stay() -> None:
     console = Console(force_terminal=True, width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115  # as long as it is
     row = Row(1, 2.5, 0.1, 0.5, 0.75, 0.4, 0.8, None)
     with watching(console) as report:
-        report(Said("a [note]"))
-        report(Started(Path("runs/m/exp1"), "m", 10, 24, 11, 8, 3, 2))
+        report(Message("a [note]"))
+        report(TrainingStart(Path("runs/m/exp1"), "m", 10, 24, 11, 8, 3, 2))
         report(Progress(1, 2, 0.6, 0.7, 1234.0))
-        report(EpochEnded(row, best=True))
+        report(EpochEnd(row, best=True))
     console.file.close()
     text = console.export_text()
     assert "a [note]" in text

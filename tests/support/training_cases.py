@@ -12,7 +12,7 @@ import pytest
 from cnnc.data.sources.data_set import DataSet
 from cnnc.loading import load_text
 from cnnc.net import Net
-from cnnc.runs.events import Event, Progress, Said, ignore
+from cnnc.runs.events import Event, Message, Progress, ignore
 from cnnc.runs.interrupt import TrainingInterrupt
 from cnnc.runs.processes import local_cluster
 from cnnc.training.layer_groups import group_layers
@@ -70,4 +70,4 @@ def without_time(trained: TrainingResult) -> list[tuple[Any, ...]]:
 
 
 def said(events: list[Event]) -> str:
-    return "\n".join(event.text for event in events if isinstance(event, Said))
+    return "\n".join(event.text for event in events if isinstance(event, Message))

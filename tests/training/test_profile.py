@@ -12,7 +12,7 @@ import cnnc
 from cnnc.backends.jax.profiling.hlo import LOSS, OPTIMIZER, instructions, owner_of
 from cnnc.backends.jax.profiling.trace import Span, shared_out
 from cnnc.data.sources.arrays import arrays_data_set
-from cnnc.runs.events import Event, Said
+from cnnc.runs.events import Event, Message
 from cnnc.training.initial_weights import initial_weights
 from cnnc.training.profiling import Profile, profile, render_profile
 from tests.support.training_cases import session_of
@@ -100,7 +100,7 @@ def test_the_layers_add_up_to_the_step(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert sum(float(row["share"]) for row in rows) == pytest.approx(1, abs=1e-4)
     assert list((tmp_path / "run" / "profile").rglob("*.trace.json.gz"))
-    assert "ms each" in "".join(event.text for event in said if isinstance(event, Said))
+    assert "ms each" in "".join(event.text for event in said if isinstance(event, Message))
 
 
 def test_the_table_is_of_the_slowest_and_the_rest() -> None:

@@ -18,7 +18,7 @@ import cnnc
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
 from cnnc.runs.checkpoint import Checkpoints, _reason, lock
-from cnnc.runs.events import EpochEnded, Event, Said, Started
+from cnnc.runs.events import EpochEnd, Event, Message, TrainingStart
 from cnnc.runs.position import Means, Position
 from cnnc.training.loop import TrainingResult
 from cnnc.training.resume import resume
@@ -55,9 +55,9 @@ def test_a_stopped_run_ends_as_one_that_was_not(step: int, tmp_path: Path, data:
     events: list[Event] = []
     trained = resume(tmp_path / "run", report=events.append)
     assert f"{tmp_path / 'run'} goes on after epoch 2, step " in said(events)
-    started = next(event for event in events if isinstance(event, Started))
+    started = next(event for event in events if isinstance(event, TrainingStart))
     assert (started.epoch, started.step >= step) == (2, True)
-    assert [event.row.epoch for event in events if isinstance(event, EpochEnded)] == [2, 3]
+    assert [event.row.epoch for event in events if isinstance(event, EpochEnd)] == [2, 3]
     assert without_time(trained) == without_time(whole)
     assert same(trained.weights, whole.weights)
     assert (trained.scores[0].confusion == whole.scores[0].confusion).all()  # type: ignore[union-attr]
@@ -116,7 +116,7 @@ def test_the_last_weights_stand_in_for_the_best_that_are_lost(damage: str, tmp_p
         best.write_bytes(content[: len(content) // 2])
     trained = resume(run, epochs=4, report=told.append)
     assert trained.best.epoch == 4
-    (line,) = (event.text for event in told if isinstance(event, Said) and "are lost" in event.text)
+    (line,) = (event.text for event in told if isinstance(event, Message) and "are lost" in event.text)
     why = {"lost": "there is no file", "cut": "cannot read"}[damage]
     assert re.fullmatch(f"the weights of epoch {before}, the best, are lost: {why} .*; epoch 4 stands in for it", line)
     weights, metadata = load_weights(best, tiny().graph)

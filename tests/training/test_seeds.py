@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnc.diagnostics import CnnError
-from cnnc.runs.events import Event, Row, Said
+from cnnc.runs.events import Event, Message, Row
 from cnnc.training.loop import TrainingResult
 from cnnc.training.seed_sweep import parse_seeds, render_sweep, spread, sweep_seeds
 from tests.support.calling import call
@@ -79,7 +79,7 @@ def test_one_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     assert "81.00 %" in text  # the mean of 80 and 82
     assert "1.41 %" in text
     assert "failed" in text
-    assert Said("seed 1 failed: the loss became nan in epoch 1, step 3 of 9") in said
+    assert Message("seed 1 failed: the loss became nan in epoch 1, step 3 of 9") in said
     with (tmp_path / "all" / "seeds.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [line["seed"] for line in rows] == ["0", "1", "2", "mean", "standard deviation"]

@@ -13,9 +13,9 @@ import pytest
 from cnnc.data.sources.tfrecord import walk
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text
-from cnnc.runs.events import EpochEnded, Progress, Row, Started
+from cnnc.runs.events import EpochEnd, Progress, Row, TrainingStart
 from cnnc.training.resume import resume
-from cnnc.training.tensorboard import Curves, recording
+from cnnc.training.tensorboard import Curves, record_curves
 from cnnc.training.train import train
 
 pytest.importorskip("tensorboardX")
@@ -56,15 +56,15 @@ def curves_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def played(folder: Path, *, epochs: int, first_epoch: int = 1, loss: float = 2.0) -> None:
     """What a training of 50 steps an epoch would report; a step takes half a second."""
     now = 0.0
-    with recording(lambda: now) as report:
-        report(Started(folder, "net", 1, 500, 100, 10, 50, epochs))
+    with record_curves(lambda: now) as report:
+        report(TrainingStart(folder, "net", 1, 500, 100, 10, 50, epochs))
         for epoch in range(first_epoch, epochs + 1):
             for step in range(1, 51):
                 now += 0.5
                 own = float("nan") if step == 30 else loss + step
                 report(Progress(epoch, step, loss + (step + 1) / 2, 0.5, 20.0, own, 2.0 * step))
             now += 7.0
-            report(EpochEnded(Row(epoch, 32.0, 0.1 / epoch, loss, 0.5, loss + 1, 0.25, None), best=True))
+            report(EpochEnd(Row(epoch, 32.0, 0.1 / epoch, loss, 0.5, loss + 1, 0.25, None), best=True))
 
 
 def test_epochs_and_steps_are_curves_over_the_steps_of_the_training(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnc.runs.events import EpochEnded, Progress, Row, Started
+from cnnc.runs.events import EpochEnd, Progress, Row, TrainingStart
 from cnnc.training.time_left import TimeLeft, format_duration
 
 
@@ -29,7 +29,7 @@ def played(
     """
     now = 0.0
     remaining = TimeLeft(lambda: now)
-    remaining(Started(Path(), "net", 1, steps * 64, val_count, 64, steps, epochs))
+    remaining(TrainingStart(Path(), "net", 1, steps * 64, val_count, 64, steps, epochs))
     moments: list[tuple[tuple[int, int], float | None, float]] = []
     number = 0
     for epoch in range(first_epoch, epochs + 1):
@@ -39,7 +39,7 @@ def played(
             remaining(Progress(epoch, place, 1.0, None, 1.0))
             moments.append(((epoch, place), remaining.seconds, now))
         now += evaluation + (compiling * ratio if epoch == first_epoch else 0)
-        remaining(EpochEnded(Row(epoch, 1.0, 0.1, 1.0, None, 1.0, None, None), best=False))
+        remaining(EpochEnd(Row(epoch, 1.0, 0.1, 1.0, None, 1.0, None, None), best=False))
         moments.append(((epoch, 0), remaining.seconds, now))
     return [(place, said, now - at) for place, said, at in moments]
 

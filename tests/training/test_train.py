@@ -20,7 +20,7 @@ from cnnc.data.sources.folder import load_folder
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.recipe import BinaryCrossEntropy, Constant, CrossEntropy, Flip, MeanSquaredError, PadCrop, Recipe, Sgd
-from cnnc.runs.events import EpochEnded, Event, Progress, Said, Started
+from cnnc.runs.events import EpochEnd, Event, Message, Progress, TrainingStart
 from cnnc.runs.interrupt import TrainingInterrupt, deferred_interrupt
 from cnnc.training.train import train
 from cnnc.weights.weights_file import load_weights
@@ -91,10 +91,10 @@ def test_a_network_learns_and_leaves_its_run(tmp_path: Path) -> None:
     assert confusion is not None
     assert confusion.tolist() == [[5, 0], [0, 6]]
     assert [type(e) for e in events if not isinstance(e, Progress)][-4:] == [
-        Started,
-        EpochEnded,
-        EpochEnded,
-        EpochEnded,
+        TrainingStart,
+        EpochEnd,
+        EpochEnd,
+        EpochEnd,
     ]
     assert sum(isinstance(e, Progress) for e in events) == 3 * 3
 
@@ -238,9 +238,9 @@ def test_corrupt_pictures_are_counted_and_left_out(tmp_path: Path) -> None:
     assert "cannot decode" in error_of(lambda: train(tiny(), data, epochs=1, out=tmp_path / "no"))
     events: list[Event] = []
     train(tiny(), data, epochs=1, skip_corrupt=True, out=tmp_path / "run", report=events.append)
-    (started,) = (e for e in events if isinstance(e, Started))
+    (started,) = (e for e in events if isinstance(e, TrainingStart))
     assert started.train_count == 23
-    said = [e.text for e in events if isinstance(e, Said)]
+    said = [e.text for e in events if isinstance(e, Message)]
     assert any(text.startswith("left out, as it cannot be decoded: 1 picture (") and "003.png" in text for text in said)
 
 
@@ -335,7 +335,7 @@ def test_a_hangup_is_deferred_as_sigterm_is_and_ignored_where_it_was() -> None:
 
 def test_an_interrupted_training_saves_what_it_has_learnt(tmp_path: Path) -> None:
     def press(event: Event) -> None:
-        if isinstance(event, EpochEnded) and event.row.epoch == 2:
+        if isinstance(event, EpochEnd) and event.row.epoch == 2:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(TrainingInterrupt) as caught:

@@ -20,7 +20,7 @@ from cnnc.data.sources.data_set import Examples
 from cnnc.loading import load_text
 from cnnc.net import Net
 from cnnc.recipe import Recipe
-from cnnc.runs.events import Event, Said
+from cnnc.runs.events import Event, Message
 from cnnc.training.layer_groups import group_layers
 from cnnc.training.loop import TrainingResult
 from cnnc.training.train import train
@@ -69,7 +69,7 @@ def run(tmp_path: Path, network: Net | None = None, **settings: Any) -> tuple[Tr
     network = network or net()
     pictures = data(network.graph[network.graph.outputs[0][1]].shape[-1])
     trained = train(network, pictures, pictures, out=tmp_path, report=events.append, **settings)
-    return trained, [event.text for event in events if isinstance(event, Said)]
+    return trained, [event.text for event in events if isinstance(event, Message)]
 
 
 def last(trained: TrainingResult, network: Net | None = None) -> dict[str, dict[str, np.ndarray]]:

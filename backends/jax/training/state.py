@@ -27,7 +27,7 @@ class State(NamedTuple):
     statistics: Arrays
     """Batch norm's, and all that is frozen."""
     optimizer: tuple[Any, ...]
-    """What the optimizer remembers of every group."""
+    """The optimizer's memory of every group."""
     step: Array
     """Steps taken, int32: batches seen, whether they led to an update or not."""
     average: Arrays
