@@ -11,7 +11,7 @@ from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Source,
 from cnnc.elaboration import budget, namespace
 from cnnc.elaboration.arithmetic import write_value
 from cnnc.elaboration.elaborate import build, check_rules, find_variant
-from cnnc.elaboration.name_check import resolve
+from cnnc.elaboration.name_check import check_names
 from cnnc.elaboration.namespace import Loaded
 from cnnc.language import parse, syntax
 from cnnc.net import Net
@@ -148,8 +148,7 @@ def examine(spec: Spec, overrides: Overrides, *, budgets: bool = False) -> tuple
     try:
         loaded = namespace.load(spec.source, spec.folder)
         found.add(list(loaded.duplicates))
-        for file in loaded.files:
-            found.add(resolve(file, loaded.namespace if file is loaded.file else _namespace_of(loaded, file)))
+        found.add(check_names(loaded))
         model = _model(loaded.file)
         if spec.variant is not None:
             if overrides.variant not in (None, spec.variant):
@@ -230,15 +229,6 @@ class _Found:
         return sorted(self.diagnostics.values(), key=order)[:MOST_REPORTED]
 
 
-def _namespace_of(loaded: Loaded, file: syntax.File) -> namespace.Namespace:
-    """What an imported file sees: the namespace of its first block; without blocks nothing asks."""
-    for block in file.blocks:
-        found = loaded.namespace.find(block.name.text)
-        if found is not None and found.definition is block:
-            return found.namespace
-    return loaded.namespace
-
-
 def _model(file: syntax.File) -> syntax.Model:
     """The file's one model. Raises CnnError where there is none, or more of what there can be one of."""
     for many, noun in ((file.models, "model"), (file.trains, "train section"), (file.scales, "scale rule")):
@@ -291,5 +281,5 @@ def flattened(loaded: Loaded) -> str:
     text = source.text
     for statement in reversed(loaded.file.imports):
         text = text[: statement.span.start] + text[statement.span.end :]
-    parts = [block.span.text for file in loaded.files[1:] for block in file.blocks]
+    parts = [block.span.text for file, _ in loaded.files[1:] for block in file.blocks]
     return "\n\n".join([text.strip("\n"), *parts]) + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnc.diagnostics import Span
 from cnnc.elaboration import binding
-from cnnc.elaboration.expressions import argument, declared_type, evaluate
+from cnnc.elaboration.expressions import argument, evaluate
 from cnnc.elaboration.graph_builder import MOST_NODES
 from cnnc.elaboration.scaling import Scale, round_channels, round_repeats
 from cnnc.elaboration.values import Count, Scope, Turn
@@ -24,13 +24,6 @@ class Given:
 
     argument: syntax.Argument
     scope: Scope
-
-
-def parameters_of(block: syntax.Block) -> tuple[Parameter, ...]:
-    """A block's parameters. Raises CnnError("type") when one is declared to be of a type that does not exist."""
-    return tuple(
-        Parameter(p.name.text, declared_type(p), REQUIRED if p.default is None else p.default) for p in block.parameters
-    )
 
 
 def bind_block(

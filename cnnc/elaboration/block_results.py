@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from cnnc.diagnostics import CnnError
-from cnnc.elaboration.expressions import SIZES, evaluate
+from cnnc.elaboration.expressions import evaluate
+from cnnc.elaboration.names import SIZES
 from cnnc.elaboration.values import POISON, Poison, Scope, Tensor
 from cnnc.ir import Graph, Node
 from cnnc.language import syntax

@@ -10,9 +10,10 @@ from cnnc.diagnostics import CnnError, Diagnostic, Source, Span, did_you_mean
 from cnnc.elaboration import binding, scaling, train_section
 from cnnc.elaboration.block_results import without_unread
 from cnnc.elaboration.expander import Expander
-from cnnc.elaboration.expressions import argument, declared_type, number
+from cnnc.elaboration.expressions import argument, number
 from cnnc.elaboration.graph_builder import LimitReached
-from cnnc.elaboration.location import Place, labels
+from cnnc.elaboration.location import Place
+from cnnc.elaboration.names import declared_type, input_names, labels
 from cnnc.elaboration.namespace import Loaded, Namespace
 from cnnc.elaboration.scaling import Scale
 from cnnc.elaboration.values import POISON, Count, Layer, Poison, Poisoned, Scope, Tensor
@@ -267,7 +268,7 @@ def _inputs(
     scope: Scope,
     expander: Expander,
 ) -> list[Tensor]:
-    names = [s.name.text if s.name else "input" for s in declared] or ["input"]
+    names = [name.text for name in input_names(model)]
     for wanted in asked.inputs:
         if wanted is not None and wanted not in names:
             help = did_you_mean(wanted, names) or f"its inputs are {', '.join(names)}"

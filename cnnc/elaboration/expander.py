@@ -11,27 +11,33 @@ from dataclasses import replace
 
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Span
 from cnnc.elaboration import binding, block_results, timm_blocks
-from cnnc.elaboration.arguments import Given, bind_block, of_operator, parameters_of
+from cnnc.elaboration.arguments import Given, bind_block, of_operator
 from cnnc.elaboration.arithmetic import show_value, type_name
-from cnnc.elaboration.call_chain import DEEPEST_CALLS, located, too_deep
-from cnnc.elaboration.expressions import IDENTITY, SHARED, evaluate, truth, unknown
+from cnnc.elaboration.expressions import evaluate, truth, unknown
 from cnnc.elaboration.graph_builder import Builder, LimitReached
 from cnnc.elaboration.limits import Meter
-from cnnc.elaboration.location import Place, Use, branch_labels, kind_of, labels
+from cnnc.elaboration.location import DEEPEST_CALLS, Place, Use, kind_of, located, too_deep
+from cnnc.elaboration.names import (
+    BRACED,
+    FORMS,
+    IDENTITY,
+    MERGES,
+    SHARED,
+    TIMM,
+    branch_labels,
+    is_operator_or_block,
+    labels,
+    parameters_of,
+)
 from cnnc.elaboration.namespace import BlockIn
 from cnnc.elaboration.repeats import turns_of
 from cnnc.elaboration.scaling import Scale
-from cnnc.elaboration.timm_blocks import TIMM
 from cnnc.elaboration.values import POISON, Layer, Poison, Poisoned, Scope, Shared, Tensor
 from cnnc.ir import Repeat
 from cnnc.language import syntax
 from cnnc.ops import OPS, Op, OpError, format_shape
 from cnnc.ops.signature import Parameter
 
-MERGES = tuple(name for name, op in OPS.items() if op.arity[1] != 1)
-"""The operators that join results."""
-_BRACED = ("add", "concat", "mul")
-"""Those of them whose branches may stand in braces: of any number, in any order or in that of channels."""
 Flowing = Tensor | Poison | None
 """What a pipeline carries; None where several inputs leave open which one it is."""
 
@@ -95,7 +101,7 @@ class Expander:
                 path = None if label is None else place.child(label.text)
                 x = self.flow(value, x, scope, Use(place, path), may_start=True)
                 if label is not None:
-                    scope.values[label.text] = x
+                    scope.values[label.text] = x if x is POISON else self._tensor(x, value.span, scope)
             case syntax.Input() | syntax.Output():
                 pass
         return x
@@ -140,7 +146,9 @@ class Expander:
                 return found
             case syntax.Incoming() | syntax.Attribute():
                 return block_results.start(layer, scope)
-            case syntax.Call(function=function, arguments=arguments) if function.text in MERGES:
+            case syntax.Call(function=function, arguments=arguments) if function.text in MERGES and not isinstance(
+                scope.values.get(function.text), Layer
+            ):
                 branches = tuple(syntax.Branch(None, a.value, a.span) for a in arguments)
                 return self._branches(syntax.Branches(function, branches, layer.span), x, scope, use)
             case _:
@@ -169,19 +177,21 @@ class Expander:
     def _apply(
         self, name: syntax.Name, given: tuple[Given, ...], scope: Scope, span: Span, x: Flowing, use: Use
     ) -> Flowing:
-        block = None if name.text in OPS else scope.namespace.find(name.text)
-        known = block is not None or name.text in OPS
-        if name.text in scope.values and (isinstance(scope.values[name.text], Layer | Tensor | Poison) or not known):
+        if name.text in scope.values and (
+            isinstance(scope.values[name.text], Layer | Tensor | Poison)
+            or not is_operator_or_block(name.text, scope.namespace)
+        ):
             return self._apply_value(name, given, scope, span, x, use)
         if name.text in OPS:
             return self._operator(OPS[name.text], given, scope, span, x, use)
+        block = scope.namespace.find(name.text)
         if block is not None:
             return self._block(block, given, scope, span, x, use)
         if name.text == IDENTITY:
-            binding.match(IDENTITY, (), [g.argument for g in given], span)
+            binding.match(IDENTITY, FORMS[IDENTITY], [g.argument for g in given], span)
             return x
         if name.text == TIMM:
-            return self._timm(given, span, x, use)
+            return self._timm(given, scope, span, x, use)
         if name.text == SHARED:
             message = "`shared` is one layer for several places, but this is a single one"
             raise CnnError.of("type", message, span, help="name it, and use the name: layers = shared(...)")
@@ -256,10 +266,11 @@ class Expander:
             x = after
         return block_results.of_turns(results) if results else x
 
-    def _timm(self, given: tuple[Given, ...], span: Span, x: Flowing, use: Use) -> Flowing:
+    def _timm(self, given: tuple[Given, ...], site: Scope, span: Span, x: Flowing, use: Use) -> Flowing:
         """Stages written as timm's block strings."""
         path = use.path or use.place.fresh(TIMM)
         stages, scope = timm_blocks.stages(given, span)
+        x = self._tensor(x, span, site)
         for stage, repeat in enumerate(stages):
             x = self._repeat(repeat, x, scope, Use(use.place, f"{path}.{stage}"))
         return x
@@ -285,7 +296,7 @@ class Expander:
             help = "a branch is a layer, or `identity`, on a line of its own"
             raise CnnError.of("arity", f"`{keyword.text}` has no branches to join", keyword.span, help=help)
         tensors = [self._tensor(result, span, scope) for result, span in results]
-        if len(tensors) == 1 and keyword.text in _BRACED:
+        if len(tensors) == 1 and keyword.text in BRACED:
             return tensors[0]
         name = use.path or place.fresh(keyword.text)
         try:
@@ -300,6 +311,8 @@ class Expander:
         path = None if branch.label is None else place.child(branch.label.text)
         try:
             result = self.flow(value, x, scope, Use(place, path), may_start=True)
+            if branch.label is not None:
+                result = self._tensor(result, value.span, scope)
         except CnnError as error:
             self.report(error, place)
             result = POISON
@@ -358,7 +371,7 @@ class Expander:
         name = kind.names[0]
         if name in MERGES:
             message = f"`{name}` joins branches, or results at the start of a line or branch"
-            braces = f"{name} {{ ... }} with a branch a line, or " if name in _BRACED else ""
+            braces = f"{name} {{ ... }} with a branch a line, or " if name in BRACED else ""
             raise CnnError.of("arity", message, span, help=f"{braces}{name}(a, b)")
         attributes, spans = of_operator(kind, given, site, span, self._scale, turn=use.turn)
         op = kind(**attributes)

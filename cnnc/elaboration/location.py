@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import field, replace
 
-from cnnc.diagnostics import Span
+from cnnc.diagnostics import CnnError, Diagnostic, Label, Span
+from cnnc.elaboration.names import branch_labels
+from cnnc.elaboration.namespace import PRELUDE
 from cnnc.elaboration.values import Turn
 from cnnc.frozen import dataclass
 from cnnc.ir import Frame, Origin, Repeat, call_notes
 from cnnc.language import syntax
+
+DEEPEST_CALLS = 64
 
 
 @dataclass(frozen=True)
@@ -83,40 +86,6 @@ class Use:
         return self.place.group(self.path, frozenset(label.text for label in branch_labels(layer)))
 
 
-def labels(body: tuple[syntax.Statement, ...]) -> frozenset[str]:
-    """The labels that a body's statements define, those inside `if` and of branches included."""
-    found: set[str] = set()
-    for statement in body:
-        if isinstance(statement, syntax.If):
-            found |= labels(statement.then) | labels(statement.otherwise)
-        elif isinstance(statement, syntax.Flow):
-            if statement.label is not None:
-                found.add(statement.label.text)
-            found |= {label.text for label in branch_labels(statement.value)}
-        elif isinstance(statement, syntax.Input):
-            found.add(statement.name.text if statement.name else "input")
-    return frozenset(found)
-
-
-def branch_labels(expression: syntax.Expression) -> Iterator[syntax.Name]:
-    """The labels of the branches in a layer expression; a repeat within it has scopes of its own."""
-    match expression:
-        case syntax.Pipeline(items=items):
-            for item in items:
-                yield from branch_labels(item)
-        case syntax.Branches(branches=branches):
-            for branch in branches:
-                if branch.label is not None:
-                    yield branch.label
-                yield from branch_labels(branch.value)
-        case syntax.Conditional(then=then, otherwise=otherwise):
-            yield from branch_labels(then)
-            if otherwise is not None:
-                yield from branch_labels(otherwise)
-        case _:
-            pass
-
-
 def kind_of(body: syntax.Expression) -> str:
     """What a repeat without a label is named after."""
     match body:
@@ -126,3 +95,33 @@ def kind_of(body: syntax.Expression) -> str:
             return function.text
         case _:
             return "repeat"
+
+
+# Errors
+
+
+def too_deep(calls: list[str], span: Span) -> CnnError:
+    """The error for blocks that call each other too deep; the last of `calls` is one too many."""
+    name = calls[-1]
+    if name in calls[:-1]:
+        start = len(calls) - 2 - calls[-2::-1].index(name)
+        cycle = " -> ".join(calls[start:])
+        message = f"the block `{name}` calls itself, {cycle}, more than {DEEPEST_CALLS} calls deep"
+        return CnnError.of("recursion", message, span, help="an `if` must end it, or write it as a repeat: N x ...")
+    return CnnError.of("limit", f"blocks call each other more than {DEEPEST_CALLS} deep", span)
+
+
+def located(diagnostic: Diagnostic, place: Place) -> Diagnostic:
+    """The diagnostic with its chain of calls, and at the user's own call where it arose in the prelude."""
+    notes = diagnostic.notes or place.notes
+    primary, secondary = diagnostic.primary, diagnostic.secondary
+    if primary is not None and _is_in_prelude(diagnostic):
+        own = [f.span for f in place.frames if f.span.source.name != PRELUDE]
+        if own:
+            secondary = (Label(primary.span, primary.message or "here, in the prelude"), *secondary)
+            primary = Label(own[-1])
+    return replace(diagnostic, primary=primary, secondary=secondary, notes=notes)
+
+
+def _is_in_prelude(diagnostic: Diagnostic) -> bool:
+    return diagnostic.primary is not None and diagnostic.primary.span.source.name == PRELUDE

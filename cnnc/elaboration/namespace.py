@@ -63,11 +63,14 @@ def prelude() -> Namespace:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A file, its namespace, all files that it was made of, itself first, and the blocks that are defined twice."""
+    """A file, what it sees, and all files that it is made of, itself first, each with the blocks that it sees.
+
+    `duplicates` are the blocks that are defined twice.
+    """
 
     file: syntax.File
     namespace: Namespace
-    files: tuple[syntax.File, ...]
+    files: tuple[tuple[syntax.File, Namespace], ...]
     duplicates: tuple[Diagnostic, ...]
 
 
@@ -89,7 +92,7 @@ class _Loader:
     def load(self, source: Source, folder: Path | None, chain: tuple[Path, ...]) -> Loaded:
         file = parse(source)
         namespace = Namespace({}, prelude())
-        all_files = [file]
+        all_files = [(file, namespace)]
         duplicates: list[Diagnostic] = []
         for statement, imported in self._imports(file, folder, chain):
             for name, block in imported.namespace.blocks.items():
@@ -99,8 +102,8 @@ class _Loader:
                     labels.append(Label(block.definition.name.span, "another here"))
                     message = f"two imports define the block `{name}`"
                     duplicates.append(Diagnostic("duplicate", message, Label(statement.span), tuple(labels)))
-            known = {id(f) for f in all_files}
-            all_files.extend(f for f in imported.files if id(f) not in known)
+            known = {id(f) for f, _ in all_files}
+            all_files.extend((f, seen) for f, seen in imported.files if id(f) not in known)
             duplicates.extend(d for d in imported.duplicates if d not in duplicates)
         for definition in file.blocks:
             name = definition.name.text

@@ -14,11 +14,10 @@ from cnnc.elaboration import binding
 from cnnc.elaboration.arguments import Given
 from cnnc.elaboration.arithmetic import show_value, type_name
 from cnnc.elaboration.expressions import argument, evaluate
+from cnnc.elaboration.names import FORMS, TIMM
 from cnnc.elaboration.values import Scope
 from cnnc.language import syntax
-from cnnc.ops.signature import Parameter, Type
 
-TIMM = "timm"
 _BLOCKS: Mapping[str, tuple[str, frozenset[str]]] = {
     "ir": ("mbconv", frozenset({"r", "k", "s", "e", "c", "se", "n", "d", "noskip"})),
     "er": ("fused_mbconv", frozenset({"r", "k", "s", "e", "c", "se", "n", "noskip"})),
@@ -32,12 +31,6 @@ _ACTIVATIONS = {"re": "relu", "r6": "relu6", "hs": "hard_swish", "sw": "swish", 
 _TOKEN = re.compile(r"(se|[rksecd])(\d+(?:\.\d+)?)")
 _REQUIRED = {"k": "kernel", "c": "filters", "e": "expand"}
 _WORDS = {"kernel": "kernel", "filters": "filters", "expand": "factor that it expands by"}
-_TAKEN = (
-    Parameter("blocks", Type("any")),
-    Parameter("act", Type("layer"), "relu"),
-    Parameter("norm", Type("layer"), "bn"),
-)
-"""What `timm` takes beside the strings: the layers that they say nothing of, by default timm's."""
 
 
 def stages(given: tuple[Given, ...], span: Span) -> tuple[list[syntax.Repeat], Scope]:
@@ -46,15 +39,15 @@ def stages(given: tuple[Given, ...], span: Span) -> tuple[list[syntax.Repeat], S
     Raises:
         CnnError: for arguments that do not fit, and the first token at fault.
     """
-    found = binding.match(TIMM, _TAKEN, [g.argument for g in given], span)
+    found = binding.match(TIMM, FORMS[TIMM], [g.argument for g in given], span)
     scopes = {id(g.argument): g.scope for g in given}
     blocks = found["blocks"].value
     scope = scopes[id(found["blocks"])]
     texts = evaluate(blocks, scope)
     spans = [item.span for item in blocks.items] if isinstance(blocks, syntax.ListOf) else []
-    inner = replace(scope, values=dict(scope.values))
+    inner = replace(scope, values={})
     layers: dict[str, str] = {}
-    for parameter in _TAKEN[1:]:
+    for parameter in FORMS[TIMM][1:]:
         layers[parameter.name] = parameter.default
         if parameter.name in found:
             layers[parameter.name] = f"{TIMM} {parameter.name}"  # no name of the language
