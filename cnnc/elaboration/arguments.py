@@ -64,7 +64,7 @@ def bind_block(
             value = 1
         if parameter.type.kind != "layer":
             value = binding.check(value, parameter.type, name, at)
-        inner.values[name] = value
+        inner.bind(name, value)
 
 
 def of_operator(

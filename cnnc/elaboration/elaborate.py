@@ -204,7 +204,7 @@ def _set_parameters(model: syntax.Model, asked: _Asked, scope: Scope, expander: 
     for definition in model.parameters:
         name = definition.name.text
         try:
-            scope.values[name] = _parameter(definition, asked.settings.get(name), scope)
+            scope.bind(name, _parameter(definition, asked.settings.get(name), scope))
         except CnnError as error:
             expander.report(error, Place())
             scope.values[name] = POISON

@@ -94,14 +94,14 @@ class Expander:
     def _statement(self, statement: syntax.Statement, scope: Scope, place: Place, x: Flowing) -> Flowing:
         match statement:
             case syntax.Assignment(name=name, value=value):
-                scope.values[name.text] = evaluate(value, scope)
+                scope.bind(name.text, evaluate(value, scope))
             case syntax.If(test=test, then=then, otherwise=otherwise):
                 return self.body(then if truth(test, scope) else otherwise, scope, place, x)
             case syntax.Flow(label=label, value=value):
                 path = None if label is None else place.child(label.text)
                 x = self.flow(value, x, scope, Use(place, path), may_start=True)
                 if label is not None:
-                    scope.values[label.text] = x if x is POISON else self._tensor(x, value.span, scope)
+                    x = self._labelled(label, x, value.span, scope)
             case syntax.Input() | syntax.Output():
                 pass
         return x
@@ -231,7 +231,8 @@ class Expander:
         kept = [Given(a, home) for a in own if a.name is None or a.name.text not in named]
         by_position = [g for g in kept if g.argument.name is None]
         by_name = [g for g in kept if g.argument.name is not None]
-        return self._apply(function, (*by_position, *given, *by_name), home, span, x, use)
+        with self._meter:
+            return self._apply(function, (*by_position, *given, *by_name), home, span, x, use)
 
     def _use_shared(
         self, shared: Shared, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use, span: Span
@@ -311,15 +312,18 @@ class Expander:
         path = None if branch.label is None else place.child(branch.label.text)
         try:
             result = self.flow(value, x, scope, Use(place, path), may_start=True)
-            if branch.label is not None:
-                result = self._tensor(result, value.span, scope)
+            return result if branch.label is None else self._labelled(branch.label, result, value.span, scope)
         except CnnError as error:
             self.report(error, place)
-            result = POISON
         except Poisoned:
-            result = POISON
-        if branch.label is not None:
-            scope.values[branch.label.text] = result
+            pass
+        return POISON if branch.label is None else self._labelled(branch.label, POISON, value.span, scope)
+
+    def _labelled(self, label: syntax.Name, result: Flowing, span: Span, scope: Scope) -> Tensor | Poison:
+        """A result, which has the label from now on."""
+        if not isinstance(result, Poison):
+            result = self._tensor(result, span, scope)
+        scope.label(label.text, result)
         return result
 
     def _tensor(self, x: Flowing, span: Span, scope: Scope) -> Tensor:

@@ -37,6 +37,7 @@ from cnnc.ops.signature import Parameter, Type
 
 _RESERVED = {"width", "depth", "resolution", "input", "phi"}
 _ANY = Type("any")
+_ALL_KINDS = ("layer", "result", "plain")
 _UNKNOWN = Type("unknown")
 """That of an argument of a layer whose parameters are not known: it may be a word of any operator."""
 
@@ -66,8 +67,8 @@ class _Check:
         self._outside = outside
         self._later: dict[str, syntax.Name] = {}
         self._known: dict[str, syntax.Name] = {}
-        self._layers: set[str] = set()
-        """Of the known names those that may stand for a layer."""
+        self._kinds: dict[str, set[str]] = {}
+        """What each of them may stand for: `layer`, `result`, `plain` for numbers and the like."""
         self._diagnostics: list[Diagnostic] = []
 
     def block(self, block: syntax.Block) -> list[Diagnostic]:
@@ -88,7 +89,7 @@ class _Check:
         self._later = {name.text: name for name in definitions(definition.body)}
         if isinstance(definition, syntax.Model):
             for name in input_names(definition):
-                self._define(name)
+                self._define(name, "result")
         self._statements(definition.body, is_model)
 
     def _guarded(self, step: Callable[[], None]) -> None:
@@ -111,19 +112,18 @@ class _Check:
         finally:
             if parameter.default is not None:
                 self._value(parameter.default, type)
-            self._define(name, may_be_layer=type.kind in ("any", "layer", "tensor"))
+            kinds = {"any": _ALL_KINDS, "layer": ("layer",), "tensor": ("result",)}.get(type.kind, ("plain",))
+            self._define(name, *kinds)
 
-    def _define(self, name: syntax.Name, *, may_be_layer: bool = False) -> None:
+    def _define(self, name: syntax.Name, *kinds: str) -> None:
         if name.text in self._known:
             secondary = [Label(self._known[name.text].span, "first here")]
             message = f"`{name.text}` is defined twice"
             self._report(CnnError.of("duplicate", message, name.span, secondary=secondary))
         elif name.text in TURN:
             self._report(CnnError.of("duplicate", f"`{name.text}` is the language's own name", name.span))
-        else:
-            self._known[name.text] = name
-        if may_be_layer:
-            self._layers.add(name.text)
+        self._known.setdefault(name.text, name)
+        self._kinds.setdefault(name.text, set()).update(kinds)
 
     # Statements
 
@@ -137,11 +137,11 @@ class _Check:
         match statement:
             case syntax.Assignment(name=name, value=value):
                 self._value(value, _ANY)
-                self._define(name, may_be_layer=True)
+                self._define(name, *_ALL_KINDS)
             case syntax.Flow(label=label, value=value):
                 self._layer(value)
                 if label is not None:
-                    self._define(label)
+                    self._define(label, "result")
             case syntax.If(test=test, then=then, otherwise=otherwise):
                 self._value(test, _ANY)
                 self._either(partial(self._statements, then, False), partial(self._statements, otherwise, False))
@@ -190,7 +190,7 @@ class _Check:
                 for branch in branches:
                     self._layer(branch.value)
                     if branch.label is not None:
-                        self._define(branch.label)
+                        self._define(branch.label, "result")
             case syntax.Name():
                 self._guarded(partial(self._call, layer, (), layer))
             case syntax.Call(function=function, arguments=arguments):
@@ -210,7 +210,7 @@ class _Check:
 
         With `partial` the layer is a value, and whoever uses it may add the arguments that are missing.
         """
-        if name.text in MERGES and not self._is_value(name.text):
+        if name.text in MERGES and "layer" not in self._kinds.get(name.text, ()):
             for argument in arguments:
                 self._layer(argument.value)
             return
@@ -226,7 +226,8 @@ class _Check:
 
     def _is_value(self, name: str) -> bool:
         """Whether a name, used as a layer, stands for a value, as the expansion would have it."""
-        return name in self._known and (name in self._layers or not is_operator_or_block(name, self._namespace))
+        is_hiding = not self._kinds.get(name, set()).isdisjoint(("layer", "result"))
+        return name in self._known and (is_hiding or not is_operator_or_block(name, self._namespace))
 
     def _parameters_of(self, name: syntax.Name) -> Sequence[Parameter] | None:
         """The parameters of a layer; None where they are not known here."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from cnnc.diagnostics import Span
@@ -94,7 +94,11 @@ class Turn:
 
 @dataclasses.dataclass
 class Scope:
-    """The names that an expression sees: parameters, assigned values, labels. A block sees nothing of its caller."""
+    """The names that an expression sees: parameters, assigned values, labels. A block sees nothing of its caller.
+
+    A layer that a name stands for sees the names above it: its `values` are a copy, and `body` are those of the body
+    that it is written in, to which the labels within it go as well.
+    """
 
     namespace: Namespace
     values: dict[str, Any]
@@ -103,7 +107,21 @@ class Scope:
     scales: bool
     """Whether numbers written here are scaled by width and depth: in a model's body, not in a block's."""
     turn: Turn | None = None
+    body: dict[str, Any] | None = None
 
     def within(self, turn: Turn | None) -> Scope:
         """The same names, seen from a turn of a repeat."""
-        return Scope(self.namespace, self.values, self.incoming, self.scales, turn)
+        return Scope(self.namespace, self.values, self.incoming, self.scales, turn, self.body)
+
+    def bind(self, name: str, value: Any) -> None:
+        """Give a name its value; in `bn = bn(momentum=0.9)` the value's own `bn` is the operator."""
+        if isinstance(value, Layer) and value.scope.values is self.values:
+            body = self.values if self.body is None else self.body
+            value = replace(value, scope=replace(value.scope, values=dict(self.values), body=body))
+        self.values[name] = value
+
+    def label(self, name: str, result: Tensor | Poison) -> None:
+        """Give a label its result."""
+        self.values[name] = result
+        if self.body is not None:
+            self.body[name] = result

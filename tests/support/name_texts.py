@@ -30,7 +30,7 @@ block inside {
 }
 """
 _WORDS = ("same", "valid", "half", "auto", "nearest")
-_OWN = ("relu", "tanh", "bn", "conv", "sub", "identity", "stage", "input", "unit", "mix", "basic", "timm", "shared")
+_OWN = ("relu", "tanh", "bn", "conv", "sub", "identity", "stage", "unit", "mix", "basic", "timm", "shared")
 _FRESH = ("a", "b", "c", "d", "relu", "conv", "sub", "same", "unit", "z", "identity")
 """Names that a definition takes: some hide a layer or a word."""
 
@@ -39,7 +39,7 @@ def named(random: Random) -> str:
     """A spec whose names may or may not be right."""
     model = _Body(random, [])
     declared = random.choice(("", "input 6x6x4\n", "input 6x6x4\n", "input 6x6x4\n", "input p 6x6x4\ninput q 6x6x4\n"))
-    model.labels += [word for word in ("p", "q") if f"input {word}" in declared] or ["input"]
+    model.labels += [name for name in ("p", "q") if f"input {name}" in declared]
     lines = model.statements(random.randrange(1, 6))
     output = f"output {', '.join(random.sample(model.results, len(model.results)))}\n" if model.results else ""
     lines.insert(random.randrange(len(lines) + 1), output)
@@ -49,8 +49,9 @@ def named(random: Random) -> str:
 def _own_block(random: Random) -> str:
     """A block of random lines, which may or may not be called."""
     parameters = random.sample(_FRESH, random.randrange(3))
+    defaults = [random.choice(("=relu", "=conv", "=4", ": layer = tanh", ": int = 1")) for _ in parameters]
     body = _Body(random, parameters)
-    defaults = (random.choice(("", "=relu", "=4", ": layer = tanh", ": int = 1")) for _ in parameters)
+    body.layers = [name for name, default in zip(parameters, defaults, strict=True) if default[-1].isalpha()]
     lines = "".join(body.statements(random.randrange(1, 4)))
     joined = f"add({', '.join(body.results)})\n" if body.results else ""
     head = ", ".join(name + default for name, default in zip(parameters, defaults, strict=True))
@@ -63,6 +64,10 @@ class _Body:
     def __init__(self, random: Random, values: list[str]) -> None:
         self._random = random
         self.values = list(values)
+        self.layers: list[str] = []
+        """Those of the values that are layers."""
+        self.blocks: list[str] = []
+        """Those of the labels whose result may be a block's."""
         self.labels: list[str] = []
         self.results: list[str] = []
         """Labels of whole lines, which nothing may read."""
@@ -80,15 +85,21 @@ class _Body:
             self.labels.append(label)
             self.results.append(label)
             self._is_read = True
+            if text.endswith(("unit", "unit(4)", "joint", "pad=1)")):
+                self.blocks.append(label)
             return f"{label}: {text}\n"
         self._is_read = False
         return f"{text}\n"
 
     def _assignment(self) -> str:
-        forms = (lambda: self._layer(1), lambda: f"shared({self._layer(1)})", lambda: "4", self._name, self._word)
-        value = self._random.choice(forms)()
+        layers: list[Callable[[], str]] = [lambda: self._layer(1), lambda: f"shared({self._layer(1)})"]
+        layers += [lambda: "conv(3)", lambda: "conv", lambda: self._layer(0)]
+        values: list[Callable[[], str]] = [lambda: "4", lambda: self._name([*self.values, *self.labels], "4")]
+        is_layer = self._random.random() < 0.7
+        value = self._random.choice(layers if is_layer else values)()
         name = self._fresh()
         self.values.append(name)
+        self.layers += [name] if is_layer else []
         return f"{name} = {value}\n"
 
     def _if(self) -> str:
@@ -106,9 +117,10 @@ class _Body:
             lambda: self._random.choice(("relu", "tanh", "bn", "identity")),
             lambda: f"conv(3, 4, padding={self._word()})",
             lambda: f"conv(3, {self._number()})",
-            self._name,
-            lambda: f"{self._name()}(3, 4, padding={self._word()})",
-            lambda: self._random.choice(("unit", "unit(4)", "inside", "joint", "own", "own(relu)", 'timm("cn_r1_k3_s1_c4")')),
+            lambda: self._name(self.layers, "relu"),
+            lambda: f"{self._name(self.layers, 'conv')}(filters=4, kernel=3, padding={self._word()})",
+            lambda: self._random.choice(("unit", "unit(4)", "unit | inside", "unit | joint", "own")),
+            lambda: self._random.choice(("unit", 'timm("cn_r1_k3_s1_c4")', "basic(4)", "conv(3, 4)")),
         ]
         if depth:
             forms += [
@@ -135,38 +147,37 @@ class _Body:
 
     def _start(self) -> str:
         """A result that a line or a branch may start from."""
-        inner = self._random.choice(("z", "inner", "wide", "before"))
+        inner = self._random.choice(("z", "z", "wide", "before", "before.z"))
         forms = (
-            lambda: self._name(self.labels),
-            lambda: self._name(self.labels),
+            lambda: self._name(self.labels, "in"),
+            lambda: self._name(self.labels, "in"),
             lambda: "in",
-            lambda: f"{self._random.choice(('in', self._name(self.labels)))}.{inner}",
-            lambda: f"sub({self._name(self.labels)}, in | {self._layer(0)})",
-            lambda: f"add({self._name(self.labels)}, {self._branches(0)})",
+            lambda: f"{self._name(self.blocks, 'in')}.{inner}" if self.blocks else "in",
+            lambda: f"sub({self._name(self.labels, 'in')}, in | {self._layer(0)})",
+            lambda: f"add({self._name(self.labels, 'in')}, {self._branches(0)})",
         )
         return self._random.choice(forms)()
 
     def _word(self) -> str:
         """A word of padding, or what may stand in its place."""
         word = self._random.choice(("same", "half", "same", "1"))
-        return self._random.choice((word, word, f"{word} if {self._test()} else half", self._name(self.values)))
+        return self._random.choice((word, word, f"{word} if {self._test()} else half", self._name(self.values, "same")))
 
     def _number(self) -> str:
-        return self._random.choice(("4", "4", "in.channels", "4 + stage", "max(4, 2)", self._name(self.values)))
+        return self._random.choice(("4", "4", "in.channels", "4 + stage", "max(4, 2)", self._name(self.values, "4")))
 
     def _test(self) -> str:
         return self._random.choice(("1 < 2", "1 > 2", "stage == 0", "in.channels == 4"))
 
-    def _name(self, known: list[str] | None = None) -> str:
-        """A name that is known, or now and then any."""
-        names = [*self.values, *self.labels] if known is None else known
-        if names and self._random.random() < 0.95:
-            return self._random.choice(names)
+    def _name(self, known: list[str], otherwise: str) -> str:
+        """One of the names that are known, or now and then any."""
+        if self._random.random() < 0.97:
+            return self._random.choice(known or [otherwise])
         return self._random.choice((*_FRESH, *_WORDS, *_OWN))
 
     def _fresh(self) -> str:
         """A name for a definition, now and then one that is defined already."""
         free = [name for name in _FRESH if name not in self.values and name not in self.labels]
-        if self._random.random() < 0.97:
+        if self._random.random() < 0.99:
             return self._random.choice(free or [f"n{len(self.labels) + len(self.values)}"])
         return self._random.choice((*_FRESH, *_OWN))
