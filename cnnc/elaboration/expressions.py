@@ -17,7 +17,6 @@ from cnnc.elaboration.names import (
     is_layer,
     no_attribute,
     unknown_name,
-    words_of,
 )
 from cnnc.elaboration.values import POISON, Count, Layer, Poisoned, Scope, Shared, Tensor, Turn
 from cnnc.language import syntax
@@ -130,7 +129,7 @@ def argument(expression: syntax.Expression, parameter: Parameter, scope: Scope) 
     if turn is not None and isinstance(expression, syntax.ListOf) and type.kind not in ("floats", "padding"):
         check_length(len(expression.items), parameter.name, turn, expression.span)
         expression = turn.pick(list(expression.items))
-    value = _value_or_word(expression, words_of(type), scope)
+    value = _value_or_word(expression, type.words, scope) if type.words else evaluate(expression, scope)
     if turn is not None and binding.is_list_for_turns(value, type):
         check_length(len(value), parameter.name, turn, expression.span)
         value = turn.pick(value)
@@ -147,9 +146,9 @@ def _value_or_word(expression: syntax.Expression, words: tuple[str, ...], scope:
                 return text
             if not is_layer(text, scope.namespace):
                 raise unknown(expression, scope, words)
-        case syntax.ListOf(items=items) if words:
+        case syntax.ListOf(items=items):
             return [_value_or_word(item, words, scope) for item in items]
-        case syntax.Conditional(then=then, test=test, otherwise=otherwise) if words and otherwise is not None:
+        case syntax.Conditional(then=then, test=test, otherwise=otherwise) if otherwise is not None:
             return _value_or_word(then if truth(test, scope) else otherwise, words, scope)
     return evaluate(expression, scope)
 

@@ -25,10 +25,9 @@ from cnnc.elaboration.names import (
     is_operator_or_block,
     labels,
     no_attribute,
+    operator_words,
     signature,
     unknown_name,
-    words_of,
-    words_of_operators,
 )
 from cnnc.elaboration.namespace import Loaded, Namespace, prelude
 from cnnc.language import syntax
@@ -275,7 +274,7 @@ class _Check:
                 pass
 
     def _words(self, type: Type) -> Collection[str]:
-        return words_of_operators() if type is _UNKNOWN else words_of(type)
+        return operator_words() if type is _UNKNOWN else type.words
 
     def _is_label_in_a_block(self, text: str) -> bool:
         """Whether any block has this label, so that its result may have it as an attribute."""

@@ -13,7 +13,7 @@ from cnnc.elaboration import arithmetic
 from cnnc.elaboration.namespace import Namespace
 from cnnc.language import syntax
 from cnnc.ops import OPS
-from cnnc.ops.signature import PADDINGS, REQUIRED, Parameter, Type, signature_of
+from cnnc.ops.signature import REQUIRED, Parameter, Type, signature_of
 
 TURN = ("stage", "repeat", "progress")
 """The names of a repeat's counters."""
@@ -66,6 +66,12 @@ def signature(name: str, namespace: Namespace) -> Sequence[Parameter] | None:
     return FORMS.get(name) if block is None else parameters_of(block.definition)
 
 
+@cache
+def operator_words() -> frozenset[str]:
+    """The words that an argument of any operator may be."""
+    return frozenset(word for op in OPS.values() for parameter in signature_of(op) for word in parameter.type.words)
+
+
 def parameters_of(block: syntax.Block) -> tuple[Parameter, ...]:
     """A block's parameters. Raises CnnError("type") where one is declared to be of a type that does not exist."""
     return tuple(
@@ -94,23 +100,6 @@ def declared_type(parameter: syntax.ParameterDef) -> Type:
             return Type("dims")
         case _:
             return Type("any")
-
-
-# Words
-
-
-@cache
-def words_of(type: Type) -> tuple[str, ...]:
-    """The words that a type knows, which stand for themselves."""
-    words = (*type.choices, *(("auto",) if type.optional else ()))
-    return (*words, *PADDINGS) if type.kind == "padding" else words
-
-
-@cache
-def words_of_operators() -> frozenset[str]:
-    """The words that an argument of any operator may be."""
-    parameters = (parameter for op in OPS.values() for parameter in signature_of(op))
-    return frozenset(word for parameter in parameters for word in words_of(parameter.type))
 
 
 # Definitions

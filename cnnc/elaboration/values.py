@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from cnnc.diagnostics import Span
@@ -117,7 +117,8 @@ class Scope:
         """Give a name its value; in `bn = bn(momentum=0.9)` the value's own `bn` is the operator."""
         if isinstance(value, Layer) and value.scope.values is self.values:
             body = self.values if self.body is None else self.body
-            value = replace(value, scope=replace(value.scope, values=dict(self.values), body=body))
+            home = Scope(self.namespace, dict(self.values), self.incoming, self.scales, value.scope.turn, body)
+            value = Layer(value.expression, home, value.shared)
         self.values[name] = value
 
     def label(self, name: str, result: Tensor | Poison) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from cnnc.elaboration.names import FORMS, words_of_operators
+from cnnc.elaboration.names import FORMS, operator_words
 from cnnc.ir import Graph, Node
 from cnnc.ops import OPS, BatchNorm, Input, Op, format_shape
 from cnnc.ops.signature import REQUIRED, signature_of
@@ -52,7 +52,7 @@ def _labels(graph: Graph) -> dict[str, str]:
     None hides a layer or a word that is printed below it.
     """
     labels: dict[str, str] = {}
-    hiding = {*OPS, *FORMS, *words_of_operators()}
+    hiding = {*OPS, *FORMS, *operator_words()}
     for label, output in graph.outputs:
         if label not in ("output", *hiding) and not isinstance(graph[output].op, Input):
             labels.setdefault(output, label)
