@@ -6,7 +6,7 @@ The notation is MnasNet's (Tan et al. 2019) as timm extends it. Every token must
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cnnc.diagnostics import CnnError, Span
@@ -26,8 +26,12 @@ _BLOCKS: Mapping[str, tuple[str, frozenset[str]]] = {
     "cn": ("conv_bn_act", frozenset({"r", "k", "s", "c", "n", "d"})),
 }
 """For each kind of block the prelude's, and the tokens that it takes."""
-_PARAMETERS = {"k": "kernel", "s": "stride", "e": "expand", "c": "filters", "se": "se", "d": "dilation"}
+_PARAMETERS = {
+    **{"r": "repeats", "k": "kernel", "s": "stride", "e": "expand", "c": "filters", "se": "se", "d": "dilation"},
+    **{"n": "act", "noskip": "skip"},
+}
 _ACTIVATIONS = {"re": "relu", "r6": "relu6", "hs": "hard_swish", "sw": "swish", "mi": "mish"}
+Value = int | float | str | bool
 _TOKEN = re.compile(r"(se|[rksecd])(\d+(?:\.\d+)?)")
 _REQUIRED = {"k": "kernel", "c": "filters", "e": "expand"}
 _WORDS = {"kernel": "kernel", "filters": "filters", "expand": "factor that it expands by"}
@@ -74,24 +78,9 @@ def _stage(text: object, span: Span, layers: Mapping[str, str]) -> syntax.Repeat
     kind, *tokens = text.split("_")
     if kind not in _BLOCKS:
         help = f"the kinds are {', '.join(_BLOCKS)}"
-        raise CnnError.of("value", f"`{kind}` in `{text}` is no kind of block", _part(span, text, 0), help=help)
-    block, known = _BLOCKS[kind]
-    values: dict[str, int | float | str | bool] = {}
-    repeats = 1
-    for place, token in enumerate(tokens, 1):
-        at = _part(span, text, place)
-        key, value = _read(token, text, at)
-        if key not in known:
-            help = f"`{kind}` takes {', '.join(sorted(known))}"
-            raise CnnError.of("value", f"`{token}` in `{text}` means nothing to `{kind}`", at, help=help)
-        name = {"n": "act", "noskip": "skip", "r": "repeats"}.get(key) or _PARAMETERS[key]
-        if name in values or (key == "r" and "repeats" in values):
-            raise CnnError.of("value", f"`{text}` gives `{key}` twice", at)
-        values[name] = value
+        raise CnnError.of("value", f"`{kind}` in `{text}` is no kind of block", _token_span(span, text, 0), help=help)
+    values = _parameters(text, kind, tokens, span)
     repeats = int(values.pop("repeats", 1))
-    for token, required in _REQUIRED.items():
-        if required not in values and token in known and not (token == "e" and kind in ("ds", "dsa")):
-            raise CnnError.of("value", f"`{text}` gives no `{token}`, the {_WORDS[required]}", span)
     if kind in ("ds", "dsa") and values.pop("expand", 1) != 1:
         raise CnnError.of("value", f"`{text}`: a depthwise separable block does not expand", span, help="use `ir`")
     if kind == "ir" and values.get("expand") == 1:
@@ -105,20 +94,39 @@ def _stage(text: object, span: Span, layers: Mapping[str, str]) -> syntax.Repeat
     arguments = tuple(
         syntax.Argument(syntax.Name(name, span), _expression(value, span), span) for name, value in values.items()
     )
-    call = syntax.Call(syntax.Name(block, span), arguments, span)
+    call = syntax.Call(syntax.Name(_BLOCKS[kind][0], span), arguments, span)
     return syntax.Repeat(syntax.Constant(repeats, span), call, span)
 
 
-def _part(span: Span, text: str, place: int) -> Span:
-    """Where a token stands; the whole span where the string is not written there."""
+def _parameters(text: str, kind: str, tokens: Sequence[str], span: Span) -> dict[str, Value]:
+    """The values that the tokens of a string give, by the names of the block's parameters; and `repeats`."""
+    known = _BLOCKS[kind][1]
+    values: dict[str, Value] = {}
+    for index, token in enumerate(tokens, 1):
+        at = _token_span(span, text, index)
+        key, value = _parse(token, text, at)
+        if key not in known:
+            help = f"`{kind}` takes {', '.join(sorted(known))}"
+            raise CnnError.of("value", f"`{token}` in `{text}` means nothing to `{kind}`", at, help=help)
+        if _PARAMETERS[key] in values:
+            raise CnnError.of("value", f"`{text}` gives `{key}` twice", at)
+        values[_PARAMETERS[key]] = value
+    for token, required in _REQUIRED.items():
+        if required not in values and token in known and not (token == "e" and kind in ("ds", "dsa")):
+            raise CnnError.of("value", f"`{text}` gives no `{token}`, the {_WORDS[required]}", span)
+    return values
+
+
+def _token_span(span: Span, text: str, index: int) -> Span:
+    """The span of a token; the whole one where the string is not written there."""
     if span.text != f'"{text}"':
         return span
     parts = text.split("_")
-    start = span.start + 1 + sum(len(part) + 1 for part in parts[:place])
-    return Span(span.source, start, start + max(1, len(parts[place])))
+    start = span.start + 1 + sum(len(part) + 1 for part in parts[:index])
+    return Span(span.source, start, start + max(1, len(parts[index])))
 
 
-def _read(token: str, text: str, span: Span) -> tuple[str, int | float | str | bool]:
+def _parse(token: str, text: str, span: Span) -> tuple[str, Value]:
     if token == "noskip":
         return "noskip", False
     if token.startswith("n") and token[1:] in _ACTIVATIONS:
@@ -131,5 +139,5 @@ def _read(token: str, text: str, span: Span) -> tuple[str, int | float | str | b
     return found[1], float(found[2]) if fraction else int(found[2])
 
 
-def _expression(value: int | float | str | bool, span: Span) -> syntax.Expression:
+def _expression(value: Value, span: Span) -> syntax.Expression:
     return syntax.Name(value, span) if isinstance(value, str) else syntax.Constant(value, span)
