@@ -112,10 +112,10 @@ def _inner(value: Tensor, name: syntax.Name) -> Any:
     """What a label of the block that made a tensor stands for; a list where it was repeated."""
     if name.text not in value.inner:
         raise no_attribute(name, (*ATTRIBUTES, *value.inner))
-    found: Any = value.inner[name.text]
-    if found is POISON or (isinstance(found, list) and POISON in found):
+    result: Any = value.inner[name.text]
+    if result is POISON or (isinstance(result, list) and POISON in result):
         raise Poisoned
-    return found
+    return result
 
 
 def argument(expression: syntax.Expression, parameter: Parameter, scope: Scope) -> tuple[Any, Span]:

@@ -11,7 +11,7 @@ DEEPEST_LAYERS = 250
 _STEP_LENGTH = 200
 
 
-class Meter:
+class ExpansionLimits:
     """Counts the steps of an expansion and how many layers and bodies are open."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ DEEPEST_CALLS = 64
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A scope of names within the network, `resnet.2.0` say; the model's own is empty.
 
     A layer without a label is named after its operator and counted: `resnet.2.0.conv1`.
@@ -26,7 +26,7 @@ class Place:
     frames: tuple[Frame, ...] = ()
     repeats: tuple[Repeat, ...] = ()
     turns: int = 1
-    """How often the repeats around this place run, multiplied."""
+    """How often the repeats around this location run, multiplied."""
     taken: frozenset[str] = frozenset()
     """Labels of this scope, which no counted name may equal."""
     _counts: dict[str, int] = field(default_factory=dict)
@@ -52,38 +52,38 @@ class Place:
         """The chain of calls that led here, innermost first, as diagnostics show it."""
         return call_notes(self.frames)
 
-    def group(self, path: str, taken: frozenset[str]) -> Place:
+    def group(self, path: str, taken: frozenset[str]) -> Location:
         """The scope of the layers of a labelled pipeline, in which branches have the labels `taken`."""
-        return Place(path, self.frames, self.repeats, self.turns, taken)
+        return Location(path, self.frames, self.repeats, self.turns, taken)
 
-    def block(self, path: str, span: Span, taken: frozenset[str]) -> Place:
+    def block(self, path: str, span: Span, taken: frozenset[str]) -> Location:
         """The scope of a block's body, called at a span."""
-        return Place(path, (*self.frames, Frame(path, span)), self.repeats, self.turns, taken)
+        return Location(path, (*self.frames, Frame(path, span)), self.repeats, self.turns, taken)
 
-    def turn(self, repeat: Repeat) -> Place:
+    def turn(self, repeat: Repeat) -> Location:
         """This scope, in one turn of a repeat. Names are counted on."""
         repeats = (*self.repeats, repeat)
-        return Place(self.path, self.frames, repeats, self.turns * repeat.count, self.taken, self._counts)
+        return Location(self.path, self.frames, repeats, self.turns * repeat.count, self.taken, self._counts)
 
 
 @dataclass(frozen=True)
 class Use:
-    """How a layer is used: in which place, under which name, from where.
+    """How a layer is used: in which location, under which name, from where.
 
     `path` is the exact name, None for a counted one. `turn` is that of the repeat whose body this is, to the first of
     which a `stride` belongs; `span` is what the chain of calls shows.
     """
 
-    place: Place
+    location: Location
     path: str | None = None
     turn: Turn | None = None
     span: Span | None = None
 
-    def group(self, layer: syntax.Expression) -> Place:
+    def group(self, layer: syntax.Expression) -> Location:
         """The scope of names in a layer expression: its own where it has a label."""
         if self.path is None:
-            return self.place
-        return self.place.group(self.path, frozenset(label.text for label in branch_labels(layer)))
+            return self.location
+        return self.location.group(self.path, frozenset(label.text for label in branch_labels(layer)))
 
 
 def kind_of(body: syntax.Expression) -> str:
@@ -111,12 +111,12 @@ def too_deep(calls: list[str], span: Span) -> CnnError:
     return CnnError.of("limit", f"blocks call each other more than {DEEPEST_CALLS} deep", span)
 
 
-def located(diagnostic: Diagnostic, place: Place) -> Diagnostic:
+def locate(diagnostic: Diagnostic, location: Location) -> Diagnostic:
     """The diagnostic with its chain of calls, and at the user's own call where it arose in the prelude."""
-    notes = diagnostic.notes or place.notes
+    notes = diagnostic.notes or location.notes
     primary, secondary = diagnostic.primary, diagnostic.secondary
     if primary is not None and _is_in_prelude(diagnostic):
-        own = [f.span for f in place.frames if f.span.source.name != PRELUDE]
+        own = [f.span for f in location.frames if f.span.source.name != PRELUDE]
         if own:
             secondary = (Label(primary.span, primary.message or "here, in the prelude"), *secondary)
             primary = Label(own[-1])

@@ -29,7 +29,7 @@ from cnnc.elaboration.names import (
     signature,
     unknown_name,
 )
-from cnnc.elaboration.namespace import Loaded, Namespace, prelude
+from cnnc.elaboration.namespace import CompilationUnit, Namespace, prelude
 from cnnc.language import syntax
 from cnnc.ops import OPS
 from cnnc.ops.signature import Parameter, Type
@@ -41,27 +41,27 @@ _UNKNOWN = Type("unknown")
 """That of an argument of a layer whose parameters are not known: it may be a word of any operator."""
 
 
-def check_names(loaded: Loaded) -> list[Diagnostic]:
+def check_names(unit: CompilationUnit) -> list[Diagnostic]:
     """The diagnostics of all names and arguments of a file and of those it imports, in the order they are written."""
     diagnostics: list[Diagnostic] = []
-    for file, namespace in loaded.files:
+    for file, namespace in unit.files:
         outside = {p.name.text for model in file.models for p in model.parameters}
         outside |= {name.text for model in file.models for name in definitions(model.body)}
         for block in file.blocks:
             if block.name.text in (*OPS, *FORMS, *arithmetic.FUNCTIONS):
                 message = f"`{block.name.text}` is a layer of the language; a block needs another name"
                 diagnostics.extend(CnnError.of("duplicate", message, block.name.span).diagnostics)
-            diagnostics.extend(_Check(loaded, namespace, outside).block(block))
+            diagnostics.extend(_Check(unit, namespace, outside).block(block))
         for model in file.models:
-            diagnostics.extend(_Check(loaded, namespace, set()).model(model))
+            diagnostics.extend(_Check(unit, namespace, set()).model(model))
     return diagnostics
 
 
 class _Check:
     """Walks one definition, with the names that stand for a value so far; the model's are those of `outside`."""
 
-    def __init__(self, loaded: Loaded, namespace: Namespace, outside: set[str]) -> None:
-        self._loaded = loaded
+    def __init__(self, unit: CompilationUnit, namespace: Namespace, outside: set[str]) -> None:
+        self._unit = unit
         self._namespace = namespace
         self._outside = outside
         self._later: dict[str, syntax.Name] = {}
@@ -278,7 +278,7 @@ class _Check:
 
     def _is_label_in_a_block(self, text: str) -> bool:
         """Whether any block has this label, so that its result may have it as an attribute."""
-        own = (block for file, _ in self._loaded.files for block in file.blocks)
+        own = (block for file, _ in self._unit.files for block in file.blocks)
         others = (block.definition for block in map(prelude().find, prelude().names()) if block)
         return any(text in labels(block.body) for block in chain(own, others))
 

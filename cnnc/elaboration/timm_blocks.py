@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cnnc.diagnostics import CnnError, Span
-from cnnc.elaboration import binding
-from cnnc.elaboration.arguments import Given
+from cnnc.elaboration.arguments import ScopedArgument, match_arguments
 from cnnc.elaboration.arithmetic import show_value, type_name
 from cnnc.elaboration.expressions import argument, evaluate
 from cnnc.elaboration.names import FORMS, TIMM
@@ -37,26 +36,24 @@ _REQUIRED = {"k": "kernel", "c": "filters", "e": "expand"}
 _WORDS = {"kernel": "kernel", "filters": "filters", "expand": "factor that it expands by"}
 
 
-def stages(given: tuple[Given, ...], span: Span) -> tuple[list[syntax.Repeat], Scope]:
+def stages(arguments: tuple[ScopedArgument, ...], span: Span) -> tuple[list[syntax.Repeat], Scope]:
     """The stages that `timm(...)` describes, and the scope that they are to be expanded in.
 
     Raises:
         CnnError: for arguments that do not fit, and the first token at fault.
     """
-    found = binding.match(TIMM, FORMS[TIMM], [g.argument for g in given], span)
-    scopes = {id(g.argument): g.scope for g in given}
-    blocks = found["blocks"].value
-    scope = scopes[id(found["blocks"])]
+    matched = match_arguments(TIMM, FORMS[TIMM], arguments, span)
+    blocks, scope = matched["blocks"].argument.value, matched["blocks"].scope
     texts = evaluate(blocks, scope)
     spans = [item.span for item in blocks.items] if isinstance(blocks, syntax.ListOf) else []
     inner = replace(scope, values={})
     layers: dict[str, str] = {}
     for parameter in FORMS[TIMM][1:]:
         layers[parameter.name] = parameter.default
-        if parameter.name in found:
+        if parameter.name in matched:
             layers[parameter.name] = f"{TIMM} {parameter.name}"  # no name of the language
-            at = found[parameter.name]
-            inner.values[layers[parameter.name]], _ = argument(at.value, parameter, scopes[id(at)])
+            own = matched[parameter.name]
+            inner.values[layers[parameter.name]], _ = argument(own.argument.value, parameter, own.scope)
     listed = texts if isinstance(texts, list) else [texts]
     return [_stage(text, spans[n] if spans else blocks.span, layers) for n, text in enumerate(listed)], inner
 
@@ -131,12 +128,12 @@ def _parse(token: str, text: str, span: Span) -> tuple[str, Value]:
         return "noskip", False
     if token.startswith("n") and token[1:] in _ACTIVATIONS:
         return "n", _ACTIVATIONS[token[1:]]
-    found = _TOKEN.fullmatch(token)
-    fraction = found is not None and "." in found[2]
-    if found is None or (fraction and found[1] not in ("se", "e")):
+    parts = _TOKEN.fullmatch(token)
+    fraction = parts is not None and "." in parts[2]
+    if parts is None or (fraction and parts[1] not in ("se", "e")):
         message = f"`{token}` in `{text}` is no token of a block string"
         raise CnnError.of("value", message, span, help="it has tokens such as r2, k3, s2, e6, c24, se0.25, nre, noskip")
-    return found[1], float(found[2]) if fraction else int(found[2])
+    return parts[1], float(parts[2]) if fraction else int(parts[2])
 
 
 def _expression(value: Value, span: Span) -> syntax.Expression:

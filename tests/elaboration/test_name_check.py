@@ -47,6 +47,8 @@ SKIP = "\nblock gated {\n z: conv(3, 3)\n relu\n}\n"
         ("conv = conv(3, bias=false)\nconv(8) | conv(4)", ["conv1", "conv2"]),
         ("b\nblock b(relu: layer = relu) { relu }", ["b1.relu1"]),
         ("x = relu\nrelu = tanh | x\nrelu", ["tanh1", "relu1"]),
+        # a stride is of the block that writes it
+        ("b(conv)\nblock b(layer: layer, s=2) { 2 x layer(3, 4, stride=s * 1) }", ["b1.layer1.0", "b1.layer1.1"]),
         # labels within a block, read through any result
         ("gated | reader\nblock reader { add(in.z, in) }" + SKIP, ["gated1.z", "gated1.relu1", "reader1.add1"]),
         ("a: gated\nb: a | gated\nadd(b, b.before.z)" + SKIP, ["a.z", "a.relu1", "b.z", "b.relu1", "add1"]),

@@ -119,6 +119,7 @@ class _Body:
             lambda: f"conv(3, {self._number()})",
             lambda: self._name(self.layers, "relu"),
             lambda: f"{self._name(self.layers, 'conv')}(filters=4, kernel=3, padding={self._word()})",
+            lambda: f"2 x {self._name(self.layers, 'conv')}(3, 4, stride={self._name(self.values, '1')} // 4)",
             lambda: self._random.choice(("unit", "unit(4)", "unit | inside", "unit | joint", "own")),
             lambda: self._random.choice(("unit", 'timm("cn_r1_k3_s1_c4")', "basic(4)", "conv(3, 4)")),
         ]
