@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cnnc.diagnostics import CnnError, Diagnostic, Source, Span, did_you_mean
+from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Source, Span, did_you_mean
 from cnnc.elaboration import binding, scaling, train_section
 from cnnc.elaboration.block_results import without_unread
 from cnnc.elaboration.expander import Expander
@@ -243,6 +243,8 @@ def _expand(
     only = inputs[0] if len(inputs) == 1 else None
     scope.incoming = only
     x = expander.body(model.body, scope, Location(taken=labels(model.body)), only)
+    if len(expander.diagnostics) >= MOST_REPORTED:
+        return None
     try:
         outputs = _outputs(model, scope, x, only)
     except CnnError as error:

@@ -37,6 +37,7 @@ from cnnc.ops.signature import Parameter, Type
 _RESERVED = {"width", "depth", "resolution", "input", "phi"}
 _ANY = Type("any")
 _ALL_KINDS = ("layer", "result", "plain")
+_PLAIN = (syntax.Constant, syntax.Dims, syntax.ListOf, syntax.Binary, syntax.Unary)
 _UNKNOWN = Type("unknown")
 """That of an argument of a layer whose parameters are not known: it may be a word of any operator."""
 
@@ -78,8 +79,8 @@ class _Check:
     def model(self, model: syntax.Model) -> list[Diagnostic]:
         """The diagnostics of a model."""
         self._definition(model, is_model=True)
-        for output in (statement for statement in model.body if isinstance(statement, syntax.Output)):
-            self._outputs(output)
+        if len(self._diagnostics) < MOST_REPORTED:
+            self._outputs(model)
         return sorted(self._diagnostics, key=_position)
 
     def _definition(self, definition: syntax.Block | syntax.Model, *, is_model: bool) -> None:
@@ -132,11 +133,17 @@ class _Check:
                 return
             self._statement(statement, is_model)
 
+    def _kinds_of(self, value: syntax.Expression) -> Collection[str]:
+        """What a value may be."""
+        if isinstance(value, syntax.Name) and value.text in self._kinds:
+            return self._kinds[value.text]
+        return ("plain",) if isinstance(value, _PLAIN) else _ALL_KINDS
+
     def _statement(self, statement: syntax.Statement, is_model: bool) -> None:
         match statement:
             case syntax.Assignment(name=name, value=value):
                 self._value(value, _ANY)
-                self._define(name, *_ALL_KINDS)
+                self._define(name, *self._kinds_of(value))
             case syntax.Flow(label=label, value=value):
                 self._layer(value)
                 if label is not None:
@@ -154,9 +161,10 @@ class _Check:
                 if not is_model:
                     self._report(CnnError.of("output", "outputs are declared at the top of a model", span))
 
-    def _outputs(self, output: syntax.Output) -> None:
-        """An output names what is known at the end of the model, wherever it is declared."""
-        for name in output.names:
+    def _outputs(self, model: syntax.Model) -> None:
+        """An output names a result that is known at the end of the model, wherever it is declared."""
+        outputs = (statement for statement in model.body if isinstance(statement, syntax.Output))
+        for name in chain.from_iterable(output.names for output in outputs):
             if name.text not in self._known:
                 message, help = f"nothing is named `{name.text}`", did_you_mean(name.text, self._known)
                 self._report(CnnError.of("name", message, name.span, help=help))

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cnnc
-from cnnc.diagnostics import CnnError, Diagnostic, Source
+from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Source
 from cnnc.elaboration import namespace
 from cnnc.elaboration.elaborate import build
 from cnnc.elaboration.name_check import check_names
@@ -91,6 +91,13 @@ def test_an_argument_too_many_leaves_the_words_of_the_others() -> None:
     assert [diagnostic.code for diagnostic in caught.value.diagnostics] == ["argument"]
 
 
+def test_outputs_are_not_unknown_because_the_check_stopped_at_its_limit() -> None:
+    wrong = "".join(f"w{n}: nothing{n}\n" for n in range(MOST_REPORTED))
+    with pytest.raises(CnnError) as caught:
+        cnnc.load_text(f"input 4\noutput y\n{wrong}y: relu\n")
+    assert not any("`y`" in diagnostic.message for diagnostic in caught.value.diagnostics)
+
+
 def test_a_long_chain_of_names_for_a_layer_is_a_limit() -> None:
     chain = "".join(f"a{n + 1} = a{n}(bias=false)\n" for n in range(600))
     with pytest.raises(CnnError, match="nest more than 250 deep"):
@@ -123,7 +130,7 @@ def assert_agree(text: str) -> None:
 
     It does not where any other unknown name in that place expands, too. What defines a name twice is the check's alone
     to say. The other way round, a name that the check accepts is known to the expansion, unless the line or the block
-    that defines it is not expanded.
+    that defines it is not expanded; or it is a word for `sub`, which is a layer on such a line and else the operator.
     """
     refused, graph, diagnostics = expanded(text)
     if graph is not None:
@@ -138,7 +145,7 @@ def assert_agree(text: str) -> None:
     for diagnostic in diagnostics if not refused else ():
         if diagnostic.code == "name" and "a tensor has no" not in diagnostic.message:
             assert diagnostic.primary is not None
-            assert re.search(rf"\b{diagnostic.primary.span.text} *[:=]", text), (diagnostic.message, text)
+            assert re.search(rf"\b({diagnostic.primary.span.text} *[:=]|sub =)", text), (diagnostic.message, text)
 
 
 @settings(max_examples=80)

@@ -72,9 +72,11 @@ class _Body:
         self.results: list[str] = []
         """Labels of whole lines, which nothing may read."""
         self._is_read = True
+        self._depth = 0
 
     def statements(self, count: int) -> list[str]:
-        forms = (self._flow, self._flow, self._flow, self._assignment, self._if)
+        forms = [self._flow, self._flow, self._flow, self._assignment]
+        forms += [self._if] if self._depth < 2 else []
         return [self._random.choice(forms)() for _ in range(count)]
 
     def _flow(self) -> str:
@@ -104,7 +106,9 @@ class _Body:
 
     def _if(self) -> str:
         before = len(self.results)
+        self._depth += 1
         then, otherwise = (self.statements(self._random.randrange(1, 3)) for _ in range(2))
+        self._depth -= 1
         if self._random.random() < 0.9:
             del self.results[before:]  # of a branch that may not be taken
         return f"if {self._test()} {{\n{''.join(then)}}} else {{\n{''.join(otherwise)}}}\n"
