@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cnnc
-from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Source
+from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Source, Span
 from cnnc.elaboration import namespace
 from cnnc.elaboration.elaborate import build
 from cnnc.elaboration.name_check import check_names
@@ -130,22 +130,26 @@ def assert_agree(text: str) -> None:
 
     It does not where any other unknown name in that place expands, too. What defines a name twice is the check's alone
     to say. The other way round, a name that the check accepts is known to the expansion, unless the line or the block
-    that defines it is not expanded; or it is a word for `sub`, which is a layer on such a line and else the operator.
+    that defines it is not expanded; or it is a word, and such a line defines what it is an argument of.
     """
     refused, graph, diagnostics = expanded(text)
     if graph is not None:
         verify(graph)
-        for diagnostic in refused:
-            assert diagnostic.primary is not None
-            span = diagnostic.primary.span
+        for span in (_primary(diagnostic) for diagnostic in refused if diagnostic.code != "duplicate"):
             other = f"{text[: span.start]}nothing_of_the_sort{text[span.end :]}"
-            assert diagnostic.code == "duplicate" or expanded(other)[1] is not None, (diagnostic.message, text)
+            assert expanded(other)[1] is not None, (span.text, text)
         if not refused:
             assert_same_text(text)
     for diagnostic in diagnostics if not refused else ():
         if diagnostic.code == "name" and "a tensor has no" not in diagnostic.message:
-            assert diagnostic.primary is not None
-            assert re.search(rf"\b({diagnostic.primary.span.text} *[:=]|sub =)", text), (diagnostic.message, text)
+            span = _primary(diagnostic)
+            callees = re.findall(r"(\w+)\(", text[: span.start].rpartition("\n")[2])
+            assert re.search(rf"\b({'|'.join([span.text, *callees])}) *[:=]", text), (diagnostic.message, text)
+
+
+def _primary(diagnostic: Diagnostic) -> Span:
+    assert diagnostic.primary is not None
+    return diagnostic.primary.span
 
 
 @settings(max_examples=80)
