@@ -217,7 +217,7 @@ class _Check:
 
         With `partial` the layer is a value, and whoever uses it may add the arguments that are missing.
         """
-        if name.text in MERGES and "layer" not in self._kinds.get(name.text, ()):
+        if name.text in MERGES and not self._may_be(name.text, "layer"):
             for argument in arguments:
                 self._layer(argument.value)
             return
@@ -233,8 +233,12 @@ class _Check:
 
     def _is_value(self, name: str) -> bool:
         """Whether a name, used as a layer, stands for a value, as the expansion would have it."""
-        is_hiding = not self._kinds.get(name, set()).isdisjoint(("layer", "result"))
-        return name in self._known and (is_hiding or not is_operator_or_block(name, self._namespace))
+        if self._may_be(name, "layer", "result"):
+            return True
+        return name in self._known and not is_operator_or_block(name, self._namespace)
+
+    def _may_be(self, name: str, *kinds: str) -> bool:
+        return name in self._known and not self._kinds[name].isdisjoint(kinds)
 
     def _parameters_of(self, name: syntax.Name) -> Sequence[Parameter] | None:
         """The parameters of a layer; None where they are not known here."""

@@ -11,8 +11,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import cnnc
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Source, Span
@@ -54,7 +52,9 @@ SKIP = "\nblock gated {\n z: conv(3, 3)\n relu\n}\n"
         ("a: gated\nb: a | gated\nadd(b, b.before.z)" + SKIP, ["a.z", "a.relu1", "b.z", "b.relu1", "add1"]),
         # either arm of a choice may define a label
         ("(add {\n a: relu\n identity\n} if 1 < 2 else add {\n a: tanh\n identity\n})", ["a", "add1"]),
-        # a count passes over the labels of branches among a merge's arguments
+        # a count passes over the labels of branches: of a choice, of an `if`, among a merge's arguments
+        ("(add {\n relu1: tanh\n identity\n} if 1 < 2) | relu", ["relu1", "add1", "relu2"]),
+        ("if 1 < 2 {\n relu1: tanh\n}\nrelu", ["relu1", "relu2"]),
         ("add(in | add {\n relu1: tanh\n identity\n}, relu)", ["relu1", "add1", "relu2", "add2"]),
     ],
 )
@@ -134,13 +134,14 @@ def assert_agree(text: str) -> None:
     """
     refused, graph, diagnostics = expanded(text)
     if graph is not None:
-        verify(graph)
         for span in (_primary(diagnostic) for diagnostic in refused if diagnostic.code != "duplicate"):
             other = f"{text[: span.start]}nothing_of_the_sort{text[span.end :]}"
             assert expanded(other)[1] is not None, (span.text, text)
         if not refused:
+            verify(graph)
             assert_same_text(text)
     for diagnostic in diagnostics if not refused else ():
+        assert diagnostic.code not in ("limit", "recursion"), (diagnostic.message, text)
         if diagnostic.code == "name" and "a tensor has no" not in diagnostic.message:
             span = _primary(diagnostic)
             callees = re.findall(r"(\w+)\(", text[: span.start].rpartition("\n")[2])
@@ -152,14 +153,13 @@ def _primary(diagnostic: Diagnostic) -> Span:
     return diagnostic.primary.span
 
 
-@settings(max_examples=80)
-@given(random=st.randoms(use_true_random=False))
-def test_what_expands_is_accepted_and_what_is_refused_does_not_expand(random: Random) -> None:
-    assert_agree(named(random))
+def test_what_expands_is_accepted_and_what_is_refused_does_not_expand() -> None:
+    for number in range(200):
+        assert_agree(named(Random(number)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", range(20))
-def test_twenty_thousand_specs_are_accepted_or_refused_by_both(chunk: int) -> None:
+def test_many_specs_are_accepted_or_refused_by_both(chunk: int) -> None:
     for number in range(1000 * chunk, 1000 * chunk + 1000):
         assert_agree(named(Random(number)))
