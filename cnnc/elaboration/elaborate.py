@@ -178,7 +178,7 @@ def _rule(rule: syntax.Scale, coefficient: float) -> dict[str, float]:
 
 
 def check_rules(file: syntax.File) -> list[Diagnostic]:
-    """What is wrong with the `scale` rules and `variants` of a file, whether or not they are used."""
+    """The diagnostics of the `scale` rules of a file, whether or not they are used."""
     diagnostics: list[Diagnostic] = []
     for rule in file.scales:
         try:

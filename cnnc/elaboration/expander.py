@@ -14,7 +14,7 @@ from cnnc.elaboration import block_results, timm_blocks
 from cnnc.elaboration.arguments import ScopedArgument, bind_block, bind_operator, match_arguments
 from cnnc.elaboration.arithmetic import show_value, type_name
 from cnnc.elaboration.expressions import evaluate, truth, unknown
-from cnnc.elaboration.graph_builder import Builder, LimitReached
+from cnnc.elaboration.graph_builder import GraphBuilder, LimitReached
 from cnnc.elaboration.limits import ExpansionLimits
 from cnnc.elaboration.location import DEEPEST_CALLS, Location, Use, kind_of, locate, too_deep
 from cnnc.elaboration.names import (
@@ -39,14 +39,14 @@ from cnnc.ops import OPS, Op, OpError, format_shape
 from cnnc.ops.signature import Parameter
 
 Result = Tensor | Poison | None
-"""What a pipeline carries; None where several inputs leave open which one it is."""
+"""The value that a pipeline carries; None where several inputs leave open which one it is."""
 
 
 class Expander:
     """Expands one model. Collects diagnostics; `LimitReached` and nothing else ends it early."""
 
     def __init__(self, scale: Scale) -> None:
-        self.builder = Builder()
+        self.builder = GraphBuilder()
         self.diagnostics: dict[tuple[object, ...], Diagnostic] = {}
         self._scale = scale
         self._limits = ExpansionLimits()
@@ -66,7 +66,7 @@ class Expander:
     # Statements
 
     def body(self, statements: Sequence[syntax.Statement], scope: Scope, location: Location, x: Result) -> Result:
-        """What flows out of the statements when `x` flows in."""
+        """The result of the statements for the input `x`."""
         with self._limits:
             for statement in statements:
                 if len(self.diagnostics) >= MOST_REPORTED:
@@ -109,7 +109,7 @@ class Expander:
     # Layers
 
     def flow(self, layer: syntax.Expression, x: Result, scope: Scope, use: Use, *, may_start: bool = False) -> Result:
-        """What flows out of a layer expression when `x` flows in; with `may_start` it may begin at a named result."""
+        """The result of a layer expression for the input `x`; with `may_start` it may begin at a named result."""
         self._limits.step(layer.span, self.builder.count)
         with self._limits:
             if may_start:
@@ -327,7 +327,7 @@ class Expander:
         return result
 
     def _tensor(self, x: Result, span: Span, scope: Scope) -> Tensor:
-        """What flows, which must be there by now."""
+        """The tensor of a result. Raises Poisoned, or CnnError("input") where any of several inputs could be meant."""
         if x is None:
             names = [name for name, value in scope.values.items() if isinstance(value, Tensor)]
             message = (

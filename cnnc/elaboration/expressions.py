@@ -109,7 +109,7 @@ def _attribute(value: Any, name: syntax.Name, span: Span) -> Any:
 
 
 def _inner(value: Tensor, name: syntax.Name) -> Any:
-    """What a label of the block that made a tensor stands for; a list where it was repeated."""
+    """The result of a label within the block that made a tensor; a list of all turns' where that was repeated."""
     if name.text not in value.inner:
         raise no_attribute(name, (*ATTRIBUTES, *value.inner))
     result: Any = value.inner[name.text]

@@ -24,7 +24,7 @@ class LimitReached(Exception):
     span: Span | None = None
 
 
-class Builder:
+class GraphBuilder:
     """Adds nodes, inferring each one's shape from those before it."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Builder:
 
     @contextmanager
     def use(self, shared: Shared) -> Iterator[None]:
-        """What is added within is a shared layer: at its first use remembered, then given the first one's weights.
+        """Add the nodes of a shared layer: those of its first use are kept, those of later uses take their weights.
 
         Raises:
             OpError: another use has other nodes.

@@ -1,4 +1,4 @@
-"""How long and how deep an expansion may go on: a spec that grows without end stops soon."""
+"""Limits of an expansion's length and depth: a spec that grows without end stops soon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in the network the expander is: the path that names are made from, the calls that led there, the repeats."""
+"""Locations in the network: the path that names are made from, the calls that led there, the repeats around it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Location:
     frames: tuple[Frame, ...] = ()
     repeats: tuple[Repeat, ...] = ()
     turns: int = 1
-    """How often the repeats around this location run, multiplied."""
+    """The counts of the repeats around this location, multiplied."""
     taken: frozenset[str] = frozenset()
     """Labels of this scope, which no counted name may equal."""
     _counts: dict[str, int] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Use:
-    """How a layer is used: in which location, under which name, from where.
+    """A use of a layer: its location, its name, the line that it is called from.
 
     `path` is the exact name, None for a counted one. `turn` is that of the repeat whose body this is, to the first of
     which a `stride` belongs; `span` is what the chain of calls shows.
@@ -87,7 +87,7 @@ class Use:
 
 
 def kind_of(body: syntax.Expression) -> str:
-    """What a repeat without a label is named after."""
+    """The word that a repeat without a label is named after."""
     match body:
         case syntax.Name(text=text):
             return text

@@ -68,7 +68,7 @@ class _Check:
         self._later: dict[str, syntax.Name] = {}
         self._known: dict[str, syntax.Name] = {}
         self._kinds: dict[str, set[str]] = {}
-        """What each of them may stand for: `layer`, `result`, `plain` for numbers and the like."""
+        """The kinds of values that a name may stand for: `layer`, `result`, `plain` for numbers and the like."""
         self._diagnostics: list[Diagnostic] = []
 
     def block(self, block: syntax.Block) -> list[Diagnostic]:
@@ -134,8 +134,8 @@ class _Check:
             self._statement(statement, is_model)
 
     def _kinds_of(self, value: syntax.Expression) -> Collection[str]:
-        """What a value may be."""
-        if isinstance(value, syntax.Name) and value.text in self._kinds:
+        """The kinds of values that an expression may have."""
+        if isinstance(value, syntax.Name) and value.text in self._known:
             return self._kinds[value.text]
         return ("plain",) if isinstance(value, _PLAIN) else _ALL_KINDS
 

@@ -1,4 +1,4 @@
-"""Which blocks a file sees: its own, those it imports, the prelude's."""
+"""The blocks that a file sees: its own, those it imports, the prelude's."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class _Loader:
     def _imports(
         self, file: syntax.File, folder: Path | None, chain: tuple[Path, ...]
     ) -> list[tuple[syntax.Import, CompilationUnit]]:
-        """What each import brings. Raises CnnError with the faults of all of them."""
+        """Every import with the file that it brings. Raises CnnError with the faults of all of them."""
         diagnostics: list[Diagnostic] = []
         imports = []
         for statement in file.imports:

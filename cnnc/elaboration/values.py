@@ -1,4 +1,4 @@
-"""What an expression of the language evaluates to while a spec expands.
+"""The values of expressions while a spec expands.
 
 Numbers, truth values and strings are Python's; dims are tuples, lists are lists. Beside them:
 """
@@ -38,7 +38,7 @@ class Tensor:
 
 @dataclasses.dataclass(eq=False)
 class Shared:
-    """What `shared(...)` stands for: the nodes of its first use, whose weights all others use; None before that."""
+    """A layer of `shared(...)`: the nodes of its first use, whose weights all others use; None before that."""
 
     nodes: list[str] | None = None
 
@@ -68,7 +68,7 @@ POISON = Poison()
 
 @dataclass(frozen=True)
 class Turn:
-    """Which turn of the repeats around it a layer is expanded for; all 0-based."""
+    """The turn of the repeats around it that a layer is expanded for; all 0-based."""
 
     stage: int = 0
     stages: int = 1
@@ -78,7 +78,7 @@ class Turn:
     """The repeats as written, before `depth`."""
     by_stage: bool = False
     count: Span | None = None
-    """Where the count is written."""
+    """The expression of the count."""
     progress: float = 0.0
     """The share of all turns, of all stages, that came before: 0 up to, not including, 1."""
 
@@ -88,7 +88,7 @@ class Turn:
 
     @property
     def length(self) -> int:
-        """How many entries a list must have."""
+        """The number of entries that a list must have."""
         return self.stages if self.by_stage else self.written
 
 
@@ -103,7 +103,7 @@ class Scope:
     namespace: Namespace
     values: dict[str, Any]
     incoming: Tensor | Poison | None
-    """What `in` is; None where several inputs leave it open."""
+    """The value of `in`; None where several inputs leave it open."""
     scales: bool
     """Whether numbers written here are scaled by width and depth: in a model's body, not in a block's."""
     turn: Turn | None = None
