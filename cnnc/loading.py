@@ -11,8 +11,8 @@ from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Source,
 from cnnc.elaboration import budget, namespace
 from cnnc.elaboration.arithmetic import write_value
 from cnnc.elaboration.elaborate import build, check_rules, find_variant
-from cnnc.elaboration.name_check import resolve
-from cnnc.elaboration.namespace import Loaded
+from cnnc.elaboration.name_check import check_names
+from cnnc.elaboration.namespace import CompilationUnit
 from cnnc.language import parse, syntax
 from cnnc.net import Net
 from cnnc.overrides import Overrides
@@ -146,42 +146,41 @@ def examine(spec: Spec, overrides: Overrides, *, budgets: bool = False) -> tuple
     """
     found = _Found()
     try:
-        loaded = namespace.load(spec.source, spec.folder)
-        found.add(list(loaded.duplicates))
-        for file in loaded.files:
-            found.add(resolve(file, loaded.namespace if file is loaded.file else _namespace_of(loaded, file)))
-        model = _model(loaded.file)
+        unit = namespace.load(spec.source, spec.folder)
+        found.add(list(unit.duplicates))
+        found.add(check_names(unit))
+        model = _model(unit.file)
         if spec.variant is not None:
             if overrides.variant not in (None, spec.variant):
                 message = f"the name asks for variant `{spec.variant}`, --variant for `{overrides.variant}`"
                 raise CnnError.of("spec", message)
             overrides = replace(overrides, variant=spec.variant)
         if overrides.variant is not None:
-            find_variant(loaded.file, overrides.variant)
+            find_variant(unit.file, overrides.variant)
     except CnnError as error:
         found.add(list(error.diagnostics))
         return None, found.listed()
-    found.add(_check_variants(loaded.file))
-    found.add(check_rules(loaded.file))
-    found.add(list(budget.unusable(loaded.file.expects, tuple(v.name.text for v in loaded.file.variants))))
-    net = _examine_one(spec, loaded, model, overrides, found, budgets=budgets)
+    found.add(_check_variants(unit.file))
+    found.add(check_rules(unit.file))
+    found.add(list(budget.unusable(unit.file.expects, tuple(v.name.text for v in unit.file.variants))))
+    net = _examine_one(spec, unit, model, overrides, found, budgets=budgets)
     if budgets and net is not None and overrides == Overrides():
         layers = len(net.graph)
-        for variant in loaded.file.variants:
+        for variant in unit.file.variants:
             if layers > MOST_LAYERS:
                 message = f"the variants before have {layers:,} layers in all; at most {MOST_LAYERS:,} are checked"
                 help = f"check one: --variant {variant.name.text}"
                 found.add(list(CnnError.of("limit", message, variant.name.span, help=help).diagnostics))
                 break
             asked = Overrides(variant=variant.name.text)
-            one = _examine_one(spec, loaded, model, asked, found, budgets=True, variant=variant)
+            one = _examine_one(spec, unit, model, asked, found, budgets=True, variant=variant)
             layers += len(one.graph) + 100 if one else 100
     return (None if found.diagnostics else net), found.listed()
 
 
 def _examine_one(
     spec: Spec,
-    loaded: Loaded,
+    unit: CompilationUnit,
     model: syntax.Model,
     overrides: Overrides,
     found: _Found,
@@ -190,14 +189,14 @@ def _examine_one(
     variant: syntax.Variant | None = None,
 ) -> Net | None:
     name = _name(model.name.text if model.name else spec.stem, overrides.variant)
-    graph, recipe, diagnostics = build(loaded, model, name, overrides)
+    graph, recipe, diagnostics = build(unit, model, name, overrides)
     found.add(diagnostics if variant is None else [_noted(d, variant) for d in diagnostics])
     if graph is None:
         return None
     if budgets:
         exact = overrides.keep_the_model
-        found.add(budget.violations(loaded.file.expects, overrides.variant, graph, exact=exact))
-    return Net(graph, recipe, flattened(loaded), overrides)
+        found.add(budget.violations(unit.file.expects, overrides.variant, graph, exact=exact))
+    return Net(graph, recipe, flattened(unit), overrides)
 
 
 def _noted(diagnostic: Diagnostic, variant: syntax.Variant) -> Diagnostic:
@@ -228,15 +227,6 @@ class _Found:
             return (False, span.source.name, span.start) if span else (True, "", 0)
 
         return sorted(self.diagnostics.values(), key=order)[:MOST_REPORTED]
-
-
-def _namespace_of(loaded: Loaded, file: syntax.File) -> namespace.Namespace:
-    """What an imported file sees: the namespace of its first block; without blocks nothing asks."""
-    for block in file.blocks:
-        found = loaded.namespace.find(block.name.text)
-        if found is not None and found.definition is block:
-            return found.namespace
-    return loaded.namespace
 
 
 def _model(file: syntax.File) -> syntax.Model:
@@ -283,13 +273,13 @@ def _name(model: str, variant: str | None) -> str:
     return f"{model}{variant}" if variant[0].isdigit() and not model[-1].isdigit() else f"{model}_{variant}"
 
 
-def flattened(loaded: Loaded) -> str:
+def flattened(unit: CompilationUnit) -> str:
     """The spec's text with what it imports written out, so that it can be read without the other files."""
-    source = loaded.file.source
-    if not loaded.file.imports:
+    source = unit.file.source
+    if not unit.file.imports:
         return source.text
     text = source.text
-    for statement in reversed(loaded.file.imports):
+    for statement in reversed(unit.file.imports):
         text = text[: statement.span.start] + text[statement.span.end :]
-    parts = [block.span.text for file in loaded.files[1:] for block in file.blocks]
+    parts = [block.span.text for file, _ in unit.files[1:] for block in file.blocks]
     return "\n\n".join([text.strip("\n"), *parts]) + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnc.diagnostics import Span
 from cnnc.elaboration import binding
-from cnnc.elaboration.expressions import argument, declared_type, evaluate
+from cnnc.elaboration.expressions import argument, evaluate
 from cnnc.elaboration.graph_builder import MOST_NODES
 from cnnc.elaboration.scaling import Scale, round_channels, round_repeats
 from cnnc.elaboration.values import Count, Scope, Turn
@@ -19,24 +19,26 @@ from cnnc.ops.signature import REQUIRED, Parameter, Type, signature_of
 
 
 @dataclass(frozen=True)
-class Given:
+class ScopedArgument:
     """An argument with the scope it was written in."""
 
     argument: syntax.Argument
     scope: Scope
 
 
-def parameters_of(block: syntax.Block) -> tuple[Parameter, ...]:
-    """A block's parameters. Raises CnnError("type") when one is declared to be of a type that does not exist."""
-    return tuple(
-        Parameter(p.name.text, declared_type(p), REQUIRED if p.default is None else p.default) for p in block.parameters
-    )
+def match_arguments(
+    callee: str, parameters: Sequence[Parameter], arguments: tuple[ScopedArgument, ...], span: Span
+) -> dict[str, ScopedArgument]:
+    """The argument of each parameter that has one. Raises CnnError("argument") as `binding.match` does."""
+    scopes = {id(each.argument): each for each in arguments}
+    matched = binding.match(callee, parameters, [each.argument for each in arguments], span)
+    return {name: scopes[id(argument)] for name, argument in matched.items()}
 
 
 def bind_block(
     callee: str,
     parameters: Sequence[Parameter],
-    given: tuple[Given, ...],
+    arguments: tuple[ScopedArgument, ...],
     site: Scope,
     span: Span,
     inner: Scope,
@@ -49,49 +51,43 @@ def bind_block(
     Args:
         callee: the block's name.
         parameters: the block's, as `parameters_of` makes them.
-        given: its arguments.
+        arguments: its arguments.
         site: where it is called from.
         span: the call.
         inner: the scope of the block's body.
         scale: the factors for what the model's body states.
         turn: the turn of the repeat whose body it is, to the first of which its stride belongs.
     """
-    found = binding.match(callee, parameters, [g.argument for g in given], span)
-    scopes = {id(g.argument): g.scope for g in given}
+    matched = match_arguments(callee, parameters, arguments, span)
     for parameter in parameters:
         name = parameter.name
-        if name in found:
-            scope = scopes[id(found[name])]
-            value, at = argument(found[name].value, parameter, scope)
-            value = _scaled(value, parameter.type, scale if scope.scales else None)
+        own = matched.get(name)
+        if own is not None:
+            value, at = _value(own, parameter, scale, turn)
         else:
             value, at = argument(parameter.default, parameter, inner)
             value = _scaled(value, parameter.type, scale if site.scales else None)
-        if name == "stride" and _is_for_earlier(turn, found.get(name), site):
-            value = 1
+            if name == "stride" and turn is not None and turn.repeat > 0:
+                value = 1
         if parameter.type.kind != "layer":
             value = binding.check(value, parameter.type, name, at)
-        inner.values[name] = value
+        inner.bind(name, value)
 
 
-def of_operator(
-    kind: type[Op], given: tuple[Given, ...], site: Scope, span: Span, scale: Scale, *, turn: Turn | None
+def bind_operator(
+    kind: type[Op], arguments: tuple[ScopedArgument, ...], span: Span, scale: Scale, *, turn: Turn | None
 ) -> tuple[Mapping[str, Any], Mapping[str, Span]]:
-    """An operator's attributes as far as they are given, and where each is written; see `bind_block`."""
+    """An operator's attributes as far as they are written, and where each is written; see `bind_block`."""
     cls: type = kind
-    if not given and not _is_demanding(cls):
+    if not arguments and not _is_demanding(cls):
         return {}, {}
-    found = binding.match(kind.names[0], signature_of(kind), [g.argument for g in given], span)
-    scopes = {id(g.argument): g.scope for g in given}
+    matched = match_arguments(kind.names[0], signature_of(kind), arguments, span)
     attributes: dict[str, Any] = {}
-    for name, written in found.items():
-        parameter, scope = _named_parameters(cls)[name], scopes[id(written)]
-        value, at = argument(written.value, parameter, scope)
-        value = _scaled(value, parameter.type, scale if scope.scales else None)
-        if name == "stride" and _is_for_earlier(turn, written, site):
-            value = 1
+    for name, own in matched.items():
+        parameter = _named_parameters(cls)[name]
+        value, at = _value(own, parameter, scale, turn)
         attributes[name] = binding.convert(value, parameter.type, name, at)
-    return attributes, {name: written.span for name, written in found.items()}
+    return attributes, {name: own.argument.span for name, own in matched.items()}
 
 
 @cache
@@ -105,6 +101,19 @@ def _is_demanding(kind: type) -> bool:
     return any(parameter.default is REQUIRED for parameter in signature_of(kind))
 
 
+def _value(own: ScopedArgument, parameter: Parameter, scale: Scale, turn: Turn | None) -> tuple[Any, Span]:
+    """The value of an argument, scaled where the model's body states it, and the span to blame.
+
+    A stride belongs to the first turn; a list for each repeat says so itself.
+    """
+    expression, scope = own.argument.value, own.scope
+    value, at = argument(expression, parameter, scope)
+    if turn is not None and turn.repeat > 0 and parameter.name == "stride":
+        is_listed = not turn.by_stage and _is_list(expression, scope)
+        return value if is_listed else 1, at
+    return _scaled(value, parameter.type, scale if scope.scales else None), at
+
+
 def _scaled(value: Any, type: Type, scale: Scale | None) -> Any:
     """A number of channels or repeats written in the model's body, scaled; any other value as it is."""
     if scale is None or isinstance(value, Count | bool) or not isinstance(value, int):
@@ -114,13 +123,6 @@ def _scaled(value: Any, type: Type, scale: Scale | None) -> Any:
     if type.kind == "repeats" and 0 <= value < MOST_NODES:
         return Count(round_repeats(value, scale.depth))
     return value
-
-
-def _is_for_earlier(turn: Turn | None, written: syntax.Argument | None, site: Scope) -> bool:
-    """Whether a stride belongs to an earlier turn than this one; a list for each repeat says so itself."""
-    if turn is None or turn.repeat == 0:
-        return False
-    return turn.by_stage or written is None or not _is_list(written.value, site)
 
 
 def _is_list(expression: syntax.Expression, scope: Scope) -> bool:

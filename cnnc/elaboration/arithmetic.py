@@ -47,7 +47,7 @@ def is_number(value: object) -> bool:
 
 
 def type_name(value: object) -> str:
-    """What a value is, in the words of the manual."""
+    """The name of a value's type, in the words of the manual."""
     names = {bool: "a truth value", int: "a whole number", Count: "a whole number", float: "a fraction"}
     names |= {str: "a string", tuple: "dims", list: "a list", Layer: "a layer", Tensor: "a tensor"}
     return names[type(value)]
@@ -171,7 +171,7 @@ def check_count(name: str, arguments: Sequence[syntax.Argument], span: Span) -> 
 
 
 def _kept(result: Any, *sources: Any) -> Any:
-    """What is computed from a scaled number is scaled, too."""
+    """The result as a `Count` where a scaled number went into it, so that it is not scaled again."""
     whole = isinstance(result, int) and not isinstance(result, bool)
     return Count(result) if whole and any(isinstance(s, Count) for s in sources) else result
 

@@ -21,40 +21,46 @@ def match(
     *,
     partial: bool = False,
 ) -> dict[str, syntax.Argument]:
-    """Which argument each parameter gets; those left to their defaults are absent. With `partial` any may be missing.
+    """The argument of each parameter, but for those left to their defaults. With `partial` any may be missing.
 
     Raises:
         CnnError: `argument`, for the first one that is unknown, given twice, one too many, or missing.
     """
     names = [p.name for p in parameters]
-    found: dict[str, syntax.Argument] = {}
+    matched: dict[str, syntax.Argument] = {}
     is_named = False
     for position, argument in enumerate(arguments):
         if argument.name is None:
-            if not names:
-                raise CnnError.of("argument", f"`{callee}` takes no arguments", argument.span)
-            if position >= len(names):
-                message = f"`{callee}` takes {_count(len(names), 'argument')}, but this is the {_ordinal(position + 1)}"
-                raise CnnError.of("argument", message, argument.span, help=_signature(callee, parameters))
-            if is_named:
+            if is_named and position < len(names):
                 message = "an argument without a name follows one with a name"
                 raise CnnError.of("argument", message, argument.span, help="name it, or put it first")
-            name = names[position]
+            name = _name_at(position, callee, parameters, argument.span)
         else:
             name, is_named = argument.name.text, True
             if name not in names:
                 message = f"`{callee}` has no parameter `{name}`"
                 help = did_you_mean(name, names) or _signature(callee, parameters)
                 raise CnnError.of("argument", message, argument.name.span, help=help)
-        if name in found:
+        if name in matched:
             message = f"`{name}` is given twice"
-            raise CnnError.of("argument", message, argument.span, secondary=[Label(found[name].span, "first here")])
-        found[name] = argument
+            raise CnnError.of("argument", message, argument.span, secondary=[Label(matched[name].span, "first here")])
+        matched[name] = argument
     for parameter in parameters:
-        if parameter.default is REQUIRED and parameter.name not in found and not partial:
+        if parameter.default is REQUIRED and parameter.name not in matched and not partial:
             message = f"`{callee}` needs `{parameter.name}`"
             raise CnnError.of("argument", message, span, help=_signature(callee, parameters))
-    return found
+    return matched
+
+
+def _name_at(position: int, callee: str, parameters: Sequence[Parameter], span: Span) -> str:
+    """The name of the parameter that takes the argument of a position."""
+    if not parameters:
+        raise CnnError.of("argument", f"`{callee}` takes no arguments", span)
+    if position >= len(parameters):
+        taken = f"`{callee}` takes {number_of(len(parameters), 'argument')}"
+        message = f"{taken}, but this is the {_ordinal(position + 1)}"
+        raise CnnError.of("argument", message, span, help=_signature(callee, parameters))
+    return parameters[position].name
 
 
 def _signature(callee: str, parameters: Sequence[Parameter]) -> str:
@@ -62,10 +68,6 @@ def _signature(callee: str, parameters: Sequence[Parameter]) -> str:
         return f"`{callee}` takes no arguments"
     shown = [p.name if p.default is REQUIRED else f"{p.name}=..." for p in parameters]
     return f"its parameters: {callee}({', '.join(shown)})"
-
-
-def _count(number: int, noun: str) -> str:
-    return number_of(number, noun) if number else f"no {noun}s"
 
 
 def _ordinal(number: int) -> str:

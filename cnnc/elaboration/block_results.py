@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from cnnc.diagnostics import CnnError
-from cnnc.elaboration.expressions import SIZES, evaluate
+from cnnc.elaboration.expressions import evaluate
+from cnnc.elaboration.names import SIZES
 from cnnc.elaboration.values import POISON, Poison, Scope, Tensor
 from cnnc.ir import Graph, Node
 from cnnc.language import syntax
@@ -17,15 +18,15 @@ def of_block(result: Tensor, incoming: Tensor, values: Mapping[str, Any], labels
     """A block's result with what came into it and its labels; as it is where the block added nothing."""
     if result == incoming:
         return result
-    found = {label: values[label] for label in labels if isinstance(values.get(label), Tensor | Poison)}
-    return replace(result, before=incoming, inner=found)
+    inner = {label: values[label] for label in labels if isinstance(values.get(label), Tensor | Poison)}
+    return replace(result, before=incoming, inner=inner)
 
 
 def of_turns(turns: Sequence[Tensor]) -> Tensor:
     """The last turn's result; its labels are lists of all turns' results."""
     names = dict.fromkeys(name for turn in turns for name in turn.inner)
-    found = {name: [each for turn in turns for each in _listed(turn.inner.get(name, []))] for name in names}
-    return replace(turns[-1], inner=found)
+    inner = {name: [each for turn in turns for each in _listed(turn.inner.get(name, []))] for name in names}
+    return replace(turns[-1], inner=inner)
 
 
 def start(layer: syntax.Incoming | syntax.Attribute, scope: Scope) -> Tensor | Poison | None:

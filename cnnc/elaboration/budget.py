@@ -25,13 +25,13 @@ def violations(
         graph: the graph.
         exact: whether equalities are judged; they are not where a flag has changed the model.
     """
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     for expect in expects:
         if (expect.variant.text if expect.variant else None) == variant:
             for budget in expect.budgets:
                 if exact or budget.relation != "=":
-                    found.extend(_judge(budget, variant, graph))
-    return found
+                    diagnostics.extend(_judge(budget, variant, graph))
+    return diagnostics
 
 
 def unusable(expects: tuple[syntax.Expect, ...], variants: tuple[str, ...]) -> Iterator[Diagnostic]:

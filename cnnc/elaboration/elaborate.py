@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cnnc.diagnostics import CnnError, Diagnostic, Source, Span, did_you_mean
+from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Source, Span, did_you_mean
 from cnnc.elaboration import binding, scaling, train_section
 from cnnc.elaboration.block_results import without_unread
 from cnnc.elaboration.expander import Expander
-from cnnc.elaboration.expressions import argument, declared_type, number
+from cnnc.elaboration.expressions import argument, number
 from cnnc.elaboration.graph_builder import LimitReached
-from cnnc.elaboration.location import Place, labels
-from cnnc.elaboration.namespace import Loaded, Namespace
+from cnnc.elaboration.location import Location
+from cnnc.elaboration.names import declared_type, input_names, labels
+from cnnc.elaboration.namespace import CompilationUnit, Namespace
 from cnnc.elaboration.scaling import Scale
 from cnnc.elaboration.values import POISON, Count, Layer, Poison, Poisoned, Scope, Tensor
 from cnnc.ir import Graph, Node
@@ -31,7 +32,7 @@ _SCALES = (*_FACTORS, "phi", "input")
 
 
 @dataclass
-class _Asked:
+class _Request:
     """The scales, inputs and parameters asked for, the variant's first, flags over them."""
 
     factors: dict[str, float]
@@ -41,60 +42,60 @@ class _Asked:
 
 
 def build(
-    loaded: Loaded, model: syntax.Model, name: str, overrides: Overrides
+    unit: CompilationUnit, model: syntax.Model, name: str, overrides: Overrides
 ) -> tuple[Graph | None, Recipe, list[Diagnostic]]:
     """The graph, None where an error leaves none, the recipe, and all diagnostics.
 
     Args:
-        loaded: the file that the model is in.
+        unit: the file that the model is in.
         model: the model.
         name: the graph's name.
         overrides: flags.
     """
     try:
-        asked = _asked(loaded.file, overrides)
-        scale = _scale(loaded.file, asked)
+        request = _read_request(unit.file, overrides)
+        scale = _scale(unit.file, request)
         expander = Expander(scale)
-        scope = Scope(loaded.namespace, {}, None, scales=True)
-        _set_parameters(model, asked, scope, expander)
+        scope = Scope(unit.namespace, {}, None, scales=True)
+        _set_parameters(model, request, scope, expander)
     except CnnError as error:
         return None, Recipe(), list(error.diagnostics)
     graph: Graph | None = None
     try:
-        graph = _expand(model, name, asked, scale, scope, expander)
+        graph = _expand(model, name, request, scale, scope, expander)
     except LimitReached as reached:
-        expander.report(CnnError.of("limit", str(reached), reached.span), Place())
+        expander.report(CnnError.of("limit", str(reached), reached.span), Location())
     except Poisoned:
         assert expander.diagnostics, "poison without a reported error"
-    found = list(expander.diagnostics.values())
+    diagnostics = list(expander.diagnostics.values())
     recipe = Recipe()
-    for train in loaded.file.trains[:1]:
+    for train in unit.file.trains[:1]:
         outputs = [label for label, _ in graph.outputs] if graph else []
         recipe, faults = train_section.read(train, scope, outputs)
-        found.extend(f for f in faults if graph or f.code != "name" or "no output" not in f.message)
-    return (None if found else graph), recipe, found
+        diagnostics.extend(f for f in faults if graph or f.code != "name" or "no output" not in f.message)
+    return (None if diagnostics else graph), recipe, diagnostics
 
 
 # What is asked for
 
 
-def _asked(file: syntax.File, overrides: Overrides) -> _Asked:
-    asked = _Asked({}, None, {}, {})
+def _read_request(file: syntax.File, overrides: Overrides) -> _Request:
+    request = _Request({}, None, {}, {})
     if overrides.variant is not None:
         for setting in find_variant(file, overrides.variant).settings:
-            _apply_setting(setting, asked)
+            _apply_setting(setting, request)
     if overrides.phi is not None:
-        asked.phi = overrides.phi
-        asked.factors.clear()  # the variant's: a flag goes over them
+        request.phi = overrides.phi
+        request.factors.clear()  # the variant's: a flag goes over them
     for factor in _FACTORS:
         value = getattr(overrides, factor)
         if value is not None:
-            asked.factors[factor] = _positive(float(value), factor)
+            request.factors[factor] = _positive(float(value), factor)
     if overrides.input:
-        asked.inputs = dict(overrides.input)
+        request.inputs = dict(overrides.input)
     for name, text in overrides.settings:
-        asked.settings[name] = parse_setting(name, text)
-    return asked
+        request.settings[name] = parse_setting(name, text)
+    return request
 
 
 def find_variant(file: syntax.File, name: str) -> syntax.Variant:
@@ -109,7 +110,7 @@ def find_variant(file: syntax.File, name: str) -> syntax.Variant:
     raise CnnError.of("name", f"there is no variant `{name}`", help=help)
 
 
-def _apply_setting(setting: syntax.Argument, asked: _Asked) -> None:
+def _apply_setting(setting: syntax.Argument, request: _Request) -> None:
     """A setting of a variant: one of the scales, or a parameter of the model."""
     if setting.name is None:
         raise CnnError.of("syntax", "a variant sets values by name: width=1.1", setting.span)
@@ -118,16 +119,16 @@ def _apply_setting(setting: syntax.Argument, asked: _Asked) -> None:
         if not isinstance(setting.value, syntax.Dims | syntax.Constant):
             raise CnnError.of("type", "an input is a size such as 224x224x3", setting.value.span)
         value = setting.value.sizes if isinstance(setting.value, syntax.Dims) else (setting.value.value,)
-        asked.inputs[None] = tuple(int(size) for size in value)
+        request.inputs[None] = tuple(int(size) for size in value)
     elif name in _SCALES:
         if not isinstance(setting.value, syntax.Constant) or isinstance(setting.value.value, str | bool):
             raise CnnError.of("type", f"`{name}` is a number", setting.value.span)
         if name == "phi":
-            asked.phi = float(setting.value.value)
+            request.phi = float(setting.value.value)
         else:
-            asked.factors[name] = _positive(float(setting.value.value), name, setting)
+            request.factors[name] = _positive(float(setting.value.value), name, setting)
     else:
-        asked.settings[name] = setting
+        request.settings[name] = setting
 
 
 def _positive(value: float, name: str, setting: syntax.Argument | None = None) -> float:
@@ -149,18 +150,18 @@ def parse_setting(name: str, text: str) -> syntax.Argument:
     return syntax.Argument(syntax.Name(name, Span(source, 0, len(name))), flow.value, whole)
 
 
-def _scale(file: syntax.File, asked: _Asked) -> Scale:
+def _scale(file: syntax.File, request: _Request) -> Scale:
     """The factors: those of the coefficient's rule, or else Tan & Le's, under those asked for by name."""
     factors: dict[str, float] = {}
-    if asked.phi is not None:
-        if not (math.isfinite(asked.phi) and abs(asked.phi) <= 64):
-            raise CnnError.of("value", f"`phi` is {asked.phi:g}, but a coefficient is from -64 to 64")
+    if request.phi is not None:
+        if not (math.isfinite(request.phi) and abs(request.phi) <= 64):
+            raise CnnError.of("value", f"`phi` is {request.phi:g}, but a coefficient is from -64 to 64")
         rule = file.scales[0] if file.scales else None
         if rule is None:
-            factors = {f: getattr(scaling.compound(asked.phi), f) for f in _FACTORS}
+            factors = {f: getattr(scaling.compound(request.phi), f) for f in _FACTORS}
         else:
-            factors = _rule(rule, asked.phi)
-    factors.update(asked.factors)
+            factors = _rule(rule, request.phi)
+    factors.update(request.factors)
     return Scale(**factors)
 
 
@@ -177,23 +178,23 @@ def _rule(rule: syntax.Scale, coefficient: float) -> dict[str, float]:
 
 
 def check_rules(file: syntax.File) -> list[Diagnostic]:
-    """What is wrong with the `scale` rules and `variants` of a file, whether or not they are used."""
-    found: list[Diagnostic] = []
+    """The diagnostics of the `scale` rules of a file, whether or not they are used."""
+    diagnostics: list[Diagnostic] = []
     for rule in file.scales:
         try:
             _rule(rule, 1.0)
         except CnnError as error:
-            found.extend(error.diagnostics)
-    return found
+            diagnostics.extend(error.diagnostics)
+    return diagnostics
 
 
 # Parameters
 
 
-def _set_parameters(model: syntax.Model, asked: _Asked, scope: Scope, expander: Expander) -> None:
+def _set_parameters(model: syntax.Model, request: _Request, scope: Scope, expander: Expander) -> None:
     """The model's parameters as asked for, or by default, into the scope."""
     names = [p.name.text for p in model.parameters]
-    for name, setting in asked.settings.items():
+    for name, setting in request.settings.items():
         if name not in names:
             help = did_you_mean(name, [*names, *_SCALES])
             if help is None:
@@ -203,9 +204,9 @@ def _set_parameters(model: syntax.Model, asked: _Asked, scope: Scope, expander: 
     for definition in model.parameters:
         name = definition.name.text
         try:
-            scope.values[name] = _parameter(definition, asked.settings.get(name), scope)
+            scope.bind(name, _parameter(definition, request.settings.get(name), scope))
         except CnnError as error:
-            expander.report(error, Place())
+            expander.report(error, Location())
             scope.values[name] = POISON
         except Poisoned:
             scope.values[name] = POISON
@@ -231,21 +232,23 @@ def _parameter(definition: syntax.ParameterDef, setting: syntax.Argument | None,
 
 
 def _expand(
-    model: syntax.Model, name: str, asked: _Asked, scale: Scale, scope: Scope, expander: Expander
+    model: syntax.Model, name: str, request: _Request, scale: Scale, scope: Scope, expander: Expander
 ) -> Graph | None:
     declared = [s for s in model.body if isinstance(s, syntax.Input)]
     try:
-        inputs = _inputs(model, declared, asked, scale, scope, expander)
+        inputs = _inputs(model, declared, request, scale, scope, expander)
     except CnnError as error:
-        expander.report(error, Place())
+        expander.report(error, Location())
         return None
     only = inputs[0] if len(inputs) == 1 else None
     scope.incoming = only
-    x = expander.body(model.body, scope, Place(taken=labels(model.body)), only)
+    x = expander.body(model.body, scope, Location(taken=labels(model.body)), only)
+    if len(expander.diagnostics) >= MOST_REPORTED:
+        return None
     try:
         outputs = _outputs(model, scope, x, only)
     except CnnError as error:
-        expander.report(error, Place())
+        expander.report(error, Location())
         return None
     if expander.diagnostics:
         return None
@@ -255,20 +258,20 @@ def _expand(
     wanted = [name for name in dict.fromkeys(node.split(".")[0] for _, node in outputs) if name in known]
     wanted += [name for name in dict.fromkeys(node.name.split(".")[0] for node in loose) if name in known]
     for node in loose:
-        expander.report(_loose(node, wanted), Place())
+        expander.report(_loose(node, wanted), Location())
     return graph
 
 
 def _inputs(
     model: syntax.Model,
     declared: list[syntax.Input],
-    asked: _Asked,
+    request: _Request,
     scale: Scale,
     scope: Scope,
     expander: Expander,
 ) -> list[Tensor]:
-    names = [s.name.text if s.name else "input" for s in declared] or ["input"]
-    for wanted in asked.inputs:
+    names = [name.text for name in input_names(model)]
+    for wanted in request.inputs:
         if wanted is not None and wanted not in names:
             help = did_you_mean(wanted, names) or f"its inputs are {', '.join(names)}"
             raise CnnError.of("name", f"the model has no input `{wanted}`", help=help)
@@ -278,7 +281,7 @@ def _inputs(
     tensors = []
     for index, name in enumerate(names):
         statement = declared[index] if declared else None
-        dims = asked.inputs.get(name, asked.inputs.get(None, statement.dims if statement else DEFAULT_INPUT))
+        dims = request.inputs.get(name, request.inputs.get(None, statement.dims if statement else DEFAULT_INPUT))
         dtype: Literal["int", "float"] = "int" if statement and statement.dtype else "float"
         span = statement.span if statement else model.span
         if len(dims) > 4:
@@ -289,7 +292,7 @@ def _inputs(
         if dtype == "float" and len(dims) > 1:
             dims = (*(scaling.scale_size(size, scale.resolution) for size in dims[:-1]), dims[-1])
         try:
-            tensor = expander.builder.add(name, Input(dims, dtype), (), (), Place().origin(span))
+            tensor = expander.builder.add(name, Input(dims, dtype), (), (), Location().origin(span))
         except OpError as error:
             raise CnnError.of(error.code, error.message, span, help=error.help) from None
         scope.values[name] = tensor

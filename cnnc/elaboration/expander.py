@@ -10,66 +10,72 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Span
-from cnnc.elaboration import binding, block_results, timm_blocks
-from cnnc.elaboration.arguments import Given, bind_block, of_operator, parameters_of
+from cnnc.elaboration import block_results, timm_blocks
+from cnnc.elaboration.arguments import ScopedArgument, bind_block, bind_operator, match_arguments
 from cnnc.elaboration.arithmetic import show_value, type_name
-from cnnc.elaboration.call_chain import DEEPEST_CALLS, located, too_deep
-from cnnc.elaboration.expressions import IDENTITY, SHARED, evaluate, truth, unknown
-from cnnc.elaboration.graph_builder import Builder, LimitReached
-from cnnc.elaboration.limits import Meter
-from cnnc.elaboration.location import Place, Use, branch_labels, kind_of, labels
-from cnnc.elaboration.namespace import BlockIn
+from cnnc.elaboration.expressions import evaluate, truth, unknown
+from cnnc.elaboration.graph_builder import GraphBuilder, LimitReached
+from cnnc.elaboration.limits import ExpansionLimits
+from cnnc.elaboration.location import DEEPEST_CALLS, Location, Use, kind_of, locate, too_deep
+from cnnc.elaboration.names import (
+    BRACED,
+    FORMS,
+    IDENTITY,
+    MERGES,
+    SHARED,
+    TIMM,
+    branch_labels,
+    is_operator_or_block,
+    labels,
+    parameters_of,
+)
+from cnnc.elaboration.namespace import ScopedBlock
 from cnnc.elaboration.repeats import turns_of
 from cnnc.elaboration.scaling import Scale
-from cnnc.elaboration.timm_blocks import TIMM
 from cnnc.elaboration.values import POISON, Layer, Poison, Poisoned, Scope, Shared, Tensor
 from cnnc.ir import Repeat
 from cnnc.language import syntax
 from cnnc.ops import OPS, Op, OpError, format_shape
 from cnnc.ops.signature import Parameter
 
-MERGES = tuple(name for name, op in OPS.items() if op.arity[1] != 1)
-"""The operators that join results."""
-_BRACED = ("add", "concat", "mul")
-"""Those of them whose branches may stand in braces: of any number, in any order or in that of channels."""
-Flowing = Tensor | Poison | None
-"""What a pipeline carries; None where several inputs leave open which one it is."""
+Result = Tensor | Poison | None
+"""The value that a pipeline carries; None where several inputs leave open which one it is."""
 
 
 class Expander:
     """Expands one model. Collects diagnostics; `LimitReached` and nothing else ends it early."""
 
     def __init__(self, scale: Scale) -> None:
-        self.builder = Builder()
+        self.builder = GraphBuilder()
         self.diagnostics: dict[tuple[object, ...], Diagnostic] = {}
         self._scale = scale
-        self._meter = Meter()
+        self._limits = ExpansionLimits()
         self._calls: list[str] = []
         self._blocks: dict[int, tuple[tuple[Parameter, ...], frozenset[str]]] = {}
 
     # Errors
 
-    def report(self, error: CnnError, place: Place) -> None:
+    def report(self, error: CnnError, location: Location) -> None:
         """Keep an error's diagnostics, each fault once, with the chain of calls that led to it."""
         for diagnostic in error.diagnostics:
-            shown = located(diagnostic, place)
+            shown = locate(diagnostic, location)
             span = shown.primary.span if shown.primary else None
             key = (shown.code, span.source.name, span.start) if span else (shown.code, shown.message)
             self.diagnostics.setdefault(key, shown)
 
     # Statements
 
-    def body(self, statements: Sequence[syntax.Statement], scope: Scope, place: Place, x: Flowing) -> Flowing:
-        """What flows out of the statements when `x` flows in."""
-        with self._meter:
+    def body(self, statements: Sequence[syntax.Statement], scope: Scope, location: Location, x: Result) -> Result:
+        """The result of the statements for the input `x`."""
+        with self._limits:
             for statement in statements:
                 if len(self.diagnostics) >= MOST_REPORTED:
                     return POISON
                 try:
-                    self._meter.step(statement.span, self.builder.count)
-                    x = self._statement(statement, scope, place, x)
+                    self._limits.step(statement.span, self.builder.count)
+                    x = self._statement(statement, scope, location, x)
                 except CnnError as error:
-                    self.report(error, place)
+                    self.report(error, location)
                     x = self._spoil(statement, scope)
                 except Poisoned:
                     x = self._spoil(statement, scope)
@@ -85,27 +91,27 @@ class Expander:
             scope.values[statement.label.text] = POISON
         return POISON
 
-    def _statement(self, statement: syntax.Statement, scope: Scope, place: Place, x: Flowing) -> Flowing:
+    def _statement(self, statement: syntax.Statement, scope: Scope, location: Location, x: Result) -> Result:
         match statement:
             case syntax.Assignment(name=name, value=value):
-                scope.values[name.text] = evaluate(value, scope)
+                scope.bind(name.text, evaluate(value, scope))
             case syntax.If(test=test, then=then, otherwise=otherwise):
-                return self.body(then if truth(test, scope) else otherwise, scope, place, x)
+                return self.body(then if truth(test, scope) else otherwise, scope, location, x)
             case syntax.Flow(label=label, value=value):
-                path = None if label is None else place.child(label.text)
-                x = self.flow(value, x, scope, Use(place, path), may_start=True)
+                path = None if label is None else location.child(label.text)
+                x = self.flow(value, x, scope, Use(location, path), may_start=True)
                 if label is not None:
-                    scope.values[label.text] = x
+                    x = self._give_label(label, x, value.span, scope)
             case syntax.Input() | syntax.Output():
                 pass
         return x
 
     # Layers
 
-    def flow(self, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use, *, may_start: bool = False) -> Flowing:
-        """What flows out of a layer expression when `x` flows in; with `may_start` it may begin at a named result."""
-        self._meter.step(layer.span, self.builder.count)
-        with self._meter:
+    def flow(self, layer: syntax.Expression, x: Result, scope: Scope, use: Use, *, may_start: bool = False) -> Result:
+        """The result of a layer expression for the input `x`; with `may_start` it may begin at a named result."""
+        self._limits.step(layer.span, self.builder.count)
+        with self._limits:
             if may_start:
                 started = self._start(layer, x, scope, use)
                 if started is not None:
@@ -124,32 +130,34 @@ class Expander:
                 case syntax.Name():
                     return self._apply(layer, (), scope, layer.span, x, use)
                 case syntax.Call(function=function, arguments=arguments):
-                    given = tuple(Given(a, scope) for a in arguments)
-                    return self._apply(function, given, scope, layer.span, x, use)
+                    scoped = tuple(ScopedArgument(a, scope) for a in arguments)
+                    return self._apply(function, scoped, scope, layer.span, x, use)
                 case syntax.Incoming():
                     raise CnnError.of("type", "`in` is a result; only a line or a branch may start with it", layer.span)
                 case _:
                     message = f"`{' '.join(layer.span.text.split())[:60]}` is not a layer"
                     raise CnnError.of("type", message, layer.span)
 
-    def _start(self, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use) -> Flowing:
+    def _start(self, layer: syntax.Expression, x: Result, scope: Scope, use: Use) -> Result:
         """The named result, or merge of results, that a pipeline starts from; None when it starts with a layer."""
         match layer:
             case syntax.Name(text=text) if isinstance(scope.values.get(text), Tensor | Poison):
-                found: Tensor | Poison = scope.values[text]
-                return found
+                result: Tensor | Poison = scope.values[text]
+                return result
             case syntax.Incoming() | syntax.Attribute():
                 return block_results.start(layer, scope)
-            case syntax.Call(function=function, arguments=arguments) if function.text in MERGES:
+            case syntax.Call(function=function, arguments=arguments) if function.text in MERGES and not isinstance(
+                scope.values.get(function.text), Layer
+            ):
                 branches = tuple(syntax.Branch(None, a.value, a.span) for a in arguments)
                 return self._branches(syntax.Branches(function, branches, layer.span), x, scope, use)
             case _:
                 return None
 
-    def _pipeline(self, layer: syntax.Pipeline, x: Flowing, scope: Scope, use: Use, may_start: bool) -> Flowing:
+    def _pipeline(self, layer: syntax.Pipeline, x: Result, scope: Scope, use: Use, may_start: bool) -> Result:
         first, *items = layer.items
-        place = use.group(layer)
-        started = self._start(first, x, scope, Use(place)) if may_start else None
+        location = use.group(layer)
+        started = self._start(first, x, scope, Use(location)) if may_start else None
         if started is None:
             items = [first, *items]
         else:
@@ -158,38 +166,40 @@ class Expander:
                 return self.flow(items[0], x, scope, use)  # `last: stem | relu` is a single layer, named `last`
         for item in items:
             try:
-                x = self.flow(item, x, scope, Use(place))
+                x = self.flow(item, x, scope, Use(location))
             except CnnError as error:
-                self.report(error, place)
+                self.report(error, location)
                 x = POISON
             except Poisoned:
                 x = POISON
         return x
 
     def _apply(
-        self, name: syntax.Name, given: tuple[Given, ...], scope: Scope, span: Span, x: Flowing, use: Use
-    ) -> Flowing:
-        block = None if name.text in OPS else scope.namespace.find(name.text)
-        known = block is not None or name.text in OPS
-        if name.text in scope.values and (isinstance(scope.values[name.text], Layer | Tensor | Poison) or not known):
-            return self._apply_value(name, given, scope, span, x, use)
+        self, name: syntax.Name, arguments: tuple[ScopedArgument, ...], scope: Scope, span: Span, x: Result, use: Use
+    ) -> Result:
+        if name.text in scope.values and (
+            isinstance(scope.values[name.text], Layer | Tensor | Poison)
+            or not is_operator_or_block(name.text, scope.namespace)
+        ):
+            return self._apply_value(name, arguments, scope, span, x, use)
         if name.text in OPS:
-            return self._operator(OPS[name.text], given, scope, span, x, use)
+            return self._operator(OPS[name.text], arguments, scope, span, x, use)
+        block = scope.namespace.find(name.text)
         if block is not None:
-            return self._block(block, given, scope, span, x, use)
+            return self._block(block, arguments, scope, span, x, use)
         if name.text == IDENTITY:
-            binding.match(IDENTITY, (), [g.argument for g in given], span)
+            match_arguments(IDENTITY, FORMS[IDENTITY], arguments, span)
             return x
         if name.text == TIMM:
-            return self._timm(given, span, x, use)
+            return self._timm(arguments, scope, span, x, use)
         if name.text == SHARED:
             message = "`shared` is one layer for several places, but this is a single one"
             raise CnnError.of("type", message, span, help="name it, and use the name: layers = shared(...)")
         raise unknown(name, scope, (SHARED, TIMM))
 
     def _apply_value(
-        self, name: syntax.Name, given: tuple[Given, ...], scope: Scope, span: Span, x: Flowing, use: Use
-    ) -> Flowing:
+        self, name: syntax.Name, arguments: tuple[ScopedArgument, ...], scope: Scope, span: Span, x: Result, use: Use
+    ) -> Result:
         """A layer that a name stands for; arguments are added to those it was written with."""
         value = scope.values[name.text]
         if value is POISON:
@@ -203,12 +213,12 @@ class Expander:
         # A list written in a repeat has a value for each of its turns, whatever repeats the layer is used in.
         home = value.scope.within(value.scope.turn or scope.turn)
         if use.path is None and any(branch_labels(value.expression)):
-            use = replace(use, path=use.place.fresh(name.text))
+            use = replace(use, path=use.location.fresh(name.text))
         if value.shared is not None:
-            if given:
+            if arguments:
                 raise CnnError.of("type", f"`{name.text}` is shared and takes no arguments where it is used", span)
             return self._use_shared(value.shared, value.expression, x, home, use, span)
-        if not given:
+        if not arguments:
             return self.flow(value.expression, x, home, use)
         match value.expression:
             case syntax.Name() as function:
@@ -217,15 +227,16 @@ class Expander:
                 pass
             case _:
                 raise CnnError.of("type", f"`{name.text}` is a pipeline and takes no arguments", span)
-        named = {g.argument.name.text for g in given if g.argument.name is not None}
-        kept = [Given(a, home) for a in own if a.name is None or a.name.text not in named]
+        named = {each.argument.name.text for each in arguments if each.argument.name is not None}
+        kept = [ScopedArgument(a, home) for a in own if a.name is None or a.name.text not in named]
         by_position = [g for g in kept if g.argument.name is None]
         by_name = [g for g in kept if g.argument.name is not None]
-        return self._apply(function, (*by_position, *given, *by_name), home, span, x, use)
+        with self._limits:
+            return self._apply(function, (*by_position, *arguments, *by_name), home, span, x, use)
 
     def _use_shared(
-        self, shared: Shared, layer: syntax.Expression, x: Flowing, scope: Scope, use: Use, span: Span
-    ) -> Flowing:
+        self, shared: Shared, layer: syntax.Expression, x: Result, scope: Scope, use: Use, span: Span
+    ) -> Result:
         """A shared layer in one of its places; at every use after the first its nodes use the first one's weights."""
         if isinstance(x, Poison):
             raise Poisoned
@@ -240,13 +251,13 @@ class Expander:
 
     # Repeats
 
-    def _repeat(self, layer: syntax.Repeat, x: Flowing, scope: Scope, use: Use) -> Flowing:
-        path = use.path or use.place.fresh(kind_of(layer.body))
+    def _repeat(self, layer: syntax.Repeat, x: Result, scope: Scope, use: Use) -> Result:
+        path = use.path or use.location.fresh(kind_of(layer.body))
         results: list[Tensor] = []
-        for turn in turns_of(layer, scope, self._scale.depth, use.place.turns):
+        for turn in turns_of(layer, scope, self._scale.depth, use.location.turns):
             group = f"{path}.{turn.stage}" if turn.by_stage else path
             inside = Use(
-                use.place.turn(Repeat(group, turn.repeat, turn.repeats)), f"{group}.{turn.repeat}", turn, layer.span
+                use.location.turn(Repeat(group, turn.repeat, turn.repeats)), f"{group}.{turn.repeat}", turn, layer.span
             )
             after = self.flow(layer.body, x, scope.within(turn), inside)
             if isinstance(after, Poison):
@@ -256,19 +267,20 @@ class Expander:
             x = after
         return block_results.of_turns(results) if results else x
 
-    def _timm(self, given: tuple[Given, ...], span: Span, x: Flowing, use: Use) -> Flowing:
+    def _timm(self, arguments: tuple[ScopedArgument, ...], site: Scope, span: Span, x: Result, use: Use) -> Result:
         """Stages written as timm's block strings."""
-        path = use.path or use.place.fresh(TIMM)
-        stages, scope = timm_blocks.stages(given, span)
+        path = use.path or use.location.fresh(TIMM)
+        stages, scope = timm_blocks.stages(arguments, span)
+        x = self._tensor(x, span, site)
         for stage, repeat in enumerate(stages):
-            x = self._repeat(repeat, x, scope, Use(use.place, f"{path}.{stage}"))
+            x = self._repeat(repeat, x, scope, Use(use.location, f"{path}.{stage}"))
         return x
 
     # Branches
 
-    def _branches(self, layer: syntax.Branches, x: Flowing, scope: Scope, use: Use) -> Flowing:
-        place = use.group(layer)
-        results: list[tuple[Flowing, Span]] = []
+    def _branches(self, layer: syntax.Branches, x: Result, scope: Scope, use: Use) -> Result:
+        location = use.group(layer)
+        results: list[tuple[Result, Span]] = []
         for branch in layer.branches:
             value = branch.value
             if isinstance(value, syntax.Conditional) and value.otherwise is None:
@@ -276,8 +288,8 @@ class Expander:
                     continue
                 value = value.then
             listed = block_results.of_all_turns(branch, scope)
-            found = [self._branch(branch, value, x, scope, place)] if listed is None else listed
-            results.extend((result, branch.value.span) for result in found)
+            own = [self._branch(branch, value, x, scope, location)] if listed is None else listed
+            results.extend((result, branch.value.span) for result in own)
         if any(result is POISON for result, _ in results):
             return POISON
         keyword = layer.keyword
@@ -285,32 +297,37 @@ class Expander:
             help = "a branch is a layer, or `identity`, on a line of its own"
             raise CnnError.of("arity", f"`{keyword.text}` has no branches to join", keyword.span, help=help)
         tensors = [self._tensor(result, span, scope) for result, span in results]
-        if len(tensors) == 1 and keyword.text in _BRACED:
+        if len(tensors) == 1 and keyword.text in BRACED:
             return tensors[0]
-        name = use.path or place.fresh(keyword.text)
+        name = use.path or location.fresh(keyword.text)
         try:
-            return self.builder.add(name, OPS[keyword.text](), tensors, place.repeats, place.origin(keyword.span))
+            return self.builder.add(name, OPS[keyword.text](), tensors, location.repeats, location.origin(keyword.span))
         except OpError as error:
             secondary = [Label(span, format_shape(t.shape)) for t, (_, span) in zip(tensors, results, strict=True)]
             raise CnnError.of(error.code, error.message, keyword.span, secondary=secondary, help=error.help) from None
 
     def _branch(
-        self, branch: syntax.Branch, value: syntax.Expression, x: Flowing, scope: Scope, place: Place
-    ) -> Flowing:
-        path = None if branch.label is None else place.child(branch.label.text)
+        self, branch: syntax.Branch, value: syntax.Expression, x: Result, scope: Scope, location: Location
+    ) -> Result:
+        path = None if branch.label is None else location.child(branch.label.text)
         try:
-            result = self.flow(value, x, scope, Use(place, path), may_start=True)
+            result = self.flow(value, x, scope, Use(location, path), may_start=True)
+            return result if branch.label is None else self._give_label(branch.label, result, value.span, scope)
         except CnnError as error:
-            self.report(error, place)
-            result = POISON
+            self.report(error, location)
         except Poisoned:
-            result = POISON
-        if branch.label is not None:
-            scope.values[branch.label.text] = result
+            pass
+        return POISON if branch.label is None else self._give_label(branch.label, POISON, value.span, scope)
+
+    def _give_label(self, label: syntax.Name, result: Result, span: Span, scope: Scope) -> Tensor | Poison:
+        """A result, which has the label from now on."""
+        if not isinstance(result, Poison):
+            result = self._tensor(result, span, scope)
+        scope.label(label.text, result)
         return result
 
-    def _tensor(self, x: Flowing, span: Span, scope: Scope) -> Tensor:
-        """What flows, which must be there by now."""
+    def _tensor(self, x: Result, span: Span, scope: Scope) -> Tensor:
+        """The tensor of a result. Raises Poisoned, or CnnError("input") where any of several inputs could be meant."""
         if x is None:
             names = [name for name, value in scope.values.items() if isinstance(value, Tensor)]
             message = (
@@ -326,21 +343,21 @@ class Expander:
     # Blocks
 
     def _block(
-        self, block: BlockIn, given: tuple[Given, ...], site: Scope, span: Span, x: Flowing, use: Use
-    ) -> Flowing:
+        self, block: ScopedBlock, arguments: tuple[ScopedArgument, ...], site: Scope, span: Span, x: Result, use: Use
+    ) -> Result:
         definition = block.definition
         name = definition.name.text
         incoming = self._tensor(x, span, site)
         if len(self._calls) >= DEEPEST_CALLS:
             raise too_deep([*self._calls, name], span)
-        path = use.path or use.place.fresh(name)
+        path = use.path or use.location.fresh(name)
         own = Scope(block.namespace, {}, incoming, scales=False, turn=site.turn)
         parameters, taken = self._known_block(definition)
-        bind_block(name, parameters, given, site, span, own, self._scale, turn=use.turn)
+        bind_block(name, parameters, arguments, site, span, own, self._scale, turn=use.turn)
         own.turn = None
-        place = use.place.block(path, use.span or span, taken)
+        location = use.location.block(path, use.span or span, taken)
         self._calls.append(name)
-        result = self.body(definition.body, own, place, incoming)
+        result = self.body(definition.body, own, location, incoming)
         self._calls.pop()
         return block_results.of_block(result, incoming, own.values, taken) if isinstance(result, Tensor) else result
 
@@ -353,22 +370,22 @@ class Expander:
     # Operators
 
     def _operator(
-        self, kind: type[Op], given: tuple[Given, ...], site: Scope, span: Span, x: Flowing, use: Use
-    ) -> Flowing:
+        self, kind: type[Op], arguments: tuple[ScopedArgument, ...], site: Scope, span: Span, x: Result, use: Use
+    ) -> Result:
         name = kind.names[0]
         if name in MERGES:
             message = f"`{name}` joins branches, or results at the start of a line or branch"
-            braces = f"{name} {{ ... }} with a branch a line, or " if name in _BRACED else ""
+            braces = f"{name} {{ ... }} with a branch a line, or " if name in BRACED else ""
             raise CnnError.of("arity", message, span, help=f"{braces}{name}(a, b)")
-        attributes, spans = of_operator(kind, given, site, span, self._scale, turn=use.turn)
+        attributes, spans = bind_operator(kind, arguments, span, self._scale, turn=use.turn)
         op = kind(**attributes)
         tensor: Tensor | None = None
         try:
             if isinstance(x, Poison):
                 op.validate()
             tensor = self._tensor(x, span, site)
-            name = use.path or use.place.fresh(kind.names[0])
-            return self.builder.add(name, op, (tensor,), use.place.repeats, use.place.origin(span))
+            name = use.path or use.location.fresh(kind.names[0])
+            return self.builder.add(name, op, (tensor,), use.location.repeats, use.location.origin(span))
         except OpError as error:
             at = spans.get(error.attribute or "", span)
             said = f"from {format_shape(tensor.shape)}" if tensor is not None and error.code == "shape" else ""

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from cnnc.diagnostics import CnnError, Label, Span, did_you_mean
+from cnnc.diagnostics import CnnError, Label, Span
 from cnnc.elaboration import arithmetic, binding
 from cnnc.elaboration.arithmetic import show_value, type_name
+from cnnc.elaboration.names import (
+    ATTRIBUTES,
+    AXES,
+    FORMS,
+    SHARED,
+    TURN,
+    is_layer,
+    no_attribute,
+    unknown_name,
+)
 from cnnc.elaboration.values import POISON, Count, Layer, Poisoned, Scope, Shared, Tensor, Turn
 from cnnc.language import syntax
-from cnnc.ops import OPS, format_shape
-from cnnc.ops.signature import PADDINGS, REQUIRED, Parameter, Type
-
-AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-SIZES = ("channels", "length", "height", "width", "depth", "shape", "rank")
-ATTRIBUTES = (*SIZES, "before")
-IDENTITY = "identity"
-SHARED = "shared"
-"""`shared(layer)`: one layer, wherever the name for it is used."""
-SHARED_PARAMETERS = (Parameter("layer", Type("layer"), REQUIRED),)
-TURN = ("stage", "repeat", "progress")
+from cnnc.ops import format_shape
+from cnnc.ops.signature import Parameter, Type
 
 
 def evaluate(expression: syntax.Expression, scope: Scope) -> Any:
@@ -63,38 +63,14 @@ def _name(name: syntax.Name, scope: Scope) -> Any:
         return value
     if name.text in TURN:
         return getattr(scope.turn or Turn(), name.text)
-    if is_layer(name.text, scope):
+    if is_layer(name.text, scope.namespace):
         return Layer(name, scope)
     raise unknown(name, scope)
 
 
-def is_layer(name: str, scope: Scope) -> bool:
-    """Whether a name is a layer's or a block's."""
-    return name in OPS or name == IDENTITY or scope.namespace.find(name) is not None
-
-
 def unknown(name: syntax.Name, scope: Scope, others: tuple[str, ...] = ()) -> CnnError:
     """The error for a name that nothing defines."""
-    return unknown_among(name, {*scope.namespace.names(), *scope.values, *others})
-
-
-def unknown_among(name: syntax.Name, known: set[str]) -> CnnError:
-    """The error for a name that nothing defines, with the nearest of the language's own and those known beside."""
-    help = did_you_mean(
-        _ELSEWHERE.get(name.text.lower(), name.text), {*OPS, IDENTITY, "true", "false", *arithmetic.FUNCTIONS, *known}
-    )
-    return CnnError.of("name", f"nothing is named `{name.text}`", name.span, help=help)
-
-
-_ELSEWHERE = {
-    "linear": "dense",
-    "fc": "dense",
-    "fully_connected": "dense",
-    "batchnorm2d": "bn",
-    "globalaveragepooling2d": "globalpool",
-    "adaptiveavgpool2d": "globalpool",
-}
-"""Layers as other libraries name them, where the spelling is too far from the language's."""
+    return unknown_name(name, (*scope.namespace.names(), *scope.values, *others))
 
 
 def _incoming(expression: syntax.Incoming, scope: Scope) -> Tensor:
@@ -133,42 +109,27 @@ def _attribute(value: Any, name: syntax.Name, span: Span) -> Any:
 
 
 def _inner(value: Tensor, name: syntax.Name) -> Any:
-    """What a label of the block that made a tensor stands for; a list where it was repeated."""
+    """The result of a label within the block that made a tensor; a list of all turns' where that was repeated."""
     if name.text not in value.inner:
         raise no_attribute(name, (*ATTRIBUTES, *value.inner))
-    found: Any = value.inner[name.text]
-    if found is POISON or (isinstance(found, list) and POISON in found):
+    result: Any = value.inner[name.text]
+    if result is POISON or (isinstance(result, list) and POISON in result):
         raise Poisoned
-    return found
+    return result
 
 
-def no_attribute(name: syntax.Name, known: Iterable[str] = ATTRIBUTES) -> CnnError:
-    """The error for what a tensor does not have."""
-    help = did_you_mean(name.text, known) or f"it has {', '.join(known)}"
-    return CnnError.of("name", f"a tensor has no `{name.text}`", name.span, help=help)
-
-
-def argument(
-    expression: syntax.Expression, parameter: Parameter, scope: Scope, *, choices: tuple[str, ...] = ()
-) -> tuple[Any, Span]:
+def argument(expression: syntax.Expression, parameter: Parameter, scope: Scope) -> tuple[Any, Span]:
     """An argument's value for its parameter and the turn at hand, unchecked, and the span to blame.
 
     A word that the parameter's type knows (`same`, `nearest`, `auto`) is a string unless the scope defines it.
     """
-    type = parameter.type
-    turn = scope.turn
+    type, turn = parameter.type, scope.turn
     if isinstance(expression, syntax.Constant) and type.kind != "layer":
         return expression.value, expression.span
     if turn is not None and isinstance(expression, syntax.ListOf) and type.kind not in ("floats", "padding"):
         check_length(len(expression.items), parameter.name, turn, expression.span)
         expression = turn.pick(list(expression.items))
-    if isinstance(expression, syntax.Name) and expression.text not in scope.values:
-        words = (*choices, *words_of(type))
-        if expression.text in words:
-            return expression.text, expression.span
-        if expression.text not in TURN and not is_layer(expression.text, scope):
-            raise unknown(expression, scope, words)
-    value = _padding_list(expression, scope) if type.kind == "padding" else evaluate(expression, scope)
+    value = _value_or_word(expression, type.words, scope) if type.words else evaluate(expression, scope)
     if turn is not None and binding.is_list_for_turns(value, type):
         check_length(len(value), parameter.name, turn, expression.span)
         value = turn.pick(value)
@@ -177,21 +138,19 @@ def argument(
     return value, expression.span
 
 
-@cache
-def words_of(type: Type) -> tuple[str, ...]:
-    """The words that a type knows, which stand for themselves."""
-    words = (*type.choices, *(("auto",) if type.optional else ()))
-    return (*words, *PADDINGS) if type.kind == "padding" else words
-
-
-def _padding_list(expression: syntax.Expression, scope: Scope) -> Any:
-    """Padding as a list may name words for its turns."""
-    if not isinstance(expression, syntax.ListOf):
-        return evaluate(expression, scope)
-    return [
-        item.text if isinstance(item, syntax.Name) and item.text in PADDINGS else evaluate(item, scope)
-        for item in expression.items
-    ]
+def _value_or_word(expression: syntax.Expression, words: tuple[str, ...], scope: Scope) -> Any:
+    """The value of an expression that may be a word, a list of words, or a choice between words."""
+    match expression:
+        case syntax.Name(text=text) if text not in scope.values and text not in TURN:
+            if text in words:
+                return text
+            if not is_layer(text, scope.namespace):
+                raise unknown(expression, scope, words)
+        case syntax.ListOf(items=items):
+            return [_value_or_word(item, words, scope) for item in items]
+        case syntax.Conditional(then=then, test=test, otherwise=otherwise) if otherwise is not None:
+            return _value_or_word(then if truth(test, scope) else otherwise, words, scope)
+    return evaluate(expression, scope)
 
 
 def check_length(length: int, name: str, turn: Turn, span: Span) -> None:
@@ -201,32 +160,6 @@ def check_length(length: int, name: str, turn: Turn, span: Span) -> None:
         message = f"`{name}` lists {length} values for {turn.length} {noun}s"
         secondary = [Label(turn.count, f"{turn.length} {noun}s")] if turn.count else []
         raise CnnError.of("arity", message, span, secondary=secondary)
-
-
-def declared_type(parameter: syntax.ParameterDef) -> Type:
-    """The type of a block's or model's parameter: as declared, else that of a constant default, else any."""
-    if parameter.type is not None:
-        if parameter.type.text not in TYPES:
-            message = f"there is no type `{parameter.type.text}`"
-            help = did_you_mean(parameter.type.text, TYPES) or f"the types are {', '.join(TYPES)}"
-            raise CnnError.of("type", message, parameter.type.span, help=help)
-        return Type(parameter.type.text)
-    match parameter.default:
-        case syntax.Constant(value=bool()):
-            return Type("bool")
-        case syntax.Constant(value=int()):
-            return Type("int")
-        case syntax.Constant(value=float()):
-            return Type("float")
-        case syntax.Constant(value=str()):
-            return Type("string")
-        case syntax.Dims():
-            return Type("dims")
-        case _:
-            return Type("any")
-
-
-TYPES = ("int", "float", "bool", "dims", "channels", "repeats", "layer", "tensor", "string")
 
 
 def _list(expression: syntax.ListOf, scope: Scope) -> list[Any]:
@@ -267,7 +200,7 @@ def _call(expression: syntax.Call, scope: Scope) -> Any:
 
 
 def _shared(expression: syntax.Call, scope: Scope) -> Layer:
-    binding.match(SHARED, SHARED_PARAMETERS, expression.arguments, expression.span)
+    binding.match(SHARED, FORMS[SHARED], expression.arguments, expression.span)
     (argument,) = expression.arguments
     value = evaluate(argument.value, scope)
     if not isinstance(value, Layer):

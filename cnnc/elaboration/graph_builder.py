@@ -24,7 +24,7 @@ class LimitReached(Exception):
     span: Span | None = None
 
 
-class Builder:
+class GraphBuilder:
     """Adds nodes, inferring each one's shape from those before it."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Builder:
 
     @contextmanager
     def use(self, shared: Shared) -> Iterator[None]:
-        """What is added within is a shared layer: at its first use remembered, then given the first one's weights.
+        """Add the nodes of a shared layer: those of its first use are kept, those of later uses take their weights.
 
         Raises:
             OpError: another use has other nodes.
@@ -84,26 +84,26 @@ class Builder:
 
     def _owner(self, op: Op, shapes: tuple[Shape, ...]) -> str | None:
         """The node whose weights an operator uses, where it is part of a shared layer that was used before."""
-        found = None
-        for first in self._again:
-            name = next(first, None)
+        first = None
+        for nodes in self._again:
+            name = next(nodes, None)
             if name is None:
                 raise OpError(f"the first use of this shared layer has no such `{op.name}`")
-            found = self._nodes[self._index[name]]
-        if found is None:
+            first = self._nodes[self._index[name]]
+        if first is None:
             return None
-        if type(found.op) is not type(op):
-            raise OpError(f"the first use of this shared layer has a `{found.op.name}` here, `{found.name}`")
+        if type(first.op) is not type(op):
+            raise OpError(f"the first use of this shared layer has a `{first.op.name}` here, `{first.name}`")
         weights = op.weights(*shapes)
         if not weights:
             return None
-        if found.op != op:
-            raise OpError(f"this shared layer is not the same in its first use, `{found.name}`", code="value")
-        before = [self._nodes[self._index[each]].shape for each in found.inputs]
-        if not is_same(weights, found.op.weights(*before)):
+        if first.op != op:
+            raise OpError(f"this shared layer is not the same in its first use, `{first.name}`", code="value")
+        before = [self._nodes[self._index[each]].shape for each in first.inputs]
+        if not is_same(weights, first.op.weights(*before)):
             read, reads = format_shape(before[0]), format_shape(shapes[0])
-            raise OpError(f"this shared layer reads {reads} here, but {read} in its first use, `{found.name}`")
-        return found.owner
+            raise OpError(f"this shared layer reads {reads} here, but {read} in its first use, `{first.name}`")
+        return first.owner
 
     def _check_integers(self, name: str, op: Op, inputs: Sequence[Tensor]) -> None:
         """Whole numbers, indices say, are read by an embedding alone, and an embedding reads nothing else."""

@@ -1,4 +1,4 @@
-"""How long and how deep an expansion may go on: a spec that grows without end stops soon."""
+"""Limits of an expansion's length and depth: a spec that grows without end stops soon."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEEPEST_LAYERS = 250
 _STEP_LENGTH = 200
 
 
-class Meter:
+class ExpansionLimits:
     """Counts the steps of an expansion and how many layers and bodies are open."""
 
     def __init__(self) -> None:

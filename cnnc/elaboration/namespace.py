@@ -1,4 +1,4 @@
-"""Which blocks a file sees: its own, those it imports, the prelude's."""
+"""The blocks that a file sees: its own, those it imports, the prelude's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_FILES = 100
 
 
 @dataclass(frozen=True)
-class BlockIn:
+class ScopedBlock:
     """A block and the namespace that its body sees."""
 
     definition: syntax.Block
@@ -33,17 +33,17 @@ class Namespace:
     `unread` are blocks that are parsed when they are asked for.
     """
 
-    blocks: dict[str, BlockIn]
+    blocks: dict[str, ScopedBlock]
     outer: Namespace | None = None
     unread: dict[str, Span] = field(default_factory=dict)
 
-    def find(self, name: str) -> BlockIn | None:
+    def find(self, name: str) -> ScopedBlock | None:
         """The block of a name."""
         if name in self.unread:
             (block,) = parse_part(self.unread.pop(name)).blocks
-            self.blocks[name] = BlockIn(block, self)
-        found = self.blocks.get(name)
-        return found if found or self.outer is None else self.outer.find(name)
+            self.blocks[name] = ScopedBlock(block, self)
+        own = self.blocks.get(name)
+        return own if own or self.outer is None else self.outer.find(name)
 
     def names(self) -> set[str]:
         """The names of all blocks that are seen."""
@@ -57,21 +57,24 @@ _BLOCK = re.compile(r"^block (\w+)(?:.|\n)*?^}$", re.MULTILINE)
 def prelude() -> Namespace:
     """The blocks of grammar/prelude.cnn, none of them parsed yet: a spec uses few."""
     source = Source(PRELUDE, (Path(__file__).parent.parent / "grammar" / "prelude.cnn").read_text(encoding="utf-8"))
-    unread = {found[1]: Span(source, found.start(), found.end()) for found in _BLOCK.finditer(source.text)}
+    unread = {match[1]: Span(source, match.start(), match.end()) for match in _BLOCK.finditer(source.text)}
     return Namespace({}, unread=unread)
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A file, its namespace, all files that it was made of, itself first, and the blocks that are defined twice."""
+class CompilationUnit:
+    """A file, what it sees, and all files that it is made of, itself first, each with the blocks that it sees.
+
+    `duplicates` are the blocks that are defined twice.
+    """
 
     file: syntax.File
     namespace: Namespace
-    files: tuple[syntax.File, ...]
+    files: tuple[tuple[syntax.File, Namespace], ...]
     duplicates: tuple[Diagnostic, ...]
 
 
-def load(source: Source, folder: Path | None) -> Loaded:
+def load(source: Source, folder: Path | None) -> CompilationUnit:
     """A source parsed, with what it imports from `folder` on. Without a folder nothing can be imported.
 
     Raises:
@@ -84,12 +87,12 @@ class _Loader:
     """Reads every file once; knows which are being read, for cycles."""
 
     def __init__(self) -> None:
-        self.done: dict[Path, Loaded] = {}
+        self.done: dict[Path, CompilationUnit] = {}
 
-    def load(self, source: Source, folder: Path | None, chain: tuple[Path, ...]) -> Loaded:
+    def load(self, source: Source, folder: Path | None, chain: tuple[Path, ...]) -> CompilationUnit:
         file = parse(source)
         namespace = Namespace({}, prelude())
-        all_files = [file]
+        all_files = [(file, namespace)]
         duplicates: list[Diagnostic] = []
         for statement, imported in self._imports(file, folder, chain):
             for name, block in imported.namespace.blocks.items():
@@ -99,34 +102,34 @@ class _Loader:
                     labels.append(Label(block.definition.name.span, "another here"))
                     message = f"two imports define the block `{name}`"
                     duplicates.append(Diagnostic("duplicate", message, Label(statement.span), tuple(labels)))
-            known = {id(f) for f in all_files}
-            all_files.extend(f for f in imported.files if id(f) not in known)
+            known = {id(f) for f, _ in all_files}
+            all_files.extend((f, seen) for f, seen in imported.files if id(f) not in known)
             duplicates.extend(d for d in imported.duplicates if d not in duplicates)
         for definition in file.blocks:
             name = definition.name.text
-            present = namespace.blocks.setdefault(name, BlockIn(definition, namespace))
+            present = namespace.blocks.setdefault(name, ScopedBlock(definition, namespace))
             if present.definition is not definition:
                 first = Label(present.definition.name.span, "first here")
                 message = f"the block `{name}` is defined twice"
                 duplicates.append(Diagnostic("duplicate", message, Label(definition.name.span), (first,)))
-        return Loaded(file, namespace, tuple(all_files), tuple(duplicates))
+        return CompilationUnit(file, namespace, tuple(all_files), tuple(duplicates))
 
     def _imports(
         self, file: syntax.File, folder: Path | None, chain: tuple[Path, ...]
-    ) -> list[tuple[syntax.Import, Loaded]]:
-        """What each import brings. Raises CnnError with the faults of all of them."""
-        found: list[Diagnostic] = []
+    ) -> list[tuple[syntax.Import, CompilationUnit]]:
+        """Every import with the file that it brings. Raises CnnError with the faults of all of them."""
+        diagnostics: list[Diagnostic] = []
         imports = []
         for statement in file.imports:
             try:
                 imports.append((statement, self._import(statement, folder, chain)))
             except CnnError as error:
-                found.extend(d for d in error.diagnostics if d not in found)
-        if found:
-            raise CnnError(found)
+                diagnostics.extend(d for d in error.diagnostics if d not in diagnostics)
+        if diagnostics:
+            raise CnnError(diagnostics)
         return imports
 
-    def _import(self, statement: syntax.Import, folder: Path | None, chain: tuple[Path, ...]) -> Loaded:
+    def _import(self, statement: syntax.Import, folder: Path | None, chain: tuple[Path, ...]) -> CompilationUnit:
         span = statement.span
         if folder is None:
             raise CnnError.of("import", "a spec that is not in a file cannot import", span)

@@ -6,19 +6,17 @@ The notation is MnasNet's (Tan et al. 2019) as timm extends it. Every token must
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cnnc.diagnostics import CnnError, Span
-from cnnc.elaboration import binding
-from cnnc.elaboration.arguments import Given
+from cnnc.elaboration.arguments import ScopedArgument, match_arguments
 from cnnc.elaboration.arithmetic import show_value, type_name
 from cnnc.elaboration.expressions import argument, evaluate
+from cnnc.elaboration.names import FORMS, TIMM
 from cnnc.elaboration.values import Scope
 from cnnc.language import syntax
-from cnnc.ops.signature import Parameter, Type
 
-TIMM = "timm"
 _BLOCKS: Mapping[str, tuple[str, frozenset[str]]] = {
     "ir": ("mbconv", frozenset({"r", "k", "s", "e", "c", "se", "n", "d", "noskip"})),
     "er": ("fused_mbconv", frozenset({"r", "k", "s", "e", "c", "se", "n", "noskip"})),
@@ -27,39 +25,35 @@ _BLOCKS: Mapping[str, tuple[str, frozenset[str]]] = {
     "cn": ("conv_bn_act", frozenset({"r", "k", "s", "c", "n", "d"})),
 }
 """For each kind of block the prelude's, and the tokens that it takes."""
-_PARAMETERS = {"k": "kernel", "s": "stride", "e": "expand", "c": "filters", "se": "se", "d": "dilation"}
+_PARAMETERS = {
+    **{"r": "repeats", "k": "kernel", "s": "stride", "e": "expand", "c": "filters", "se": "se", "d": "dilation"},
+    **{"n": "act", "noskip": "skip"},
+}
 _ACTIVATIONS = {"re": "relu", "r6": "relu6", "hs": "hard_swish", "sw": "swish", "mi": "mish"}
+Value = int | float | str | bool
 _TOKEN = re.compile(r"(se|[rksecd])(\d+(?:\.\d+)?)")
 _REQUIRED = {"k": "kernel", "c": "filters", "e": "expand"}
 _WORDS = {"kernel": "kernel", "filters": "filters", "expand": "factor that it expands by"}
-_TAKEN = (
-    Parameter("blocks", Type("any")),
-    Parameter("act", Type("layer"), "relu"),
-    Parameter("norm", Type("layer"), "bn"),
-)
-"""What `timm` takes beside the strings: the layers that they say nothing of, by default timm's."""
 
 
-def stages(given: tuple[Given, ...], span: Span) -> tuple[list[syntax.Repeat], Scope]:
+def stages(arguments: tuple[ScopedArgument, ...], span: Span) -> tuple[list[syntax.Repeat], Scope]:
     """The stages that `timm(...)` describes, and the scope that they are to be expanded in.
 
     Raises:
         CnnError: for arguments that do not fit, and the first token at fault.
     """
-    found = binding.match(TIMM, _TAKEN, [g.argument for g in given], span)
-    scopes = {id(g.argument): g.scope for g in given}
-    blocks = found["blocks"].value
-    scope = scopes[id(found["blocks"])]
+    matched = match_arguments(TIMM, FORMS[TIMM], arguments, span)
+    blocks, scope = matched["blocks"].argument.value, matched["blocks"].scope
     texts = evaluate(blocks, scope)
     spans = [item.span for item in blocks.items] if isinstance(blocks, syntax.ListOf) else []
-    inner = replace(scope, values=dict(scope.values))
+    inner = replace(scope, values={})
     layers: dict[str, str] = {}
-    for parameter in _TAKEN[1:]:
+    for parameter in FORMS[TIMM][1:]:
         layers[parameter.name] = parameter.default
-        if parameter.name in found:
+        if parameter.name in matched:
             layers[parameter.name] = f"{TIMM} {parameter.name}"  # no name of the language
-            at = found[parameter.name]
-            inner.values[layers[parameter.name]], _ = argument(at.value, parameter, scopes[id(at)])
+            own = matched[parameter.name]
+            inner.values[layers[parameter.name]], _ = argument(own.argument.value, parameter, own.scope)
     listed = texts if isinstance(texts, list) else [texts]
     return [_stage(text, spans[n] if spans else blocks.span, layers) for n, text in enumerate(listed)], inner
 
@@ -81,24 +75,9 @@ def _stage(text: object, span: Span, layers: Mapping[str, str]) -> syntax.Repeat
     kind, *tokens = text.split("_")
     if kind not in _BLOCKS:
         help = f"the kinds are {', '.join(_BLOCKS)}"
-        raise CnnError.of("value", f"`{kind}` in `{text}` is no kind of block", _part(span, text, 0), help=help)
-    block, known = _BLOCKS[kind]
-    values: dict[str, int | float | str | bool] = {}
-    repeats = 1
-    for place, token in enumerate(tokens, 1):
-        at = _part(span, text, place)
-        key, value = _read(token, text, at)
-        if key not in known:
-            help = f"`{kind}` takes {', '.join(sorted(known))}"
-            raise CnnError.of("value", f"`{token}` in `{text}` means nothing to `{kind}`", at, help=help)
-        name = {"n": "act", "noskip": "skip", "r": "repeats"}.get(key) or _PARAMETERS[key]
-        if name in values or (key == "r" and "repeats" in values):
-            raise CnnError.of("value", f"`{text}` gives `{key}` twice", at)
-        values[name] = value
+        raise CnnError.of("value", f"`{kind}` in `{text}` is no kind of block", _token_span(span, text, 0), help=help)
+    values = _parameters(text, kind, tokens, span)
     repeats = int(values.pop("repeats", 1))
-    for token, required in _REQUIRED.items():
-        if required not in values and token in known and not (token == "e" and kind in ("ds", "dsa")):
-            raise CnnError.of("value", f"`{text}` gives no `{token}`, the {_WORDS[required]}", span)
     if kind in ("ds", "dsa") and values.pop("expand", 1) != 1:
         raise CnnError.of("value", f"`{text}`: a depthwise separable block does not expand", span, help="use `ir`")
     if kind == "ir" and values.get("expand") == 1:
@@ -112,31 +91,50 @@ def _stage(text: object, span: Span, layers: Mapping[str, str]) -> syntax.Repeat
     arguments = tuple(
         syntax.Argument(syntax.Name(name, span), _expression(value, span), span) for name, value in values.items()
     )
-    call = syntax.Call(syntax.Name(block, span), arguments, span)
+    call = syntax.Call(syntax.Name(_BLOCKS[kind][0], span), arguments, span)
     return syntax.Repeat(syntax.Constant(repeats, span), call, span)
 
 
-def _part(span: Span, text: str, place: int) -> Span:
-    """Where a token stands; the whole span where the string is not written there."""
+def _parameters(text: str, kind: str, tokens: Sequence[str], span: Span) -> dict[str, Value]:
+    """The values that the tokens of a string give, by the names of the block's parameters; and `repeats`."""
+    known = _BLOCKS[kind][1]
+    values: dict[str, Value] = {}
+    for index, token in enumerate(tokens, 1):
+        at = _token_span(span, text, index)
+        key, value = _parse(token, text, at)
+        if key not in known:
+            help = f"`{kind}` takes {', '.join(sorted(known))}"
+            raise CnnError.of("value", f"`{token}` in `{text}` means nothing to `{kind}`", at, help=help)
+        if _PARAMETERS[key] in values:
+            raise CnnError.of("value", f"`{text}` gives `{key}` twice", at)
+        values[_PARAMETERS[key]] = value
+    for token, required in _REQUIRED.items():
+        if required not in values and token in known and not (token == "e" and kind in ("ds", "dsa")):
+            raise CnnError.of("value", f"`{text}` gives no `{token}`, the {_WORDS[required]}", span)
+    return values
+
+
+def _token_span(span: Span, text: str, index: int) -> Span:
+    """The span of a token; the whole one where the string is not written there."""
     if span.text != f'"{text}"':
         return span
     parts = text.split("_")
-    start = span.start + 1 + sum(len(part) + 1 for part in parts[:place])
-    return Span(span.source, start, start + max(1, len(parts[place])))
+    start = span.start + 1 + sum(len(part) + 1 for part in parts[:index])
+    return Span(span.source, start, start + max(1, len(parts[index])))
 
 
-def _read(token: str, text: str, span: Span) -> tuple[str, int | float | str | bool]:
+def _parse(token: str, text: str, span: Span) -> tuple[str, Value]:
     if token == "noskip":
         return "noskip", False
     if token.startswith("n") and token[1:] in _ACTIVATIONS:
         return "n", _ACTIVATIONS[token[1:]]
-    found = _TOKEN.fullmatch(token)
-    fraction = found is not None and "." in found[2]
-    if found is None or (fraction and found[1] not in ("se", "e")):
+    parts = _TOKEN.fullmatch(token)
+    fraction = parts is not None and "." in parts[2]
+    if parts is None or (fraction and parts[1] not in ("se", "e")):
         message = f"`{token}` in `{text}` is no token of a block string"
         raise CnnError.of("value", message, span, help="it has tokens such as r2, k3, s2, e6, c24, se0.25, nre, noskip")
-    return found[1], float(found[2]) if fraction else int(found[2])
+    return parts[1], float(parts[2]) if fraction else int(parts[2])
 
 
-def _expression(value: int | float | str | bool, span: Span) -> syntax.Expression:
+def _expression(value: Value, span: Span) -> syntax.Expression:
     return syntax.Name(value, span) if isinstance(value, str) else syntax.Constant(value, span)

@@ -1,4 +1,4 @@
-"""What an expression of the language evaluates to while a spec expands.
+"""The values of expressions while a spec expands.
 
 Numbers, truth values and strings are Python's; dims are tuples, lists are lists. Beside them:
 """
@@ -38,7 +38,7 @@ class Tensor:
 
 @dataclasses.dataclass(eq=False)
 class Shared:
-    """What `shared(...)` stands for: the nodes of its first use, whose weights all others use; None before that."""
+    """A layer of `shared(...)`: the nodes of its first use, whose weights all others use; None before that."""
 
     nodes: list[str] | None = None
 
@@ -68,7 +68,7 @@ POISON = Poison()
 
 @dataclass(frozen=True)
 class Turn:
-    """Which turn of the repeats around it a layer is expanded for; all 0-based."""
+    """The turn of the repeats around it that a layer is expanded for; all 0-based."""
 
     stage: int = 0
     stages: int = 1
@@ -78,7 +78,7 @@ class Turn:
     """The repeats as written, before `depth`."""
     by_stage: bool = False
     count: Span | None = None
-    """Where the count is written."""
+    """The expression of the count."""
     progress: float = 0.0
     """The share of all turns, of all stages, that came before: 0 up to, not including, 1."""
 
@@ -88,22 +88,41 @@ class Turn:
 
     @property
     def length(self) -> int:
-        """How many entries a list must have."""
+        """The number of entries that a list must have."""
         return self.stages if self.by_stage else self.written
 
 
 @dataclasses.dataclass
 class Scope:
-    """The names that an expression sees: parameters, assigned values, labels. A block sees nothing of its caller."""
+    """The names that an expression sees: parameters, assigned values, labels. A block sees nothing of its caller.
+
+    A layer that a name stands for sees the names above it: its `values` are a copy, and `body` are those of the body
+    that it is written in, to which the labels within it go as well.
+    """
 
     namespace: Namespace
     values: dict[str, Any]
     incoming: Tensor | Poison | None
-    """What `in` is; None where several inputs leave it open."""
+    """The value of `in`; None where several inputs leave it open."""
     scales: bool
     """Whether numbers written here are scaled by width and depth: in a model's body, not in a block's."""
     turn: Turn | None = None
+    body: dict[str, Any] | None = None
 
     def within(self, turn: Turn | None) -> Scope:
         """The same names, seen from a turn of a repeat."""
-        return Scope(self.namespace, self.values, self.incoming, self.scales, turn)
+        return Scope(self.namespace, self.values, self.incoming, self.scales, turn, self.body)
+
+    def bind(self, name: str, value: Any) -> None:
+        """Give a name its value; in `bn = bn(momentum=0.9)` the value's own `bn` is the operator."""
+        if isinstance(value, Layer) and value.scope.values is self.values:
+            body = self.values if self.body is None else self.body
+            home = Scope(self.namespace, dict(self.values), self.incoming, self.scales, value.scope.turn, body)
+            value = Layer(value.expression, home, value.shared)
+        self.values[name] = value
+
+    def label(self, name: str, result: Tensor | Poison) -> None:
+        """Give a label its result."""
+        self.values[name] = result
+        if self.body is not None:
+            self.body[name] = result

@@ -217,7 +217,7 @@ def _runs(lines: Sequence[_Line]) -> Iterator[list[int]]:
 
 
 def _key_length(line: _Line) -> int:
-    """How many of a line's first tokens are its label or key; 0: it has none."""
+    """The number of a line's first tokens that are its label or key; 0 where it has none."""
     tokens = line.tokens
     if line.inside or len(tokens) < 2:
         return 0
@@ -335,7 +335,7 @@ def _continuation(line: _Line, column: int) -> int:
 
 
 def _parameters_column(line: _Line, text: str, base: int) -> int:
-    """Where the parameters of a definition go on when they take several lines: behind the bracket. 0: not one."""
+    """The column in which the parameters of a definition go on over several lines: behind the bracket. 0: not one."""
     if line.tokens[0].text in ("model", "block") and text.count("(") > text.count(")"):
         return base + text.index("(") + 1
     return 0

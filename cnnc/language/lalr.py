@@ -71,7 +71,7 @@ def make_rule(origin: str, length: int, parts: Sequence[tuple[str, int]]) -> Rul
 
 @dataclass(frozen=True)
 class Table:
-    """What lark made of a grammar.
+    """A grammar's parse table, as lark makes it.
 
     `states[s]` tells for a symbol the state to go to, or for a terminal to reduce by rule `~value` when negative. Rules
     have names in small letters, terminals in capitals.
@@ -137,7 +137,7 @@ class Automaton:
 
     @property
     def depth(self) -> int:
-        """How much is open: what is neither complete nor in a list of its likes."""
+        """The number of open symbols: neither complete nor in a list of their likes."""
         return len(self._values)
 
     def mark(self) -> Mark:
@@ -232,7 +232,7 @@ class Automaton:
 
 
 def _children(rule: Rule, values: Sequence[_Value], base: int) -> list[Token | Tree | None]:
-    """What a rule keeps of its symbols: one it keeps, the children of an inline one, None for an optional part."""
+    """The children that a rule keeps of its symbols: the symbol, those of an inline one, None for an optional part."""
     children: list[Token | Tree | None] = []
     for part, index in rule.parts:
         if part == "none":

@@ -106,7 +106,7 @@ def _terminals(parser: Any) -> tuple[dict[str, str], list[tuple[str, str]]]:
 
 
 def _parts(rule: Any) -> list[tuple[str, int]]:
-    """What becomes of a rule's symbols, as lark's trees have it: punctuation goes, `_rules` are spliced."""
+    """The treatment of each of a rule's symbols, as in lark's trees: punctuation goes, `_rules` are spliced."""
     absent = rule.options.empty_indices or (False,) * len(rule.expansion)
     parts: list[tuple[str, int]] = []
     symbols = iter(enumerate(rule.expansion))

@@ -57,57 +57,59 @@ def _table() -> Table:
 
 def _tree(part: Span, layout: Layout) -> Tree:
     """The parse tree. After a fault it goes on with the next statement, to find all faults in one run."""
-    source = part.source
-    if len(source.text) > LONGEST_FILE:
-        message = f"a file of more than {LONGEST_FILE:,} characters"
-        raise CnnError.of("limit", message, Span(source, 0, 0))
     automaton = Automaton(_table())
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     starts = [(automaton.mark(), 0)]  # of the statements that are open, with the brackets around each
     skipping = False
     for token in layout.join(iter(_tokens(part))):
         if skipping:
             if token.type == MISMATCHED:
-                raise CnnError(found)
+                raise CnnError(diagnostics)
             mark, depth = starts[-1]
-            if not _ends_statement(token, len(layout.open), depth):
-                continue
-            automaton.reset(mark)
-            skipping = False
-            if token.type == NEWLINE:
+            skipping = not _ends_statement(token, len(layout.open), depth)
+            if not skipping:
+                automaton.reset(mark)
+            if skipping or token.type == NEWLINE:
                 continue
         try:
             automaton.feed(token)
         except Unexpected as fault:
-            diagnostic, is_last = diagnose(source, fault, layout)
-            found.append(diagnostic)
-            if is_last or len(found) == MOST_ERRORS:
-                raise CnnError(found) from None
+            diagnostic, is_last = diagnose(part.source, fault, layout)
+            diagnostics.append(diagnostic)
+            if is_last or len(diagnostics) == MOST_ERRORS:
+                raise CnnError(diagnostics) from None
             mark, depth = starts[-1]
             skipping = not _ends_statement(token, len(layout.open), depth)
             if skipping:
                 continue
             automaton.reset(mark)
             if token.type != NEWLINE and not _takes(automaton, token):
-                raise CnnError(found) from None
+                raise CnnError(diagnostics) from None
         if automaton.depth > DEEPEST_STACK:
             message = "an expression, or a row of `else if`, goes on for too long"
-            raise CnnError.of("limit", message, Span(source, token.start_pos, token.end_pos))
+            raise CnnError.of("limit", message, Span(part.source, token.start_pos, token.end_pos))
         if token.type in (NEWLINE, "LBRACE", "RBRACE"):
             _move(starts, automaton, token, len(layout.open))
     if layout.open:
-        found.append(unclosed(source, *layout.unclosed()))
-    if found:
-        raise CnnError(found)
+        diagnostics.append(unclosed(part.source, *layout.unclosed()))
+    if diagnostics:
+        raise CnnError(diagnostics)
+    return _finish(automaton, part, layout)
+
+
+def _finish(automaton: Automaton, part: Span, layout: Layout) -> Tree:
     try:
         return automaton.finish(part.end)
     except Unexpected as fault:
-        raise CnnError([diagnose(source, fault, layout)[0]]) from None
+        raise CnnError([diagnose(part.source, fault, layout)[0]]) from None
 
 
 def _tokens(part: Span) -> list[Token]:
     """The tokens, counted before any is parsed."""
     source = part.source
+    if len(source.text) > LONGEST_FILE:
+        message = f"a file of more than {LONGEST_FILE:,} characters"
+        raise CnnError.of("limit", message, Span(source, 0, 0))
     tokens = list(islice(tokenize(_table(), source.text, part.start, part.end), MOST_TOKENS + 1))
     if len(tokens) > MOST_TOKENS:
         last = tokens[-1]

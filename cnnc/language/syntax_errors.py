@@ -1,4 +1,4 @@
-"""What is said of a token that has no place in the grammar."""
+"""Diagnostics of a token that has no place in the grammar."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _shown(text: str) -> str:
 
 
 def _expectation(accepted: frozenset[str]) -> str:
-    """What the parser would have taken, in a few words; empty when that says nothing."""
+    """The tokens that the parser would have taken, in a few words; empty when that says nothing."""
     if accepted >= _DEFINITIONS:
         return "a definition or a layer"
     rest = set(accepted)

@@ -54,7 +54,7 @@ class TreeReader:
         """The whole file; statements outside a model make a model without a name."""
         kinds: dict[str, list[Any]] = {}
         statements = []
-        for child in _given(tree.children):
+        for child in _present(tree.children):
             kind = _kind(child)
             if kind in ("input", "output", "assignment", "flow", "if"):
                 statements.append(self._statement(child))
@@ -71,19 +71,19 @@ class TreeReader:
             tuple(models),
             tuple(self._block(t) for t in kinds.get("block", [])),
             tuple(self._scale(t) for t in kinds.get("scale", [])),
-            tuple(self._variant(v) for t in kinds.get("variants", []) for v in _given(t.children)),
+            tuple(self._variant(v) for t in kinds.get("variants", []) for v in _present(t.children)),
             tuple(self._train(t) for t in kinds.get("train", [])),
             tuple(expects),
         )
 
     def _model(self, tree: Any, expects: list[syntax.Expect]) -> syntax.Model:
         name, parameters, body = tree.children
-        expects.extend(self._expect(t) for t in _given(body.children) if _kind(t) == "expect")
+        expects.extend(self._expect(t) for t in _present(body.children) if _kind(t) == "expect")
         return syntax.Model(self._name(name), self._parameters(parameters), self._body(body), self._span(tree))
 
     def _block(self, tree: Any) -> syntax.Block:
         name, parameters, body = tree.children
-        for child in _given(body.children):
+        for child in _present(body.children):
             if _kind(child) == "expect":
                 raise CnnError.of(
                     "syntax", "`expect` stands in a model or outside of it, not in a block", self._span(child)
@@ -103,10 +103,10 @@ class TreeReader:
         )
 
     def _body(self, tree: Any) -> tuple[syntax.Statement, ...]:
-        return tuple(self._statement(t) for t in _given(tree.children) if _kind(t) != "expect")
+        return tuple(self._statement(t) for t in _present(tree.children) if _kind(t) != "expect")
 
     def _scale(self, tree: Any) -> syntax.Scale:
-        name, *rules = _given(tree.children)
+        name, *rules = _present(tree.children)
         return syntax.Scale(self._name(name), tuple(self._assignment(t) for t in rules), self._span(tree))
 
     def _variant(self, tree: Any) -> syntax.Variant:
@@ -114,7 +114,7 @@ class TreeReader:
         return syntax.Variant(self._name(name), tuple(self._argument(t) for t in settings), self._span(tree))
 
     def _train(self, tree: Any) -> syntax.Train:
-        return syntax.Train(tuple(self._entry(t) for t in _given(tree.children)), self._span(tree))
+        return syntax.Train(tuple(self._entry(t) for t in _present(tree.children)), self._span(tree))
 
     def _entry(self, tree: Any) -> syntax.Entry:
         key, *arms = tree.children
@@ -205,15 +205,15 @@ class TreeReader:
 
     def _branches(self, tree: Any) -> syntax.Branches:
         keyword, *branches = tree.children
-        return syntax.Branches(self._name(keyword), tuple(map(self._branch, _given(branches))), self._span(tree))
+        return syntax.Branches(self._name(keyword), tuple(map(self._branch, _present(branches))), self._span(tree))
 
     def _branch(self, tree: Any) -> syntax.Branch:
         label, value = tree.children
         return syntax.Branch(self._optional_name(label), self._expression(value), self._span(tree))
 
     def _entries(self, children: Sequence[Any], tree: Any) -> list[Any]:
-        """What stands in brackets, unless that is too much."""
-        entries = _given(children)
+        """The children of a pair of brackets. Raises CnnError("limit") where there are too many."""
+        entries = _present(children)
         if len(entries) > MOST_ENTRIES:
             message = f"{len(entries):,} entries in a pair of brackets; at most {MOST_ENTRIES:,} are read"
             raise CnnError.of("limit", message, self._span(tree))
@@ -256,6 +256,6 @@ def _kind(tree: Any) -> str:
     return kind
 
 
-def _given(children: Sequence[Any]) -> list[Any]:
+def _present(children: Sequence[Any]) -> list[Any]:
     """The children that are there."""
     return [child for child in children if child is not None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from cnnc.frozen import dataclass
@@ -24,6 +24,11 @@ class Type:
     kind: str
     choices: tuple[str, ...] = ()
     optional: bool = False
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """The words that stand for themselves where a value of this type is wanted."""
+        return (*self.choices, *(("auto",) if self.optional else ()), *(PADDINGS if self.kind == "padding" else ()))
 
     def __str__(self) -> str:
         return " or ".join(f"`{c}`" for c in self.choices) if self.kind == "choice" else self.kind

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
+from cnnc.elaboration.names import FORMS, operator_words
 from cnnc.ir import Graph, Node
-from cnnc.ops import BatchNorm, Input, Op, format_shape
+from cnnc.ops import OPS, BatchNorm, Input, Op, format_shape
 from cnnc.ops.signature import REQUIRED, signature_of
 from cnnc.recipe import Entry, Recipe
 
@@ -46,12 +47,16 @@ def print_spec(graph: Graph, recipe: Recipe | None = None) -> str:
 
 
 def _labels(graph: Graph) -> dict[str, str]:
-    """A label for every node: the first of an output's own names, else one made from the node's name, unique."""
+    """A label for every node: the first of an output's own names, else one made from the node's name, unique.
+
+    None hides a layer or a word that is printed below it.
+    """
     labels: dict[str, str] = {}
+    hiding = {*OPS, *FORMS, *operator_words()}
     for label, output in graph.outputs:
-        if label != "output" and not isinstance(graph[output].op, Input):
+        if label not in ("output", *hiding) and not isinstance(graph[output].op, Input):
             labels.setdefault(output, label)
-    taken = {label for label, _ in graph.outputs}
+    taken = {*hiding, *(label for label, _ in graph.outputs)}
     for node in graph:
         if node.name not in labels:
             labels[node.name] = _free(_word(node.name), taken)

@@ -291,7 +291,7 @@ def test_so_many_steps_and_levels_of_an_expansion_are_within_the_limit(monkeypat
     span = Span(Source("a.cnn", "relu"), 0, 4)
     monkeypatch.setattr(limits, "MOST_STEPS", 4)
     monkeypatch.setattr(limits, "DEEPEST_LAYERS", 5)
-    steps = limits.Meter()
+    steps = limits.ExpansionLimits()
     for _ in range(4 + 2 * limits.STEPS_A_LAYER):
         steps.step(span, 2)
     with pytest.raises(graph_builder.LimitReached, match="more than 10 steps so far, for 2 layers"):

@@ -10,7 +10,7 @@ import pytest
 import cnnc
 from cnnc.diagnostics import CnnError, Source
 from cnnc.elaboration.arithmetic import FUNCTIONS
-from cnnc.elaboration.expressions import ATTRIBUTES, TYPES
+from cnnc.elaboration.names import ATTRIBUTES, TYPES
 from cnnc.elaboration.train_section import KEYS
 from cnnc.ir import Graph, Node, verify
 from cnnc.language import parse

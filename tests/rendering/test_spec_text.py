@@ -8,34 +8,8 @@ from hypothesis import strategies as st
 
 from cnnc import load, load_text, specs
 from cnnc.diagnostics import CnnError
-from cnnc.ir import Graph
 from cnnc.rendering.spec_text import print_spec
-
-
-def structure(graph: Graph) -> tuple[list[int], list[list[int]], dict[str, int]]:
-    """The graph without names and order: digests of nodes, of those that use the same weights, and of the outputs.
-
-    A node's digest is of its operator, its shape and all that it reads.
-    """
-    digests: dict[str, int] = {}
-    users: dict[str, list[int]] = {}
-    for node in graph:
-        digests[node.name] = hash((node.op, node.shape, tuple(digests[name] for name in node.inputs)))
-        if node.op.weights(*(graph[name].shape for name in node.inputs)):
-            users.setdefault(node.owner, []).append(digests[node.name])
-    outputs = {label: digests[name] for label, name in graph.outputs}
-    return sorted(digests.values()), sorted(map(sorted, users.values())), outputs
-
-
-def assert_same_text(text: str) -> None:
-    """What is printed of a spec is the same network: layers, outputs, parameters, work."""
-    graph = load_text(text).graph
-    printed = print_spec(graph)
-    again = load_text(printed).graph
-    assert structure(again) == structure(graph), printed
-    assert (again.parameter_count, again.trainable_count) == (graph.parameter_count, graph.trainable_count), printed
-    assert again.mac_count == graph.mac_count
-    assert [(n.shape, n.op) for n in again.inputs] == [(n.shape, n.op) for n in graph.inputs]
+from tests.support.networks_of_texts import assert_same_text, structure
 
 
 @pytest.mark.fault("L6", "L7", "L8")
@@ -52,6 +26,10 @@ def assert_same_text(text: str) -> None:
         "input 8x8x3\noutput a, y\ny: conv(3, 4) | 2 x (add {\n a: conv(1, 4)\n identity\n})\n",
         "input 8x8x3\noutput a, y\ns = conv(3, 4) | add {\n a: conv(1, 4)\n identity\n}\ny: s\n",
         "input 8x8x3\noutput a, y\nif 1 < 2 {\n a: conv(3, 4)\n}\ny: relu\n",
+        "input 8x8x3\nrelu: conv(3, 4)\na: tanh\nb: relu\nc: sigmoid\nadd(a, c, b | conv(1, 4)) | dropout(0.5)\n",
+        "input 8x8x3\noutput relu, y\nrelu: conv(3, 4)\na: tanh\nb = leaky_relu(0.5)\ny: a | b\n",
+        "input 8x8x3\noutput relu, y\nrelu: conv(3, 4)\nif 1 < 2 {\n y: in | unit\n}\nblock unit { tanh | relu }\n",
+        "input 8x8x3\noutput valid, y\nvalid: conv(3, 4)\ny: in | unit\nblock unit { conv(3, 4, padding=valid) }\n",
     ],
 )
 def test_shared_layers_and_every_name_of_a_result_are_printed(text: str) -> None:

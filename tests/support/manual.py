@@ -12,7 +12,7 @@ from typing import Any
 
 from cnnc import ops
 from cnnc.diagnostics import Source
-from cnnc.elaboration import arithmetic, call_chain, graph_builder, limits, namespace
+from cnnc.elaboration import arithmetic, graph_builder, limits, location, namespace
 from cnnc.language import brackets, parse, parser, tree_reader
 from cnnc.ops import (
     Op,
@@ -151,7 +151,7 @@ def _limits() -> str:
         ("brackets within brackets", f"{brackets.DEEPEST_BRACKETS}"),
         ("expressions within expressions", f"{tree_reader.DEEPEST_EXPRESSION}"),
         ("files imported, in all and one by another", f"{namespace.MOST_FILES}, {namespace.DEEPEST_IMPORTS} deep"),
-        ("blocks that call blocks", f"{call_chain.DEEPEST_CALLS} deep"),
+        ("blocks that call blocks", f"{location.DEEPEST_CALLS} deep"),
         ("steps of expansion", f"{limits.MOST_STEPS:,}, and {limits.STEPS_A_LAYER} for each layer"),
         ("layers", f"{graph_builder.MOST_NODES:,}"),
         (

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import cnnc
-from cnnc.ir import Node, verify
+from cnnc.ir import Graph, Node, verify
 from cnnc.net import Net
 from cnnc.ops import Input, Op, Shape
 from cnnc.overrides import Overrides
+from cnnc.rendering.spec_text import print_spec
 
 PICTURE = "input 8x8x3\n"
 
@@ -58,3 +59,29 @@ def shape(text: str, **overrides: Any) -> Shape:
 def edges(text: str, **overrides: Any) -> dict[str, tuple[str, ...]]:
     """What every layer reads."""
     return {node.name: node.inputs for node in layers(text, **overrides)}
+
+
+def structure(graph: Graph) -> tuple[list[int], list[list[int]], dict[str, int]]:
+    """The graph without names and order: digests of nodes, of those that use the same weights, and of the outputs.
+
+    A node's digest is of its operator, its shape and all that it reads.
+    """
+    digests: dict[str, int] = {}
+    users: dict[str, list[int]] = {}
+    for node in graph:
+        digests[node.name] = hash((node.op, node.shape, tuple(digests[name] for name in node.inputs)))
+        if node.op.weights(*(graph[name].shape for name in node.inputs)):
+            users.setdefault(node.owner, []).append(digests[node.name])
+    outputs = {label: digests[name] for label, name in graph.outputs}
+    return sorted(digests.values()), sorted(map(sorted, users.values())), outputs
+
+
+def assert_same_text(text: str) -> None:
+    """What is printed of a spec is the same network: layers, outputs, parameters, work."""
+    graph = cnnc.load_text(text).graph
+    printed = print_spec(graph)
+    again = cnnc.load_text(printed).graph
+    assert structure(again) == structure(graph), printed
+    assert (again.parameter_count, again.trainable_count) == (graph.parameter_count, graph.trainable_count), printed
+    assert again.mac_count == graph.mac_count
+    assert [(n.shape, n.op) for n in again.inputs] == [(n.shape, n.op) for n in graph.inputs]
