@@ -12,7 +12,8 @@ from cnnc.elaboration.expressions import argument, evaluate
 from cnnc.elaboration.values import Layer, Poisoned, Scope
 from cnnc.language import syntax
 from cnnc.ops.signature import Parameter, Type, signature_of
-from cnnc.recipe import Augment, Entry, Loss, Optimizer, OutOfRange, Recipe, Schedule, settings
+from cnnc.recipe import Augment, Entry, Loss, Optimizer, OutOfRange, Recipe, Schedule
+from cnnc.recipe.entry import entries
 
 KEYS = (
     *("data", "augment", "loss", "optimizer", "schedule", "batch", "epochs", "seed", "precision"),
@@ -81,11 +82,11 @@ def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping
             items = value.items if isinstance(value, syntax.Pipeline) else (value,)
             if isinstance(value, syntax.Name) and value.text == "none":
                 return {"augment": ()}
-            return {"augment": tuple(_choose(Augment, "augmentation", item, scope) for item in items)}
+            return {"augment": tuple(_choose(Augment, item, scope) for item in items)}
         case "optimizer":
-            return {"optimizer": _choose(Optimizer, "optimizer", value, scope)}
+            return {"optimizer": _choose(Optimizer, value, scope)}
         case "schedule":
-            return {"schedule": _choose(Schedule, "schedule", value, scope)}
+            return {"schedule": _choose(Schedule, value, scope)}
         case "precision" | "remat" | "batch_norm" | "on_nan":
             said = _word(value, scope) if isinstance(value, syntax.Name) else evaluate(value, scope)
             word = binding.convert(said, Type("choice", WORDS[key]), key, value.span)
@@ -166,7 +167,7 @@ def _loss(arm: syntax.Arm, scope: Scope, outputs: Sequence[str]) -> tuple[str | 
     if arm.label is not None and label not in outputs:
         help = did_you_mean(arm.label.text, outputs) or f"its outputs are {', '.join(outputs)}"
         raise CnnError.of("name", f"the model has no output `{label}`", arm.label.span, help=help)
-    return label, _choose(Loss, "loss", arm.value, scope)
+    return label, _choose(Loss, arm.value, scope)
 
 
 def _word(value: syntax.Expression, scope: Scope) -> str:
@@ -178,9 +179,9 @@ def _word(value: syntax.Expression, scope: Scope) -> str:
     return found
 
 
-def _choose(kind: type[E], noun: str, value: syntax.Expression, scope: Scope) -> E:
+def _choose(kind: type[E], value: syntax.Expression, scope: Scope) -> E:
     """The entry of a kind (an optimizer, say) that a call describes."""
-    choices = {name: choice for choice in _subclasses(kind) for name in choice.names}
+    choices = entries(kind)
     match value:
         case syntax.Name() as function:
             arguments: tuple[syntax.Argument, ...] = ()
@@ -188,10 +189,10 @@ def _choose(kind: type[E], noun: str, value: syntax.Expression, scope: Scope) ->
             pass
         case _:
             help = f"there are {', '.join(sorted(choices))}"
-            raise CnnError.of("type", f"the name of a kind of {noun} is wanted", value.span, help=help)
+            raise CnnError.of("type", f"the name of a kind of {kind.noun} is wanted", value.span, help=help)
     if function.text not in choices:
         help = did_you_mean(function.text, choices) or f"there are {', '.join(sorted(choices))}"
-        raise CnnError.of("name", f"there is no {noun} `{function.text}`", function.span, help=help)
+        raise CnnError.of("name", f"there is no {kind.noun} `{function.text}`", function.span, help=help)
     chosen = choices[function.text]
     found = binding.match(function.text, signature_of(chosen), arguments, value.span)
     values: dict[str, Any] = {}
@@ -212,7 +213,3 @@ def _argument(given: syntax.Argument, parameter: Parameter, scope: Scope) -> Any
     if isinstance(value, Layer):
         raise binding.mismatch(value, parameter.type, parameter.name, at)
     return binding.convert(value, parameter.type, parameter.name, at)
-
-
-def _subclasses(kind: type[E]) -> list[type[E]]:
-    return [c for c in vars(settings).values() if isinstance(c, type) and issubclass(c, kind) and c.names]

@@ -12,6 +12,7 @@ from cnnc.recipe.entry import Entry, require
 class Augment(Entry):
     """A random change of a training picture, `(height, width, channels)` uint8 or float."""
 
+    noun = "augmentation"
     moves: ClassVar[bool] = True
     """Whether what is in the picture moves to other places; else its colours change, or a part of it is covered."""
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from cnnc.diagnostics import CnnError
 from cnnc.documents import BadDocument, typed
-from cnnc.recipe import settings as recipes
-from cnnc.recipe.settings import Entry, OutOfRange, Recipe
+from cnnc.recipe.entry import Entry, OutOfRange, entries
+from cnnc.recipe.settings import Recipe
 
 _EVERY: Final = "every output"
 _ENTRIES: Final = ("optimizer", "schedule")
@@ -90,8 +90,6 @@ def _in_words(entry: Entry) -> dict[str, Any]:
 def _entry(words: Mapping[str, Any]) -> Any:
     """Raises KeyError, TypeError or ValueError for no entry, and OutOfRange for one that is none."""
     ((name, values),) = words.items()
-    kinds = [kind for kind in vars(recipes).values() if isinstance(kind, type) and issubclass(kind, Entry)]
-    by_name = {each: kind for kind in kinds for each in kind.names}
-    entry = typed(by_name[name], values)
+    entry: Entry = typed(entries(Entry)[name], values)
     entry.validate()
     return entry

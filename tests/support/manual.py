@@ -28,7 +28,8 @@ from cnnc.ops import (
     shape,
 )
 from cnnc.ops.signature import REQUIRED, Parameter, signature_of
-from cnnc.recipe import Entry, Recipe, settings
+from cnnc.recipe import Augment, Entry, Loss, Optimizer, Recipe, Schedule
+from cnnc.recipe.entry import entries
 from tests.support.paths import ROOT
 from tests.support.strategies import ranks
 
@@ -68,17 +69,17 @@ _MODULES: Mapping[str, ModuleType] = {
     "attention": attention,
 }
 _KINDS: Mapping[str, type[Entry]] = {
-    "augment": settings.Augment,
-    "loss": settings.Loss,
-    "optimizer": settings.Optimizer,
-    "schedule": settings.Schedule,
+    "augment": Augment,
+    "loss": Loss,
+    "optimizer": Optimizer,
+    "schedule": Schedule,
 }
 
 
 def tables() -> dict[str, str]:
     """The tables by the names in their markers, `<!-- table: convolution -->`."""
     found = {name: _operators(module) for name, module in _MODULES.items()}
-    found |= {name: _entries(kind) for name, kind in _KINDS.items()}
+    found |= {name: _entries(name, kind) for name, kind in _KINDS.items()}
     return found | {"blocks": _blocks(), "recipe": _recipe(), "limits": _limits()}
 
 
@@ -99,11 +100,9 @@ def _operators(module: ModuleType) -> str:
     return _table(rows)
 
 
-def _entries(kind: type[Entry]) -> str:
-    rows = [(kind.__name__.lower(), "parameters", "what it does")]
-    for entry in vars(settings).values():
-        if isinstance(entry, type) and issubclass(entry, kind) and entry.names:
-            rows.append((_names(entry.names), _parameters(entry), _summary(entry)))
+def _entries(name: str, kind: type[Entry]) -> str:
+    rows = [(name, "parameters", "what it does")]
+    rows += [(_names(each.names), _parameters(each), _summary(each)) for each in dict.fromkeys(entries(kind).values())]
     return _table(rows)
 
 
@@ -223,6 +222,4 @@ def every_name() -> Iterator[str]:
     """All that the manual has to mention: operators, blocks, and the entries of the train section."""
     yield from ops.OPS
     for kind in _KINDS.values():
-        for entry in vars(settings).values():
-            if isinstance(entry, type) and issubclass(entry, kind):
-                yield from entry.names
+        yield from entries(kind)
