@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.options import OUTPUT_FOLDER, in_flags, spec_options, split_patterns
 from cnnc.cli.terminal import echo, is_terminal
-from cnnc.cli.train_options import data_named, data_options, workers_option
+from cnnc.cli.train_options import data_named, data_options, setting_option, workers_option
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
+    from cnnc.recipe.settings import Precision
     from cnnc.training.rate_finder import Found
 
 
 @click.command("find-lr")
 @spec_options
 @data_options
-@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures a step.")
+@setting_option("batch")
 @click.option("--steps", type=click.IntRange(min=1, max=100_000), metavar="N", help="Rates to try.  [default: 100]")
-@click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), metavar="N", help="Of all that is random.")
-@click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in.")
+@setting_option("seed")
+@setting_option("precision")
 @workers_option
-@click.option("--weights", type=click.Path(), metavar="FILE|RUN", help="What to start from.")
-@click.option("--freeze", multiple=True, metavar="PATTERN", help="Layers, labels or globs that do not learn.")
+@setting_option("weights", help="What to start from.")
+@setting_option("freeze", help="Layers, labels or globs that do not learn.")
 @click.option(
     "--out",
     type=OUTPUT_FOLDER,
@@ -45,7 +46,7 @@ def find_lr(
     batch: int | None,
     steps: int | None,
     seed: int | None,
-    precision: Literal["f32", "bf16"] | None,
+    precision: Precision | None,
     workers: int | None,
     weights: str | None,
     freeze: tuple[str, ...],

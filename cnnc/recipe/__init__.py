@@ -35,4 +35,6 @@ from cnnc.recipe.schedules import OneCycle as OneCycle
 from cnnc.recipe.schedules import Schedule as Schedule
 from cnnc.recipe.schedules import Step as Step
 from cnnc.recipe.schedules import Warmed as Warmed
+from cnnc.recipe.settings import SETTINGS as SETTINGS
 from cnnc.recipe.settings import Recipe as Recipe
+from cnnc.recipe.settings import Setting as Setting
