@@ -65,16 +65,18 @@ def find_lr(
         from cnnc.data.sources.by_name import load_data
         from cnnc.data.sources.folder import Options
         from cnnc.data.sources.parts import HELD_OUT
+        from cnnc.recipe.changes import apply_changes
         from cnnc.runs.events import Event, Said
         from cnnc.runs.folder import claim_folder
         from cnnc.runs.processes import make_ready
         from cnnc.training.plots import draw_rates
         from cnnc.training.preparation import prepared
         from cnnc.training.rate_finder import STEPS, find_rate, write_points
-        from cnnc.training.train import overridden, starting_weights, transferring
+        from cnnc.training.train import starting_weights
 
-    recipe = overridden(net.recipe, lr=None, batch=batch, seed=seed, precision=precision)
-    recipe = transferring(recipe, weights=weights, freeze=split_patterns(freeze) or None, unfreeze=None, rates=None)
+    recipe = apply_changes(
+        net.recipe, batch=batch, seed=seed, precision=precision, weights=weights, freeze=split_patterns(freeze) or None
+    )
 
     def say(event: Event) -> None:
         if isinstance(event, Said):

@@ -1,7 +1,11 @@
 """How to train a network: the `train` section of a spec as a value, and the table of its settings.
 
 What is stated here at each field of `Recipe` is all that is stated of a setting. The reader and the printer of the
-section, its form in a run's `args.yaml`, the flags of `cnnc train` and the tables of the manual follow `SETTINGS`.
+section, its form in a run's `args.yaml`, the flags of `cnnc train`, the keywords of `cnnc.train` and the tables of the
+manual follow `SETTINGS`.
+
+To add a setting: a field here, the type of its keyword in `cnnc.recipe.changes`, the code that obeys it, and the tables
+of the manual by `pytest --update-golden tests/project/test_language_page.py`.
 """
 
 from __future__ import annotations

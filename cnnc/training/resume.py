@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
 from cnnc.data.sources.arrays import Arrays, arrays_data_set
 from cnnc.data.sources.by_name import NAMES, load_data
@@ -13,6 +13,7 @@ from cnnc.data.sources.data_set import DataSet
 from cnnc.data.sources.folder import Options
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import Recipe
+from cnnc.recipe.changes import ResumeChanges, accept_keywords, apply_changes
 from cnnc.runs.calibration import keep_examples
 from cnnc.runs.checkpoint import Checkpoints, Saved
 from cnnc.runs.events import Report, Said, ignore
@@ -23,9 +24,10 @@ from cnnc.runs.run_record import DataNote, Record, open_record, versions, write_
 from cnnc.training.layer_groups import learning_groups
 from cnnc.training.loop import is_over
 from cnnc.training.preparation import carried_out, data_digest, prepared
-from cnnc.training.train import Trained, facts, overridden, plan_of, starting_weights, trained
+from cnnc.training.train import Trained, facts, plan_of, starting_weights, trained
 
 
+@accept_keywords(ResumeChanges)
 def resume(
     run: str | os.PathLike[str],
     data: tuple[Arrays, Arrays] | str | os.PathLike[str] | None = None,
@@ -33,14 +35,13 @@ def resume(
     *,
     epochs: int | str | None = None,
     lr: float | None = None,
-    patience: int | None = None,
-    on_nan: Literal["stop", "skip"] | None = None,
     data_dir: Path | None = None,
     workers: int | None = None,
     save_minutes: float = 10.0,
     mesh: str | None = None,
     group: Group | None = None,
     report: Report = ignore,
+    **changes: Unpack[ResumeChanges],
 ) -> Trained:
     """Go on with a run from its last checkpoint that is whole.
 
@@ -53,14 +54,13 @@ def resume(
         val: as for `train`.
         epochs: how many it shall have in all, or `"+50"` for so many more.
         lr: another peak of the schedule.
-        patience: epochs without a better one after which it stops.
-        on_nan: whether steps whose loss is no number are left out from now on.
         data_dir: where the files of a data set by name lie.
         workers: threads that read pictures.
         save_minutes: a checkpoint is written after every epoch, and this often within one.
         mesh: how the devices share the work; they may be others than before.
         group: the processes that train together; they may be more or fewer than before.
         report: is told how it goes.
+        {settings}
 
     Raises:
         CnnError: the folder is no run, the run is finished, its data has changed, or all that `train` raises.
@@ -70,7 +70,7 @@ def resume(
     record = open_record(Path(run))
     folder, net, note = record.folder, record.net, record.data
     require_text(folder.path)
-    recipe = _changed(record.recipe, epochs, lr, patience, on_nan)
+    recipe = apply_changes(record.recipe, lr=lr, epochs=_total_epochs(record.recipe, epochs), **changes)
     saved, told = Checkpoints(folder.checkpoints).newest()
     for line in (*told, *_other_versions(record)):
         report(Said(line))
@@ -100,19 +100,14 @@ def resume(
     return trained(plan, carried_out(plan, note.classes, first, report, saved))
 
 
-def _changed(
-    recipe: Recipe,
-    epochs: int | str | None,
-    lr: float | None,
-    patience: int | None,
-    on_nan: Literal["stop", "skip"] | None,
-) -> Recipe:
-    if isinstance(epochs, str):
-        more = epochs.removeprefix("+")
-        if not (more.isascii() and more.isdigit() and 0 < int(more) < 2**31):
-            raise CnnError.of("value", f"`{epochs}` is no number of epochs", help="write 80, or +50 for so many more")
-        epochs = int(more) + (recipe.epochs if epochs.startswith("+") else 0)
-    return overridden(recipe, lr=lr, epochs=epochs, patience=patience, on_nan=on_nan)
+def _total_epochs(recipe: Recipe, epochs: int | str | None) -> int | None:
+    """How many epochs a run is to have, which may be said as `+50` for so many more."""
+    if not isinstance(epochs, str):
+        return epochs
+    more = epochs.removeprefix("+")
+    if not (more.isascii() and more.isdigit() and 0 < int(more) < 2**31):
+        raise CnnError.of("value", f"`{epochs}` is no number of epochs", help="write 80, or +50 for so many more")
+    return int(more) + (recipe.epochs if epochs.startswith("+") else 0)
 
 
 def _finished(path: Path, saved: Saved, recipe: Recipe) -> CnnError:
