@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 @setting_option("seed")
 @setting_option("precision")
 @workers_option
-@setting_option("weights", help="What to start from.")
-@setting_option("freeze", help="Layers, labels or globs that do not learn.")
+@setting_option("weights")
+@setting_option("freeze")
 @click.option(
     "--out",
     type=OUTPUT_FOLDER,

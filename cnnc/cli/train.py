@@ -44,7 +44,7 @@ _WITH_RESUME: Final = (
 @click.argument("spec", metavar="SPEC", required=False)
 @override_options
 @data_options
-@setting_option("epochs", type=epochs)
+@setting_option("epochs", type=epochs, help="Passes over the data; with --resume +N for so many more.")
 @click.option(
     "--lr",
     "lrs",
@@ -55,9 +55,9 @@ _WITH_RESUME: Final = (
 )
 @recipe_options
 @workers_option
-@setting_option("weights")
-@setting_option("freeze")
-@setting_option("unfreeze")
+@setting_option("weights", help="What to start from; layers that it does not fit start anew.")
+@setting_option("freeze", help="Layers, labels or globs that do not learn; again for more.")
+@setting_option("unfreeze", help="What of it learns from an epoch on.")
 @click.option(
     "--out",
     type=OUTPUT_FOLDER,

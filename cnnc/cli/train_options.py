@@ -13,25 +13,25 @@ import click
 from cnnc.cli.options import finite
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import SETTINGS, Setting
+from cnnc.recipe.entry import POSITIVE, Range
 from cnnc.recipe.settings import MOST
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def number_below(limit: float) -> Callable[[str], float]:
-    """A reader of finite numbers above 0 and below a limit."""
-    wanted = "above 0" if limit == inf else f"between 0 and {limit:g}"
+def number_in(range: Range) -> Callable[[str], float]:
+    """A reader of the numbers of a range."""
 
     def read(text: str) -> float:
         number = finite(text)
-        if not 0 < number < limit:
-            raise click.BadParameter(f"`{text}` is not {wanted}")
+        if number not in range:
+            raise click.BadParameter(f"`{text}` is not {range.bounds}")
         return number
 
     return read
 
 
-positive = number_below(inf)
+positive = number_in(POSITIVE)
 
 
 def rate(text: str) -> tuple[str | None, float]:
@@ -111,18 +111,19 @@ def setting_option(name: str, **more: Any) -> Callable[[F], F]:
     setting = SETTINGS[name]
     flag = f"--{name.replace('_', '-')}"
     flags = f"{flag}/--no-{flag[2:]}" if setting.kind == "switch" else flag
-    help = setting.purpose.partition(";")[0]
-    about = {"help": setting.help or f"{help[0].upper()}{help[1:]}."}
-    return click.option(flags, **{**about, **_taken(setting), **more})
+    purpose = setting.purpose.partition(";")[0]
+    help = setting.help or f"{purpose[0].upper()}{purpose[1:]}."
+    return click.option(flags, **{"help": help, **_taken(setting), **more})
 
 
 def _taken(setting: Setting) -> dict[str, Any]:
     """What the option of a setting takes."""
     match setting.kind:
         case "whole":
-            return {"type": click.IntRange(setting.least, setting.most), "metavar": "N"}
+            low, high = setting.range.low, setting.range.high
+            return {"type": click.IntRange(int(low), None if high == inf else int(high)), "metavar": "N"}
         case "number":
-            return {"type": number_below(setting.below), "metavar": "X"}
+            return {"type": number_in(setting.range), "metavar": "X"}
         case "choice":
             return {"type": click.Choice(setting.choices)}
         case "switch":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 from typing import Any, TypeVar
 
 from cnnc.diagnostics import CnnError, Diagnostic, Label, did_you_mean
@@ -13,7 +12,7 @@ from cnnc.elaboration.values import Layer, Poisoned, Scope
 from cnnc.language import syntax
 from cnnc.ops.signature import Parameter, Type, signature_of
 from cnnc.recipe import SETTINGS, Entry, Loss, OutOfRange, Recipe, Setting
-from cnnc.recipe.entry import entries
+from cnnc.recipe.entry import Range, entries
 from cnnc.recipe.settings import MOST
 
 E = TypeVar("E", bound=Entry)
@@ -105,18 +104,17 @@ def _choice(value: syntax.Expression, scope: Scope, name: str, choices: tuple[st
 
 def _whole(value: syntax.Expression, scope: Scope, setting: Setting) -> int:
     number = binding.check(evaluate(value, scope), Type("int"), setting.name, value.span)
-    if not setting.least <= number <= MOST:
-        message = f"`{setting.name}` is {number}, but must be from {setting.least} to {MOST}"
-        raise CnnError.of("value", message, value.span)
+    limits = Range(setting.range.low, MOST)
+    if number not in limits:
+        raise CnnError.of("value", f"`{setting.name}` is {number}, but must {limits}", value.span)
     return int(number)
 
 
 def _number(value: syntax.Expression, scope: Scope, setting: Setting) -> float:
     number = float(binding.check(evaluate(value, scope), Type("float"), setting.name, value.span))
-    if not 0 < number < setting.below:
-        what = "a rate" if setting.kind == "rate_by_label" else f"`{setting.name}`"
-        wanted = "above 0" if setting.below == inf else f"above 0 and below {setting.below:g}"
-        raise CnnError.of("value", f"{what} is {number:g}, but must be {wanted}", value.span)
+    if number not in setting.range:
+        subject = "a rate" if setting.kind == "rate_by_label" else f"`{setting.name}`"
+        raise CnnError.of("value", f"{subject} is {number:g}, but must {setting.range}", value.span)
     return number
 
 

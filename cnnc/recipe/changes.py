@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from functools import wraps
 from typing import Any, TypedDict, TypeVar, Unpack, cast, get_type_hints
 
 from cnnc.diagnostics import CnnError
+from cnnc.recipe.entry import POSITIVE
 from cnnc.recipe.settings import SETTINGS, BatchNormStatistics, OnNan, Precision, Recipe, Setting
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,7 +49,7 @@ def apply_changes(
     Args:
         recipe: as the spec has it.
         lr: the schedule's peak.
-        weights: the path of the first weights; what is none is noted as `arrays`.
+        weights: the path of the first weights; arrays are noted by that word.
         **changes: settings by name.
 
     Raises:
@@ -58,7 +58,7 @@ def apply_changes(
     given = {"weights": weights, **changes}
     values = {name: _value(SETTINGS[name], value) for name, value in given.items() if value is not None}
     if lr is not None:
-        _require(0 < lr < math.inf, "lr", "must be above 0", lr)
+        _require(lr in POSITIVE, "lr", POSITIVE.bounds, lr)
         values["schedule"] = replace(recipe.schedule, peak=lr)
     return replace(recipe, **values)
 
@@ -103,16 +103,15 @@ def _value(setting: Setting, value: Any) -> Any:
         case "rate_by_label":
             return tuple(value.items())
         case "whole":
-            _require(value >= setting.least, setting.name, f"must be at least {setting.least}", value)
+            _require(value >= setting.range.low, setting.name, f"at least {setting.range.low}", value)
         case "number":
-            wanted = "must be above 0" if setting.below == math.inf else f"must be between 0 and {setting.below:g}"
-            _require(0 < value < setting.below, setting.name, wanted, value)
+            _require(value in setting.range, setting.name, setting.range.bounds, value)
         case "choice":
             wanted = " or ".join(f"`{choice}`" for choice in setting.choices)
-            _require(value in setting.choices, setting.name, f"must be {wanted}", value)
+            _require(value in setting.choices, setting.name, wanted, value)
     return value
 
 
 def _require(holds: bool, name: str, wanted: str, value: object) -> None:
     if not holds:
-        raise CnnError.of("value", f"`{name}` {wanted}, found {value}")
+        raise CnnError.of("value", f"`{name}` must be {wanted}, found {value}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnc.frozen import dataclass
-from cnnc.recipe.entry import Entry, require
+from cnnc.recipe.entry import FRACTION, NOT_NEGATIVE, Entry, number
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,6 @@ class Loss(Entry):
         """How much the loss counts in the sum. A field of every loss, last in its order."""
         raise AssertionError(type(self).__name__)
 
-    def validate(self) -> None:
-        require(self.weight >= 0, "`weight` must not be negative", "weight")
-
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
@@ -39,12 +36,8 @@ class CrossEntropy(Loss):
     """
 
     names = ("cross_entropy",)
-    label_smoothing: float = 0.0
-    weight: float = 1.0
-
-    def validate(self) -> None:
-        _require_smoothing(self.label_smoothing)
-        super().validate()
+    label_smoothing: float = number(0.0, FRACTION)
+    weight: float = number(1.0, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
@@ -57,12 +50,8 @@ class BinaryCrossEntropy(Loss):
     """
 
     names = ("binary_cross_entropy",)
-    label_smoothing: float = 0.0
-    weight: float = 1.0
-
-    def validate(self) -> None:
-        _require_smoothing(self.label_smoothing)
-        super().validate()
+    label_smoothing: float = number(0.0, FRACTION)
+    weight: float = number(1.0, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
@@ -73,8 +62,4 @@ class MeanSquaredError(Loss):
     """
 
     names = ("mse", "mean_squared_error")
-    weight: float = 1.0
-
-
-def _require_smoothing(label_smoothing: float) -> None:
-    require(0 <= label_smoothing < 1, "`label_smoothing` must be from 0 up to 1", "label_smoothing")
+    weight: float = number(1.0, NOT_NEGATIVE)

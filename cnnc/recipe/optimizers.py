@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from cnnc.frozen import dataclass
-from cnnc.recipe.entry import Entry, require
+from cnnc.recipe.entry import FRACTION, NOT_NEGATIVE, POSITIVE, Entry, number, require
 
 
 @dataclass(frozen=True)
@@ -32,14 +30,13 @@ class Sgd(Optimizer):
     """
 
     names = ("sgd",)
-    momentum: float = 0.0
+    momentum: float = number(0.0, FRACTION)
     nesterov: bool = False
-    weight_decay: float = 0.0
+    weight_decay: float = number(0.0, NOT_NEGATIVE)
 
     def validate(self) -> None:
-        require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
+        super().validate()
         require(not self.nesterov or self.momentum > 0, "`nesterov` needs a `momentum` above 0", "nesterov")
-        require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -53,13 +50,10 @@ class Adam(Optimizer):
     """
 
     names = ("adam",)
-    b1: float = 0.9
-    b2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-
-    def validate(self) -> None:
-        _require_moments(self.b1, self.b2, self.epsilon, self.weight_decay)
+    b1: float = number(0.9, FRACTION)
+    b2: float = number(0.999, FRACTION)
+    epsilon: float = number(1e-8, POSITIVE)
+    weight_decay: float = number(0.0, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
@@ -72,13 +66,10 @@ class AdamW(Optimizer):
     """
 
     names = ("adamw",)
-    b1: float = 0.9
-    b2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 1e-4
-
-    def validate(self) -> None:
-        _require_moments(self.b1, self.b2, self.epsilon, self.weight_decay)
+    b1: float = number(0.9, FRACTION)
+    b2: float = number(0.999, FRACTION)
+    epsilon: float = number(1e-8, POSITIVE)
+    weight_decay: float = number(1e-4, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
@@ -93,16 +84,10 @@ class RmsProp(Optimizer):
     """
 
     names = ("rmsprop",)
-    decay: float = 0.9
-    momentum: float = 0.0
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-
-    def validate(self) -> None:
-        require(0 <= self.decay < 1, "`decay` must be from 0 up to 1", "decay")
-        require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
-        require(self.epsilon > 0, "`epsilon` must be above 0", "epsilon")
-        require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
+    decay: float = number(0.9, FRACTION)
+    momentum: float = number(0.0, FRACTION)
+    epsilon: float = number(1e-8, POSITIVE)
+    weight_decay: float = number(0.0, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
@@ -117,15 +102,13 @@ class Lars(Optimizer):
     """
 
     names = ("lars",)
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    trust: float = 0.001
+    momentum: float = number(0.9, FRACTION)
+    weight_decay: float = number(1e-4, NOT_NEGATIVE)
+    trust: float = number(0.001, POSITIVE)
     nesterov: bool = False
 
     def validate(self) -> None:
-        require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
-        require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
-        require(0 < self.trust < math.inf, "`trust` must be above 0", "trust")
+        super().validate()
         require(not self.nesterov or self.momentum > 0, "`nesterov` needs a `momentum` above 0", "nesterov")
 
 
@@ -138,16 +121,6 @@ class Lion(Optimizer):
     """
 
     names = ("lion",)
-    b1: float = 0.9
-    b2: float = 0.99
-    weight_decay: float = 0.0
-
-    def validate(self) -> None:
-        _require_moments(self.b1, self.b2, math.inf, self.weight_decay)
-
-
-def _require_moments(b1: float, b2: float, epsilon: float, weight_decay: float) -> None:
-    require(0 <= b1 < 1, "`b1` must be from 0 up to 1", "b1")
-    require(0 <= b2 < 1, "`b2` must be from 0 up to 1", "b2")
-    require(epsilon > 0, "`epsilon` must be above 0", "epsilon")
-    require(weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
+    b1: float = number(0.9, FRACTION)
+    b2: float = number(0.99, FRACTION)
+    weight_decay: float = number(0.0, NOT_NEGATIVE)

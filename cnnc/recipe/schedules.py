@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from cnnc.frozen import dataclass
 from cnnc.ops.signature import Floats
-from cnnc.recipe.entry import Entry, require
+from cnnc.recipe.entry import NOT_NEGATIVE, OPEN_UNIT, POSITIVE, SHARE, UNIT, Entry, number, require
 
 
 @dataclass(frozen=True)
@@ -21,10 +19,7 @@ class Schedule(Entry):
     """
 
     noun = "schedule"
-    peak: float = 0.01
-
-    def validate(self) -> None:
-        require(0 < self.peak < math.inf, "`peak` must be above 0", "peak")
+    peak: float = number(0.01, POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -35,11 +30,7 @@ class Warmed(Schedule):
     after the warm-up: s = (e - warmup) / (E - warmup).
     """
 
-    warmup: float = 0.0
-
-    def validate(self) -> None:
-        super().validate()
-        require(0 <= self.warmup < math.inf, "`warmup` must not be negative", "warmup")
+    warmup: float = number(0.0, NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
@@ -67,12 +58,11 @@ class Step(Warmed):
 
     names = ("step",)
     at: Floats = ()
-    factor: float = 0.1
+    factor: float = number(0.1, SHARE)
 
     def validate(self) -> None:
         super().validate()
         require(list(self.at) == sorted(self.at) and all(x > 0 for x in self.at), "`at` must rise from above 0", "at")
-        require(0 < self.factor <= 1, "`factor` must be above 0 and at most 1", "factor")
 
 
 @dataclass(frozen=True)
@@ -87,11 +77,7 @@ class Cosine(Warmed):
     """
 
     names = ("cosine",)
-    floor: float = 0.0
-
-    def validate(self) -> None:
-        super().validate()
-        require(0 <= self.floor <= 1, "`floor` must be from 0 to 1", "floor")
+    floor: float = number(0.0, UNIT)
 
 
 @dataclass(frozen=True)
@@ -106,11 +92,7 @@ class Linear(Warmed):
     """
 
     names = ("linear",)
-    floor: float = 0.0
-
-    def validate(self) -> None:
-        super().validate()
-        require(0 <= self.floor <= 1, "`floor` must be from 0 to 1", "floor")
+    floor: float = number(0.0, UNIT)
 
 
 @dataclass(frozen=True)
@@ -125,13 +107,8 @@ class Exponential(Warmed):
     """
 
     names = ("exponential",)
-    factor: float = 0.97
-    every: float = 1.0
-
-    def validate(self) -> None:
-        super().validate()
-        require(0 < self.factor <= 1, "`factor` must be above 0 and at most 1", "factor")
-        require(self.every > 0, "`every` must be above 0", "every")
+    factor: float = number(0.97, SHARE)
+    every: float = number(1.0, POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -149,12 +126,6 @@ class OneCycle(Schedule):
     """
 
     names = ("one_cycle",)
-    rise: float = 0.3
-    start: float = 0.04
-    end: float = 1e-4
-
-    def validate(self) -> None:
-        super().validate()
-        require(0 < self.rise < 1, "`rise` must be above 0 and below 1", "rise")
-        require(0 <= self.start <= 1, "`start` must be from 0 to 1", "start")
-        require(0 <= self.end <= 1, "`end` must be from 0 to 1", "end")
+    rise: float = number(0.3, OPEN_UNIT)
+    start: float = number(0.04, UNIT)
+    end: float = number(1e-4, UNIT)

@@ -10,14 +10,13 @@ of the manual by `pytest --update-golden tests/project/test_language_page.py`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any, Final, Literal, TypeVar, get_args
 
 from cnnc.frozen import dataclass
 from cnnc.recipe.augmentations import Augment
-from cnnc.recipe.entry import Entry
+from cnnc.recipe.entry import OPEN_UNIT, POSITIVE, Entry, Range
 from cnnc.recipe.losses import CrossEntropy, Loss
 from cnnc.recipe.optimizers import Optimizer, Sgd
 from cnnc.recipe.schedules import Cosine, Schedule
@@ -29,20 +28,21 @@ OnNan = Literal["stop", "skip"]
 Kind = Literal[
     "name",  # a word, or a path in quotes
     "path",  # a path in quotes
-    "whole",  # a whole number of `least` or more; `none` too if that is the default
-    "number",  # a number above 0 and below `below`; `none` too if that is the default
+    "whole",  # a whole number of the `range`; `none` too if that is the default
+    "number",  # a number of the `range`; `none` too if that is the default
     "choice",  # one of the words `choices`
     "switch",  # `on` or `off`
     "call",  # an entry `of` a class, with its arguments
     "calls",  # several, joined by `|`; `none`
     "loss_by_output",  # an entry for all outputs, or one for each, by its label
     "patterns",  # labels of layers, or patterns in quotes
-    "epoch_by_label",  # an epoch of `least` or more for each of several labels; pairs of an epoch and a label
+    "epoch_by_label",  # an epoch of the `range` for each of several labels; pairs of an epoch and a label
     "rate_by_label",  # a learning rate for each of several labels; pairs of a label and a rate
 ]
 """How a setting is written in the train section."""
 MOST: Final = 2**31 - 1
 """The largest whole number that a setting takes."""
+AT_LEAST_ONE: Final = Range(1)
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,7 @@ class Setting:
     resumable: bool = False
     choices: tuple[str, ...] = ()
     of: type[Entry] = Entry
-    least: int = 1
-    most: int | None = None
-    below: float = math.inf
+    range: Range = AT_LEAST_ONE
 
 
 def setting(default: T, kind: Kind, purpose: str, help: str = "", **more: Any) -> T:
@@ -96,54 +94,39 @@ class Recipe:
         Cosine(peak=0.05, warmup=1.0), "call", "the learning rate over the epochs", of=Schedule, flag="--lr"
     )
     batch: int = setting(64, "whole", "pictures a step")
-    epochs: int = setting(
-        10, "whole", "passes over the data", "Passes over the data; with --resume +N for so many more.", resumable=True
-    )
+    epochs: int = setting(10, "whole", "passes over the data", resumable=True)
     seed: int = setting(
-        0,
-        "whole",
-        "of all that is random; first weights, the order of examples, augmentation, dropout",
-        least=0,
-        most=MOST,
+        0, "whole", "of all that is random; first weights, shuffling, augmentation, dropout", range=Range(0, MOST)
     )
     precision: Precision = setting(
         "f32", "choice", "what to compute in; weights are float32 either way", choices=get_args(Precision)
     )
     weights: str | None = setting(
-        None,
-        "path",
-        "a file of weights or a run's folder to start from; layers that it does not fit start anew",
-        "What to start from; layers that it does not fit start anew.",
+        None, "path", "what to start from; a file of weights or a run, and layers that it does not fit start anew"
     )
-    freeze: tuple[str, ...] = setting(
-        (),
-        "patterns",
-        "layers that do not learn, by their names, the labels that they lie in, or globs of these",
-        "Layers, labels or globs that do not learn; again for more.",
-    )
+    freeze: tuple[str, ...] = setting((), "patterns", "layers, labels or globs that do not learn")
     unfreeze: tuple[tuple[int, str], ...] = setting(
         (),
         "epoch_by_label",
         "what of the frozen layers learns from an epoch on, counted from 1",
-        "What of it learns from an epoch on.",
         flag="--unfreeze 5:features",
-        least=2,
+        range=Range(2),
     )
     rates: tuple[tuple[str, float], ...] = setting(
-        (), "rate_by_label", "the schedule's peak for layers of their own, by pattern", flag="--lr head=0.01"
+        (), "rate_by_label", "the schedule's peak for layers of their own", flag="--lr head=0.01", range=POSITIVE
     )
     accumulate: int = setting(
         1, "whole", "steps whose gradients give one update; by their mean, and an epoch's last step always makes one"
     )
     clip: float | None = setting(
-        None, "number", "most that the norm of all gradients may be; longer ones are scaled down"
+        None, "number", "most that the norm of all gradients may be; longer ones are scaled down", range=POSITIVE
     )
     ema: float | None = setting(
         None,
         "number",
         "decay of a moving average of weights and statistics, which is then what is evaluated and kept",
         "Decay of an average of the weights: 0.999.",
-        below=1,
+        range=OPEN_UNIT,
     )
     patience: int | None = setting(
         None,

@@ -41,7 +41,7 @@ def other(setting: Setting) -> Any:
         case "path":
             return "some/w.safetensors"
         case "whole":
-            return (setting.default or setting.least) + 1
+            return (setting.default or setting.range.low) + 1
         case "number":
             return 0.5
         case "choice":
@@ -51,7 +51,7 @@ def other(setting: Setting) -> Any:
         case "patterns":
             return ("a", "*.bn1")
         case "epoch_by_label":
-            return ((setting.least, "a"), (7, "b"))
+            return ((setting.range.low, "a"), (7, "b"))
         case "rate_by_label":
             return (("a", 0.25), ("b", 1e-3))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -138,8 +137,8 @@ def _taken(setting: Setting) -> str:
     return {
         "name": "a name, or a path in quotes",
         "path": "a path in quotes",
-        "whole": f"a whole number from {setting.least}",
-        "number": "a number above 0" + (f" and below {setting.below:g}" if setting.below < math.inf else ""),
+        "whole": f"a whole number from {setting.range.low}",
+        "number": f"a number {str(setting.range).removeprefix('be ')}",
         "choice": " or ".join(map(_code, setting.choices)),
         "switch": "`on` or `off`",
         "call": _names(tuple(entries(setting.of))),
