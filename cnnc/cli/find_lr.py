@@ -5,31 +5,32 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from cnnc.cli.extras import extra
 from cnnc.cli.options import OUTPUT_FOLDER, in_flags, spec_options, split_patterns
 from cnnc.cli.terminal import echo, is_terminal
-from cnnc.cli.train_options import data_named, data_options, workers_option
+from cnnc.cli.train_options import data_named, data_options, setting_option, workers_option
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
+    from cnnc.recipe.settings import Precision
     from cnnc.training.rate_finder import RangeTest
 
 
 @click.command("find-lr")
 @spec_options
 @data_options
-@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures a step.")
+@setting_option("batch")
 @click.option("--steps", type=click.IntRange(min=1, max=100_000), metavar="N", help="Rates to try.  [default: 100]")
-@click.option("--seed", type=click.IntRange(min=0, max=2**31 - 1), metavar="N", help="Of all that is random.")
-@click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in.")
+@setting_option("seed")
+@setting_option("precision")
 @workers_option
-@click.option("--weights", type=click.Path(), metavar="FILE|RUN", help="What to start from.")
-@click.option("--freeze", multiple=True, metavar="PATTERN", help="Layers, labels or globs that do not learn.")
+@setting_option("weights")
+@setting_option("freeze")
 @click.option(
     "--out",
     type=OUTPUT_FOLDER,
@@ -46,7 +47,7 @@ def find_lr(
     batch: int | None,
     steps: int | None,
     seed: int | None,
-    precision: Literal["f32", "bf16"] | None,
+    precision: Precision | None,
     workers: int | None,
     weights: str | None,
     freeze: tuple[str, ...],
@@ -65,6 +66,7 @@ def find_lr(
         from cnnc.data.sources.by_name import load_data
         from cnnc.data.sources.folder import Options
         from cnnc.data.sources.parts import HELD_OUT
+        from cnnc.recipe.changes import apply_changes
         from cnnc.runs.events import Event, Message
         from cnnc.runs.folder import claim_folder
         from cnnc.runs.processes import local_cluster, make_ready
@@ -73,10 +75,10 @@ def find_lr(
         from cnnc.training.plots import draw_rates
         from cnnc.training.rate_finder import STEPS, find_rate, write_trials
         from cnnc.training.session import open_session
-        from cnnc.training.train import overridden, transferring
 
-    recipe = overridden(net.recipe, lr=None, batch=batch, seed=seed, precision=precision)
-    recipe = transferring(recipe, weights=weights, freeze=split_patterns(freeze) or None, unfreeze=None, rates=None)
+    recipe = apply_changes(
+        net.recipe, batch=batch, seed=seed, precision=precision, weights=weights, freeze=split_patterns(freeze) or None
+    )
     net = replace(net, recipe=recipe)
 
     def say(event: Event) -> None:

@@ -23,10 +23,11 @@ from cnnc.cli.train_options import (
     positive,
     rate,
     recipe_options,
-    thaw,
+    setting_option,
     workers_option,
 )
 from cnnc.overrides import Overrides
+from cnnc.recipe import SETTINGS
 
 if TYPE_CHECKING:
     from cnnc.backends.protocols import ProcessGroup
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from cnnc.training.seed_sweep import SeedSweep
 
 _WITH_RESUME: Final = (
-    *("resume", "epochs", "lrs", "patience", "on_nan", "data", "data_dir", "workers", "save_minutes"),
-    *DEVICE_PARAMETERS,
+    *("resume", "lrs", "data", "data_dir", "workers", "save_minutes", *DEVICE_PARAMETERS),
+    *(setting.name for setting in SETTINGS.values() if setting.resumable),
 )
 """The parameters that go with `--resume`; what else a training follows is noted in its run."""
 
@@ -44,7 +45,7 @@ _WITH_RESUME: Final = (
 @click.argument("spec", metavar="SPEC", required=False)
 @override_options
 @data_options
-@click.option("--epochs", type=epochs, metavar="N", help="Passes over the data; with --resume +N for so many more.")
+@setting_option("epochs", type=epochs, help="Passes over the data; with --resume +N for so many more.")
 @click.option(
     "--lr",
     "lrs",
@@ -55,18 +56,9 @@ _WITH_RESUME: Final = (
 )
 @recipe_options
 @workers_option
-@click.option(
-    "--weights",
-    type=click.Path(),
-    metavar="FILE|RUN",
-    help="What to start from; layers that it does not fit start anew.",
-)
-@click.option(
-    "--freeze", multiple=True, metavar="PATTERN", help="Layers, labels or globs that do not learn; again for more."
-)
-@click.option(
-    "--unfreeze", type=thaw, multiple=True, metavar="EPOCH:PATTERN", help="What of it learns from an epoch on."
-)
+@setting_option("weights", help="What to start from; layers that it does not fit start anew.")
+@setting_option("freeze", help="Layers, labels or globs that do not learn; again for more.")
+@setting_option("unfreeze", help="What of it learns from an epoch on.")
 @click.option(
     "--out",
     type=OUTPUT_FOLDER,

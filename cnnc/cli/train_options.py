@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from math import inf
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from cnnc.cli.options import finite
 from cnnc.diagnostics import CnnError
+from cnnc.recipe import SETTINGS, Setting
+from cnnc.recipe.entry import POSITIVE, Range
+from cnnc.recipe.settings import MOST
 
 F = TypeVar("F", bound=Callable[..., Any])
-_MOST: Final = 2**31 - 1
 
 
-def positive(text: str) -> float:
-    """A finite number above 0."""
-    number = finite(text)
-    if number <= 0:
-        raise click.BadParameter(f"`{text}` is not above 0")
-    return number
+def number_in(range: Range) -> Callable[[str], float]:
+    """A reader of the numbers of a range."""
+
+    def read(text: str) -> float:
+        number = finite(text)
+        if number not in range:
+            raise click.BadParameter(f"`{text}` is not {range.bounds}")
+        return number
+
+    return read
+
+
+positive = number_in(POSITIVE)
 
 
 def rate(text: str) -> tuple[str | None, float]:
@@ -91,51 +101,56 @@ workers_option = click.option(
 def epochs(text: str) -> int | str:
     """`30`, or `+50` for so many more than a run has."""
     more = text.removeprefix("+")
-    if not (more.isascii() and more.isdigit() and 0 < int(more) <= _MOST):
+    if not (more.isascii() and more.isdigit() and 0 < int(more) <= MOST):
         raise click.BadParameter(f"`{text}` is no number of epochs: write 30, or +50 for so many more with --resume")
     return text if text.startswith("+") else int(more)
 
 
-def share(text: str) -> float:
-    """A number between 0 and 1, both excluded."""
-    number = finite(text)
-    if not 0 < number < 1:
-        raise click.BadParameter(f"`{text}` is not between 0 and 1")
-    return number
+def setting_option(name: str, **more: Any) -> Callable[[F], F]:
+    """The option that overrides a setting of the train section, as the table has it but for what is said here."""
+    setting = SETTINGS[name]
+    flag = f"--{name.replace('_', '-')}"
+    flags = f"{flag}/--no-{flag[2:]}" if setting.kind == "switch" else flag
+    purpose = setting.purpose.partition(";")[0]
+    help = setting.help or f"{purpose[0].upper()}{purpose[1:]}."
+    return click.option(flags, **{"help": help, **_taken(setting), **more})
+
+
+def _taken(setting: Setting) -> dict[str, Any]:
+    """What the option of a setting takes."""
+    match setting.kind:
+        case "whole":
+            low, high = setting.range.low, setting.range.high
+            return {"type": click.IntRange(int(low), None if high == inf else int(high)), "metavar": "N"}
+        case "number":
+            return {"type": number_in(setting.range), "metavar": "X"}
+        case "choice":
+            return {"type": click.Choice(setting.choices)}
+        case "switch":
+            return {"default": None}
+        case "path":
+            return {"type": click.Path(), "metavar": "FILE|RUN"}
+        case "patterns":
+            return {"multiple": True, "metavar": "PATTERN"}
+        case "epoch_by_label":
+            return {"type": thaw, "multiple": True, "metavar": "EPOCH:PATTERN"}
+    raise AssertionError(setting)
 
 
 def recipe_options(command: F) -> F:
-    """Give a command the options that override numbers and words of the train section.
+    """Give a command the options that override numbers and words of the train section, but for its epochs.
 
     It receives those that are given as `settings`, by the names of the recipe.
     """
-    options: dict[str, Callable[[Any], Any]] = {
-        "batch": click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures a step."),
-        "seed": click.option("--seed", type=click.IntRange(0, _MOST), metavar="N", help="Of all that is random."),
-        "precision": click.option("--precision", type=click.Choice(["f32", "bf16"]), help="What to compute in."),
-        "accumulate": click.option(
-            "--accumulate", type=click.IntRange(min=1), metavar="N", help="Steps whose gradients give one update."
-        ),
-        "clip": click.option("--clip", type=positive, metavar="X", help="Most that the norm of all gradients may be."),
-        "ema": click.option("--ema", type=share, metavar="X", help="Decay of an average of the weights: 0.999."),
-        "patience": click.option(
-            "--patience", type=click.IntRange(min=1), metavar="N", help="Stop after N epochs without a better one."
-        ),
-        "remat": click.option(
-            "--remat/--no-remat", default=None, help="Compute activations again in the backward pass, for memory."
-        ),
-        "batch_norm": click.option(
-            "--batch-norm", type=click.Choice(["global", "local"]), help="Statistics of the batch, or a device's part."
-        ),
-        "on_nan": click.option("--on-nan", type=click.Choice(["stop", "skip"]), help="When a loss is no number."),
-    }
+    kinds = ("whole", "number", "choice", "switch")
+    names = [each.name for each in SETTINGS.values() if each.kind in kinds and each.name != "epochs"]
 
     @wraps(command)
     def collected(*args: Any, **given: Any) -> Any:
-        settings = {name: value for name in options if (value := given.pop(name)) is not None}
+        settings = {name: value for name in names if (value := given.pop(name)) is not None}
         return command(*args, settings=settings, **given)
 
     found: Any = collected  # click calls it by keywords, of which it takes more than `command`
-    for option in reversed(options.values()):
-        found = option(found)
+    for name in reversed(names):
+        found = setting_option(name)(found)
     return found  # type: ignore[no-any-return]

@@ -1,9 +1,8 @@
-"""The `train` section of a spec to a `Recipe`."""
+"""The `train` section of a spec to a `Recipe`, each entry as the table of the settings says that it is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import inf
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from cnnc.diagnostics import CnnError, Diagnostic, Label, did_you_mean
@@ -12,21 +11,10 @@ from cnnc.elaboration.expressions import argument, evaluate
 from cnnc.elaboration.values import Layer, Poisoned, Scope
 from cnnc.language import syntax
 from cnnc.ops.signature import Parameter, Type, signature_of
-from cnnc.recipe import Augment, Entry, Loss, Optimizer, OutOfRange, Recipe, Schedule, settings
+from cnnc.recipe import SETTINGS, Entry, Loss, OutOfRange, Recipe, Setting
+from cnnc.recipe.entry import Range, entries
+from cnnc.recipe.settings import MOST
 
-KEYS = (
-    *("data", "augment", "loss", "optimizer", "schedule", "batch", "epochs", "seed", "precision"),
-    *("weights", "freeze", "unfreeze", "rates"),
-    *("accumulate", "clip", "ema", "patience", "remat", "batch_norm", "on_nan"),
-)
-WORDS: Mapping[str, tuple[str, ...]] = {
-    "precision": ("f32", "bf16"),
-    "remat": ("on", "off"),
-    "batch_norm": ("global", "local"),
-    "on_nan": ("stop", "skip"),
-}
-"""What entries of one word may say."""
-MOST = 2**31
 E = TypeVar("E", bound=Entry)
 
 
@@ -43,11 +31,9 @@ def read(train: syntax.Train, scope: Scope, outputs: Sequence[str]) -> tuple[Rec
     seen: dict[str, syntax.Name] = {}
     for entry in train.entries:
         try:
-            if entry.key.text in seen:
-                first = Label(seen[entry.key.text].span, "first here")
-                raise CnnError.of("duplicate", f"`{entry.key.text}` is given twice", entry.key.span, secondary=[first])
-            seen[entry.key.text] = entry.key
-            fields.update(_entry(entry, scope, outputs))
+            _require_new(entry.key, seen, "is given twice")
+            setting = _setting(entry.key)
+            fields[setting.field] = _value(setting, entry, scope, outputs)
         except CnnError as error:
             found.extend(error.diagnostics)
         except Poisoned:
@@ -55,65 +41,80 @@ def read(train: syntax.Train, scope: Scope, outputs: Sequence[str]) -> tuple[Rec
     return Recipe(**fields), found
 
 
-def _entry(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Mapping[str, Any]:
-    key = entry.key.text
-    if key not in KEYS:
-        help = did_you_mean(key, KEYS) or f"its entries are {', '.join(KEYS)}"
-        raise CnnError.of("train", f"the train section has no entry `{key}`", entry.key.span, help=help)
-    if key == "loss":
-        return {"losses": _losses(entry, scope, outputs)}
-    if key == "freeze":
-        return {"freeze": tuple(_pattern(arm, scope) for arm in entry.arms)}
-    if key == "unfreeze":
-        named = _by_label(entry, "unfreeze features: 5")
-        return {"unfreeze": tuple((_whole(value, scope, key, 2), label) for label, value in named)}
-    if key == "rates":
-        named = _by_label(entry, "rates head: 0.01")
-        return {"rates": tuple((label, _number(value, scope, key, inf)) for label, value in named)}
+def _require_new(name: syntax.Name, seen: dict[str, syntax.Name], fault: str) -> None:
+    """Add a name to those seen. Raises CnnError with the fault where it is there."""
+    first = seen.setdefault(name.text, name)
+    if first is not name:
+        message = f"`{name.text}` {fault}"
+        raise CnnError.of("duplicate", message, name.span, secondary=[Label(first.span, "first here")])
+
+
+def _setting(key: syntax.Name) -> Setting:
+    if key.text not in SETTINGS:
+        help = did_you_mean(key.text, SETTINGS) or f"its entries are {', '.join(SETTINGS)}"
+        raise CnnError.of("train", f"the train section has no entry `{key.text}`", key.span, help=help)
+    return SETTINGS[key.text]
+
+
+def _value(setting: Setting, entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Any:
+    """What an entry of labels or of several values says; else what its one value does."""
+    match setting.kind:
+        case "loss_by_output":
+            return _losses(entry, scope, outputs)
+        case "patterns":
+            return tuple(_pattern(arm, scope) for arm in entry.arms)
+        case "epoch_by_label":
+            named = _by_label(entry, "features: 5")
+            return tuple((_whole(value, scope, setting), label) for label, value in named)
+        case "rate_by_label":
+            named = _by_label(entry, "head: 0.01")
+            return tuple((label, _number(value, scope, setting)) for label, value in named)
     if len(entry.arms) > 1 or entry.arms[0].label is not None:
-        joined = "changes are joined by `|`: augment pad_crop(4) | flip" if key == "augment" else None
-        raise CnnError.of("train", f"`{key}` takes one value", entry.span, help=joined)
-    value = entry.arms[0].value
-    match key:
-        case "data" | "weights":
-            return {key: _word(value, scope)}
-        case "augment":
+        joined = "changes are joined by `|`: augment pad_crop(4) | flip" if setting.kind == "calls" else None
+        raise CnnError.of("train", f"`{setting.name}` takes one value", entry.span, help=joined)
+    return _single(setting, entry.arms[0].value, scope)
+
+
+def _single(setting: Setting, value: syntax.Expression, scope: Scope) -> Any:
+    says_none = isinstance(value, syntax.Name) and value.text == "none"
+    match setting.kind:
+        case "name" | "path":
+            return _word(value, scope)
+        case "call":
+            return _choose(setting.of, value, scope)
+        case "choice":
+            return _choice(value, scope, setting.name, setting.choices)
+        case "switch":
+            return _choice(value, scope, setting.name, ("on", "off")) == "on"
+        case _ if says_none and setting.default in (None, ()):
+            return setting.default
+        case "calls":
             items = value.items if isinstance(value, syntax.Pipeline) else (value,)
-            if isinstance(value, syntax.Name) and value.text == "none":
-                return {"augment": ()}
-            return {"augment": tuple(_choose(Augment, "augmentation", item, scope) for item in items)}
-        case "optimizer":
-            return {"optimizer": _choose(Optimizer, "optimizer", value, scope)}
-        case "schedule":
-            return {"schedule": _choose(Schedule, "schedule", value, scope)}
-        case "precision" | "remat" | "batch_norm" | "on_nan":
-            said = _word(value, scope) if isinstance(value, syntax.Name) else evaluate(value, scope)
-            word = binding.convert(said, Type("choice", WORDS[key]), key, value.span)
-            return {key: word == "on" if key == "remat" else word}
-        case "clip" | "ema" | "patience" if isinstance(value, syntax.Name) and value.text == "none":
-            return {key: None}
-        case "clip":
-            return {key: _number(value, scope, key, inf)}
-        case "ema":
-            return {key: _number(value, scope, key, 1)}
-        case _:
-            return {key: _whole(value, scope, key, 0 if key == "seed" else 1)}
+            return tuple(_choose(setting.of, item, scope) for item in items)
+        case "number":
+            return _number(value, scope, setting)
+    assert setting.kind == "whole", setting
+    return _whole(value, scope, setting)
 
 
-def _whole(value: syntax.Expression, scope: Scope, key: str, least: int) -> int:
-    number = binding.check(evaluate(value, scope), Type("int"), key, value.span)
-    if not least <= number < MOST:
-        message = f"`{key}` is {number}, but must be from {least} to {MOST - 1}"
-        raise CnnError.of("value", message, value.span)
+def _choice(value: syntax.Expression, scope: Scope, name: str, choices: tuple[str, ...]) -> str:
+    word = _word(value, scope) if isinstance(value, syntax.Name) else evaluate(value, scope)
+    return str(binding.convert(word, Type("choice", choices), name, value.span))
+
+
+def _whole(value: syntax.Expression, scope: Scope, setting: Setting) -> int:
+    number = binding.check(evaluate(value, scope), Type("int"), setting.name, value.span)
+    limits = Range(setting.range.low, MOST)
+    if number not in limits:
+        raise CnnError.of("value", f"`{setting.name}` is {number}, but must {limits}", value.span)
     return int(number)
 
 
-def _number(value: syntax.Expression, scope: Scope, key: str, limit: float) -> float:
-    number = float(binding.check(evaluate(value, scope), Type("float"), key, value.span))
-    if not 0 < number < limit:
-        what = "a rate" if key == "rates" else f"`{key}`"
-        wanted = "above 0" if limit == inf else f"above 0 and below {limit:g}"
-        raise CnnError.of("value", f"{what} is {number:g}, but must be {wanted}", value.span)
+def _number(value: syntax.Expression, scope: Scope, setting: Setting) -> float:
+    number = float(binding.check(evaluate(value, scope), Type("float"), setting.name, value.span))
+    if number not in setting.range:
+        subject = "a rate" if setting.kind == "rate_by_label" else f"`{setting.name}`"
+        raise CnnError.of("value", f"{subject} is {number:g}, but must {setting.range}", value.span)
     return number
 
 
@@ -132,11 +133,8 @@ def _by_label(entry: syntax.Entry, example: str) -> list[tuple[str, syntax.Expre
     for arm in entry.arms:
         if arm.label is None:
             message = f"`{entry.key.text}` takes a label and a number for each"
-            raise CnnError.of("train", message, arm.span, help=f"write {example}")
-        first = seen.setdefault(arm.label.text, arm.label)
-        if first is not arm.label:
-            message = f"`{arm.label.text}` is given twice"
-            raise CnnError.of("duplicate", message, arm.label.span, secondary=[Label(first.span, "first here")])
+            raise CnnError.of("train", message, arm.span, help=f"write {entry.key.text} {example}")
+        _require_new(arm.label, seen, "is given twice")
         found.append((arm.label.text, arm.value))
     return found
 
@@ -149,10 +147,7 @@ def _losses(entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> tuple[
             help = f"say for which: {', '.join(f'{name}: ...' for name in outputs)}"
             raise CnnError.of("train", "one of several losses is for no output", arm.span, help=help)
         if arm.label is not None:
-            first = seen.setdefault(arm.label.text, arm.label)
-            if first is not arm.label:
-                message = f"`{arm.label.text}` has two losses"
-                raise CnnError.of("duplicate", message, arm.label.span, secondary=[Label(first.span, "first here")])
+            _require_new(arm.label, seen, "has two losses")
     losses = tuple(_loss(arm, scope, outputs) for arm in entry.arms)
     missing = [name for name in outputs if seen and name not in seen]
     if missing:
@@ -166,7 +161,7 @@ def _loss(arm: syntax.Arm, scope: Scope, outputs: Sequence[str]) -> tuple[str | 
     if arm.label is not None and label not in outputs:
         help = did_you_mean(arm.label.text, outputs) or f"its outputs are {', '.join(outputs)}"
         raise CnnError.of("name", f"the model has no output `{label}`", arm.label.span, help=help)
-    return label, _choose(Loss, "loss", arm.value, scope)
+    return label, _choose(Loss, arm.value, scope)
 
 
 def _word(value: syntax.Expression, scope: Scope) -> str:
@@ -178,9 +173,9 @@ def _word(value: syntax.Expression, scope: Scope) -> str:
     return found
 
 
-def _choose(kind: type[E], noun: str, value: syntax.Expression, scope: Scope) -> E:
+def _choose(kind: type[E], value: syntax.Expression, scope: Scope) -> E:
     """The entry of a kind (an optimizer, say) that a call describes."""
-    choices = {name: choice for choice in _subclasses(kind) for name in choice.names}
+    choices = entries(kind)
     match value:
         case syntax.Name() as function:
             arguments: tuple[syntax.Argument, ...] = ()
@@ -188,10 +183,10 @@ def _choose(kind: type[E], noun: str, value: syntax.Expression, scope: Scope) ->
             pass
         case _:
             help = f"there are {', '.join(sorted(choices))}"
-            raise CnnError.of("type", f"the name of a kind of {noun} is wanted", value.span, help=help)
+            raise CnnError.of("type", f"the name of a kind of {kind.noun} is wanted", value.span, help=help)
     if function.text not in choices:
         help = did_you_mean(function.text, choices) or f"there are {', '.join(sorted(choices))}"
-        raise CnnError.of("name", f"there is no {noun} `{function.text}`", function.span, help=help)
+        raise CnnError.of("name", f"there is no {kind.noun} `{function.text}`", function.span, help=help)
     chosen = choices[function.text]
     found = binding.match(function.text, signature_of(chosen), arguments, value.span)
     values: dict[str, Any] = {}
@@ -212,7 +207,3 @@ def _argument(given: syntax.Argument, parameter: Parameter, scope: Scope) -> Any
     if isinstance(value, Layer):
         raise binding.mismatch(value, parameter.type, parameter.name, at)
     return binding.convert(value, parameter.type, parameter.name, at)
-
-
-def _subclasses(kind: type[E]) -> list[type[E]]:
-    return [c for c in vars(settings).values() if isinstance(c, type) and issubclass(c, kind) and c.names]

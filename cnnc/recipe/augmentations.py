@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from cnnc.frozen import dataclass
-from cnnc.recipe.entry import Entry, require
+from cnnc.recipe.entry import SHARE, UNIT, Entry, Range, number, require
 
 
 @dataclass(frozen=True)
 class Augment(Entry):
     """A random change of a training picture, `(height, width, channels)` uint8 or float."""
 
+    noun = "augmentation"
     moves: ClassVar[bool] = True
     """Whether what is in the picture moves to other places; else its colours change, or a part of it is covered."""
 
@@ -21,10 +22,7 @@ class PadCrop(Augment):
     """Pad every side by `pixels` of zeros, cut the original size out at random (He et al. 2015, section 4.2)."""
 
     names = ("pad_crop",)
-    pixels: int = 4
-
-    def validate(self) -> None:
-        require(0 < self.pixels <= 1024, "`pixels` must be from 1 to 1024", "pixels")
+    pixels: int = number(4, Range(1, 1024))
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,7 @@ class Flip(Augment):
     """Mirror left and right with probability `probability`."""
 
     names = ("flip",)
-    probability: float = 0.5
-
-    def validate(self) -> None:
-        require(0 <= self.probability <= 1, "`probability` must be from 0 to 1", "probability")
+    probability: float = number(0.5, UNIT)
 
 
 @dataclass(frozen=True)
@@ -46,16 +41,13 @@ class RandomResizedCrop(Augment):
     """
 
     names = ("random_resized_crop",)
-    minimum_area: float = 0.08
+    minimum_area: float = number(0.08, SHARE)
     maximum_area: float = 1.0
 
     def validate(self) -> None:
-        require(0 < self.minimum_area <= 1, "`minimum_area` must be above 0 and at most 1", "minimum_area")
-        require(
-            self.minimum_area <= self.maximum_area <= 1,
-            "`maximum_area` must be from `minimum_area` to 1",
-            "maximum_area",
-        )
+        super().validate()
+        holds = self.minimum_area <= self.maximum_area <= 1
+        require(holds, "`maximum_area` must be from `minimum_area` to 1", "maximum_area")
 
 
 @dataclass(frozen=True)
@@ -67,15 +59,10 @@ class ColorJitter(Augment):
 
     names = ("color_jitter",)
     moves = False
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.0
-
-    def validate(self) -> None:
-        for name in ("brightness", "contrast", "saturation"):
-            require(0 <= getattr(self, name) <= 1, f"`{name}` must be from 0 to 1", name)
-        require(0 <= self.hue <= 0.5, "`hue` must be from 0 to 0.5", "hue")
+    brightness: float = number(0.4, UNIT)
+    contrast: float = number(0.4, UNIT)
+    saturation: float = number(0.4, UNIT)
+    hue: float = number(0.0, Range(0, 0.5))
 
 
 @dataclass(frozen=True)
@@ -84,10 +71,7 @@ class Cutout(Augment):
 
     names = ("cutout",)
     moves = False
-    size: int = 16
-
-    def validate(self) -> None:
-        require(0 < self.size <= 4096, "`size` must be from 1 to 4096", "size")
+    size: int = number(16, Range(1, 4096))
 
 
 @dataclass(frozen=True)
@@ -95,12 +79,8 @@ class RandAugment(Augment):
     """Apply `layers` of 14 operations, drawn at random, each at `magnitude` of 10 (Cubuk et al. 2019)."""
 
     names = ("rand_augment",)
-    layers: int = 2
-    magnitude: float = 9.0
-
-    def validate(self) -> None:
-        require(0 < self.layers <= 8, "`layers` must be from 1 to 8", "layers")
-        require(0 <= self.magnitude <= 30, "`magnitude` must be from 0 to 30", "magnitude")
+    layers: int = number(2, Range(1, 8))
+    magnitude: float = number(9.0, Range(0, 30))
 
 
 @dataclass(frozen=True)
@@ -128,10 +108,7 @@ class Mixup(Mix):
     """Lay another picture of the batch over each, and mix the labels alike (Zhang et al. 2018)."""
 
     names = ("mixup",)
-    alpha: float = 0.2
-
-    def validate(self) -> None:
-        require(0 < self.alpha <= 100, "`alpha` must be above 0 and at most 100", "alpha")
+    alpha: float = number(0.2, Range(0, 100, below=True))
 
 
 @dataclass(frozen=True)
@@ -139,7 +116,4 @@ class Cutmix(Mix):
     """Set a box of another picture of the batch into each, and mix the labels by its area (Yun et al. 2019)."""
 
     names = ("cutmix",)
-    alpha: float = 1.0
-
-    def validate(self) -> None:
-        require(0 < self.alpha <= 100, "`alpha` must be above 0 and at most 100", "alpha")
+    alpha: float = number(1.0, Range(0, 100, below=True))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import field, fields
+from math import inf
+from typing import ClassVar, Final, TypeVar
 
 from cnnc.frozen import dataclass
+
+E = TypeVar("E", bound="Entry")
+T = TypeVar("T")
 
 
 class OutOfRange(ValueError):
@@ -23,10 +28,67 @@ def require(holds: bool, message: str, attribute: str) -> None:
 
 
 @dataclass(frozen=True)
+class Range:
+    """The finite numbers from `low` to `high`, without these where it is open `below` or `above`.
+
+    >>> 1 in Range(0, 1, above=True)
+    False
+    >>> print(Range(0, 1, above=True))
+    be from 0 up to 1
+    """
+
+    low: float
+    high: float = inf
+    below: bool = False
+    above: bool = False
+
+    def __contains__(self, number: float) -> bool:
+        least = self.low < number if self.below else self.low <= number
+        return least and (number < self.high if self.above or self.high == inf else number <= self.high)
+
+    @property
+    def bounds(self) -> str:
+        return f"above {self.low}" if self.high == inf else f"between {self.low} and {self.high}"
+
+    def __str__(self) -> str:
+        """What a number must, as `be above 0`."""
+        if self.high == inf:
+            return f"be above {self.low}" if self.below else "not be negative"
+        if self.below:
+            return f"be above {self.low} and {'below' if self.above else 'at most'} {self.high}"
+        return f"be from {self.low} {'up to' if self.above else 'to'} {self.high}"
+
+
+UNIT: Final = Range(0, 1)
+OPEN_UNIT: Final = Range(0, 1, below=True, above=True)
+FRACTION: Final = Range(0, 1, above=True)
+POSITIVE: Final = Range(0, below=True)
+SHARE: Final = Range(0, 1, below=True)
+NOT_NEGATIVE: Final = Range(0)
+
+
+def number(default: T, range: Range) -> T:
+    """A field of an entry that is a number in a range."""
+    return field(default=default, metadata={"range": range})
+
+
+@dataclass(frozen=True)
 class Entry:
-    """What an entry of the train section may name."""
+    """What an entry of the train section may name; `noun` says which kind it is of."""
 
     names: ClassVar[tuple[str, ...]] = ()
+    noun: ClassVar[str] = ""
 
     def validate(self) -> None:
         """Raises OutOfRange when a field is outside its range."""
+        for each in fields(self):
+            if range := each.metadata.get("range"):
+                require(getattr(self, each.name) in range, f"`{each.name}` must {range}", each.name)
+
+
+def entries(kind: type[E]) -> dict[str, type[E]]:
+    """The classes of a kind (optimizers, say) by each of the names that a spec may call them."""
+    found = {name: kind for name in kind.names}
+    for each in kind.__subclasses__():
+        found |= entries(each)
+    return found

@@ -1,324 +1,159 @@
-"""How to train a network: what the `train` section of a spec says, as values.
+"""How to train a network: the `train` section of a spec as a value, and the table of its settings.
 
-Every class is written in a spec by one of its `names`, with its fields as arguments.
+What is stated here at each field of `Recipe` is all that is stated of a setting. The reader and the printer of the
+section, its form in a run's `args.yaml`, the flags of `cnnc train`, the keywords of `cnnc.train` and the tables of the
+manual follow `SETTINGS`.
+
+To add a setting: a field here, the type of its keyword in `cnnc.recipe.changes`, the code that obeys it, and the tables
+of the manual by `pytest --update-golden tests/project/test_language_page.py`.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import field, fields
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from cnnc.frozen import dataclass
-from cnnc.ops.signature import Floats
-from cnnc.recipe.augmentations import Augment as Augment
-from cnnc.recipe.augmentations import AutoAugment as AutoAugment
-from cnnc.recipe.augmentations import ColorJitter as ColorJitter
-from cnnc.recipe.augmentations import Cutmix as Cutmix
-from cnnc.recipe.augmentations import Cutout as Cutout
-from cnnc.recipe.augmentations import Flip as Flip
-from cnnc.recipe.augmentations import Mix as Mix
-from cnnc.recipe.augmentations import Mixup as Mixup
-from cnnc.recipe.augmentations import PadCrop as PadCrop
-from cnnc.recipe.augmentations import RandAugment as RandAugment
-from cnnc.recipe.augmentations import RandomResizedCrop as RandomResizedCrop
-from cnnc.recipe.entry import Entry as Entry
-from cnnc.recipe.entry import OutOfRange as OutOfRange
-from cnnc.recipe.entry import require
+from cnnc.recipe.augmentations import Augment
+from cnnc.recipe.entry import OPEN_UNIT, POSITIVE, Entry, Range
+from cnnc.recipe.losses import CrossEntropy, Loss
+from cnnc.recipe.optimizers import Optimizer, Sgd
+from cnnc.recipe.schedules import Cosine, Schedule
+
+T = TypeVar("T")
+Precision = Literal["f32", "bf16"]
+BatchNormStatistics = Literal["global", "local"]
+OnNan = Literal["stop", "skip"]
+Kind = Literal[
+    "name",  # a word, or a path in quotes
+    "path",  # a path in quotes
+    "whole",  # a whole number of the `range`; `none` too if that is the default
+    "number",  # a number of the `range`; `none` too if that is the default
+    "choice",  # one of the words `choices`
+    "switch",  # `on` or `off`
+    "call",  # an entry `of` a class, with its arguments
+    "calls",  # several, joined by `|`; `none`
+    "loss_by_output",  # an entry for all outputs, or one for each, by its label
+    "patterns",  # labels of layers, or patterns in quotes
+    "epoch_by_label",  # an epoch of the `range` for each of several labels; pairs of an epoch and a label
+    "rate_by_label",  # a learning rate for each of several labels; pairs of a label and a rate
+]
+"""How a setting is written in the train section."""
+MOST: Final = 2**31 - 1
+"""The largest whole number that a setting takes."""
+AT_LEAST_ONE: Final = Range(1)
 
 
 @dataclass(frozen=True)
-class Loss(Entry):
-    """What an output is held to; the losses of several outputs add up by their `weight`."""
+class Setting:
+    """An entry of the train section: `name` there, and `field` of a `Recipe`.
 
-    @property
-    def weight(self) -> float:
-        """How much the loss counts in the sum. A field of every loss, last in its order."""
-        raise AssertionError(type(self).__name__)
-
-
-@dataclass(frozen=True)
-class CrossEntropy(Loss):
-    """Softmax cross-entropy with integer classes; a softmax that ends the network is left out and logits are used.
-
-    `label_smoothing` as in Szegedy et al. 2016, section 7.
+    `purpose` is what it is for, as the manual and `help(cnnc.train)` say it. `flag` is how the command line overrides
+    it, where that is not `--name`; `help` is what its option says, where that is not the purpose up to a semicolon.
+    `resumable` says whether `cnnc train --resume` takes that option too.
     """
 
-    names = ("cross_entropy",)
-    label_smoothing: float = 0.0
-    weight: float = 1.0
-
-    def validate(self) -> None:
-        require(0 <= self.label_smoothing < 1, "`label_smoothing` must be from 0 up to 1", "label_smoothing")
-        require(self.weight >= 0, "`weight` must not be negative", "weight")
-
-
-@dataclass(frozen=True)
-class BinaryCrossEntropy(Loss):
-    """Sigmoid cross-entropy with 0/1 targets; a sigmoid that ends the network is left out and logits are used."""
-
-    names = ("binary_cross_entropy",)
-    label_smoothing: float = 0.0
-    weight: float = 1.0
-
-    def validate(self) -> None:
-        require(0 <= self.label_smoothing < 1, "`label_smoothing` must be from 0 up to 1", "label_smoothing")
-        require(self.weight >= 0, "`weight` must not be negative", "weight")
-
-
-@dataclass(frozen=True)
-class MeanSquaredError(Loss):
-    """Mean squared error. Against integer classes an output of many channels is held to their one-hot vectors."""
-
-    names = ("mse", "mean_squared_error")
-    weight: float = 1.0
-
-    def validate(self) -> None:
-        require(self.weight >= 0, "`weight` must not be negative", "weight")
-
-
-@dataclass(frozen=True)
-class Optimizer(Entry):
-    """How gradients become steps. Weight decay skips norms and biases (`Weight.decay`)."""
-
-
-@dataclass(frozen=True)
-class Sgd(Optimizer):
-    """Stochastic gradient descent; decay is added to the gradient, as in the papers that quote it.
-
-    Momentum is v = momentum * v + g; nesterov steps along g + momentum * v (Sutskever et al. 2013).
-    """
-
-    names = ("sgd",)
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-
-    def validate(self) -> None:
-        require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
-        require(not self.nesterov or self.momentum > 0, "`nesterov` needs a `momentum` above 0", "nesterov")
-        require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
-
-
-@dataclass(frozen=True)
-class Adam(Optimizer):
-    """Kingma & Ba 2015; decay, if any, is added to the gradient."""
-
-    names = ("adam",)
-    b1: float = 0.9
-    b2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-
-    def validate(self) -> None:
-        _require_moments(self.b1, self.b2, self.epsilon, self.weight_decay)
-
-
-@dataclass(frozen=True)
-class AdamW(Optimizer):
-    """Loshchilov & Hutter 2019; decay is multiplied by the learning rate only."""
-
-    names = ("adamw",)
-    b1: float = 0.9
-    b2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 1e-4
-
-    def validate(self) -> None:
-        _require_moments(self.b1, self.b2, self.epsilon, self.weight_decay)
-
-
-@dataclass(frozen=True)
-class RmsProp(Optimizer):
-    """Tieleman & Hinton 2012 in TensorFlow's form: epsilon within the root, momentum over the scaled steps.
-
-    MobileNet and EfficientNet use decay 0.9, momentum 0.9, epsilon 1e-3.
-    """
-
-    names = ("rmsprop",)
-    decay: float = 0.9
-    momentum: float = 0.0
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-
-    def validate(self) -> None:
-        require(0 <= self.decay < 1, "`decay` must be from 0 up to 1", "decay")
-        require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
-        require(self.epsilon > 0, "`epsilon` must be above 0", "epsilon")
-        require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
-
-
-@dataclass(frozen=True)
-class Lars(Optimizer):
-    """You et al. 2017: a layer's step is `trust` times its weights' norm long, times the rate; then momentum.
-
-    Norms and biases are neither scaled so nor shrunk.
-    """
-
-    names = ("lars",)
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    trust: float = 0.001
-    nesterov: bool = False
-
-    def validate(self) -> None:
-        require(0 <= self.momentum < 1, "`momentum` must be from 0 up to 1", "momentum")
-        require(self.weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
-        require(0 < self.trust < math.inf, "`trust` must be above 0", "trust")
-        require(not self.nesterov or self.momentum > 0, "`nesterov` needs a `momentum` above 0", "nesterov")
-
-
-@dataclass(frozen=True)
-class Lion(Optimizer):
-    """Chen et al. 2023: steps by the sign of a moving average; decay is multiplied by the learning rate only."""
-
-    names = ("lion",)
-    b1: float = 0.9
-    b2: float = 0.99
-    weight_decay: float = 0.0
-
-    def validate(self) -> None:
-        _require_moments(self.b1, self.b2, math.inf, self.weight_decay)
-
-
-def _require_moments(b1: float, b2: float, epsilon: float, weight_decay: float) -> None:
-    require(0 <= b1 < 1, "`b1` must be from 0 up to 1", "b1")
-    require(0 <= b2 < 1, "`b2` must be from 0 up to 1", "b2")
-    require(epsilon > 0, "`epsilon` must be above 0", "epsilon")
-    require(weight_decay >= 0, "`weight_decay` must not be negative", "weight_decay")
-
-
-@dataclass(frozen=True)
-class Schedule(Entry):
-    """Learning rate over epochs, never above `peak`."""
-
-    peak: float = 0.01
-
-    def validate(self) -> None:
-        require(0 < self.peak < math.inf, "`peak` must be above 0", "peak")
-
-
-@dataclass(frozen=True)
-class Warmed(Schedule):
-    """A linear warm-up from zero over `warmup` epochs to `peak`, then the class's own."""
-
-    warmup: float = 0.0
-
-    def validate(self) -> None:
-        super().validate()
-        require(0 <= self.warmup < math.inf, "`warmup` must not be negative", "warmup")
-
-
-@dataclass(frozen=True)
-class Constant(Warmed):
-    """Stays at `peak`."""
-
-    names = ("constant",)
-
-
-@dataclass(frozen=True)
-class Step(Warmed):
-    """Is multiplied by `factor` at each of the epochs `at`, counted from the start of training."""
-
-    names = ("step",)
-    at: Floats = ()
-    factor: float = 0.1
-
-    def validate(self) -> None:
-        super().validate()
-        require(list(self.at) == sorted(self.at) and all(x > 0 for x in self.at), "`at` must rise from above 0", "at")
-        require(0 < self.factor <= 1, "`factor` must be above 0 and at most 1", "factor")
-
-
-@dataclass(frozen=True)
-class Cosine(Warmed):
-    """Falls along half a cosine to `floor` times the peak at the last epoch (Loshchilov & Hutter 2017)."""
-
-    names = ("cosine",)
-    floor: float = 0.0
-
-    def validate(self) -> None:
-        super().validate()
-        require(0 <= self.floor <= 1, "`floor` must be from 0 to 1", "floor")
-
-
-@dataclass(frozen=True)
-class Linear(Warmed):
-    """Falls along a line to `floor` times the peak at the last epoch."""
-
-    names = ("linear",)
-    floor: float = 0.0
-
-    def validate(self) -> None:
-        super().validate()
-        require(0 <= self.floor <= 1, "`floor` must be from 0 to 1", "floor")
-
-
-@dataclass(frozen=True)
-class Exponential(Warmed):
-    """Is multiplied by `factor` every `every` epochs after the warm-up, continuously."""
-
-    names = ("exponential",)
-    factor: float = 0.97
-    every: float = 1.0
-
-    def validate(self) -> None:
-        super().validate()
-        require(0 < self.factor <= 1, "`factor` must be above 0 and at most 1", "factor")
-        require(self.every > 0, "`every` must be above 0", "every")
-
-
-@dataclass(frozen=True)
-class OneCycle(Schedule):
-    """Rises along half a cosine from `start` times the peak over the share `rise` of all epochs, and falls to `end`.
-
-    The fall is half a cosine too, to `end` times the peak (Smith 2018, as PyTorch's OneCycleLR anneals).
-    """
-
-    names = ("one_cycle",)
-    rise: float = 0.3
-    start: float = 0.04
-    end: float = 1e-4
-
-    def validate(self) -> None:
-        super().validate()
-        require(0 < self.rise < 1, "`rise` must be above 0 and below 1", "rise")
-        require(0 <= self.start <= 1, "`start` must be from 0 to 1", "start")
-        require(0 <= self.end <= 1, "`end` must be from 0 to 1", "end")
+    name: str
+    field: str
+    default: Any
+    kind: Kind
+    purpose: str
+    help: str = ""
+    flag: str = ""
+    resumable: bool = False
+    choices: tuple[str, ...] = ()
+    of: type[Entry] = Entry
+    range: Range = AT_LEAST_ONE
+
+
+def setting(default: T, kind: Kind, purpose: str, help: str = "", **more: Any) -> T:
+    """A field of `Recipe`, and what `Setting` says of it."""
+    return field(default=default, metadata={"kind": kind, "purpose": purpose, "help": help, **more})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The whole `train` section, defaults filled in. Every field can be overridden by a flag of `cnnc train`.
+    """The whole `train` section, defaults filled in.
 
     `losses` pairs an output's name with its loss; the name is None where the section gives one loss for all.
-    `weights` is the file or run that the first weights come from. `freeze`, `unfreeze` and `rates` name layers by their
-    labels and by globs: what does not learn, from which epoch on (counted from 1) it does after all, and the peak of a
-    learning rate of its own.
 
-    `accumulate` steps give one update, by the mean of their gradients. `clip` is the most that the norm of all
-    gradients together may be. `ema` is the decay of an average of the weights, which is what is evaluated and saved.
-    Training stops after `patience` epochs in a row without a better one. `remat` computes activations again in the
-    backward pass instead of keeping them. Batch norm's statistics are those of the whole batch, or (`local`) of each
-    device's part. `on_nan` says whether a step whose loss or gradient is no number ends the training or is left out.
+    >>> Recipe(epochs=3).batch
+    64
     """
 
-    data: str | None = None
-    augment: tuple[Augment, ...] = ()
-    losses: tuple[tuple[str | None, Loss], ...] = ((None, CrossEntropy()),)
-    optimizer: Optimizer = Sgd(momentum=0.9, nesterov=True, weight_decay=5e-4)
-    schedule: Schedule = Cosine(peak=0.05, warmup=1.0)
-    batch: int = 64
-    epochs: int = 10
-    seed: int = 0
-    precision: Literal["f32", "bf16"] = "f32"
-    weights: str | None = None
-    freeze: tuple[str, ...] = ()
-    unfreeze: tuple[tuple[int, str], ...] = ()
-    rates: tuple[tuple[str, float], ...] = ()
-    accumulate: int = 1
-    clip: float | None = None
-    ema: float | None = None
-    patience: int | None = None
-    remat: bool = False
-    batch_norm: Literal["global", "local"] = "global"
-    on_nan: Literal["stop", "skip"] = "stop"
+    data: str | None = setting(None, "name", "the data set, by its name or the path of its folder")
+    augment: tuple[Augment, ...] = setting((), "calls", "random changes of the training pictures", of=Augment)
+    losses: tuple[tuple[str | None, Loss], ...] = setting(
+        ((None, CrossEntropy()),), "loss_by_output", "what the outputs are held to", of=Loss, name="loss"
+    )
+    optimizer: Optimizer = setting(
+        Sgd(momentum=0.9, nesterov=True, weight_decay=5e-4), "call", "how gradients become steps", of=Optimizer
+    )
+    schedule: Schedule = setting(
+        Cosine(peak=0.05, warmup=1.0), "call", "the learning rate over the epochs", of=Schedule, flag="--lr"
+    )
+    batch: int = setting(64, "whole", "pictures a step")
+    epochs: int = setting(10, "whole", "passes over the data", resumable=True)
+    seed: int = setting(
+        0, "whole", "of all that is random; first weights, shuffling, augmentation, dropout", range=Range(0, MOST)
+    )
+    precision: Precision = setting(
+        "f32", "choice", "what to compute in; weights are float32 either way", choices=get_args(Precision)
+    )
+    weights: str | None = setting(
+        None, "path", "what to start from; a file of weights or a run, and layers that it does not fit start anew"
+    )
+    freeze: tuple[str, ...] = setting((), "patterns", "layers, labels or globs that do not learn")
+    unfreeze: tuple[tuple[int, str], ...] = setting(
+        (),
+        "epoch_by_label",
+        "what of the frozen layers learns from an epoch on, counted from 1",
+        flag="--unfreeze 5:features",
+        range=Range(2),
+    )
+    rates: tuple[tuple[str, float], ...] = setting(
+        (), "rate_by_label", "the schedule's peak for layers of their own", flag="--lr head=0.01", range=POSITIVE
+    )
+    accumulate: int = setting(
+        1, "whole", "steps whose gradients give one update; by their mean, and an epoch's last step always makes one"
+    )
+    clip: float | None = setting(
+        None, "number", "most that the norm of all gradients may be; longer ones are scaled down", range=POSITIVE
+    )
+    ema: float | None = setting(
+        None,
+        "number",
+        "decay of a moving average of weights and statistics, which is then what is evaluated and kept",
+        "Decay of an average of the weights: 0.999.",
+        range=OPEN_UNIT,
+    )
+    patience: int | None = setting(
+        None,
+        "whole",
+        "epochs in a row without a better one after which training stops",
+        "Stop after N epochs without a better one.",
+        resumable=True,
+    )
+    remat: bool = setting(False, "switch", "compute activations again in the backward pass, for memory")
+    batch_norm: BatchNormStatistics = setting(
+        "global", "choice", "statistics of the batch, or a device's part", choices=get_args(BatchNormStatistics)
+    )
+    on_nan: OnNan = setting(
+        "stop",
+        "choice",
+        "whether a step whose loss or gradient is no number ends the training or is left out",
+        "When a loss is no number.",
+        choices=get_args(OnNan),
+        resumable=True,
+    )
+
+
+SETTINGS: Final[Mapping[str, Setting]] = {
+    each.name: each
+    for each in (
+        Setting(**{"name": one.name, "field": one.name, "default": one.default, **one.metadata})
+        for one in fields(Recipe)
+    )
+}
+"""Every setting by its name in the train section, in the order of `Recipe`."""

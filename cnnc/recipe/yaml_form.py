@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, Final
 
 from cnnc.diagnostics import CnnError
 from cnnc.documents import BadDocument, typed
-from cnnc.recipe import settings as recipes
-from cnnc.recipe.settings import Entry, OutOfRange, Recipe
+from cnnc.recipe.entry import Entry, OutOfRange, entries
+from cnnc.recipe.settings import SETTINGS, Recipe, Setting
 
 _EVERY: Final = "every output"
-_ENTRIES: Final = ("optimizer", "schedule")
-_PAIRS: Final = ("unfreeze", "rates")
-_ELSEWHERE: Final = ("data", "augment", "losses")
-"""`data` is noted apart, with its classes; the others are written under their names in a spec."""
+_WRITTEN: Final = tuple(setting for setting in SETTINGS.values() if setting.name != "data")
+"""`data` is noted apart, with its classes."""
 
 
 def recipe_in_words(recipe: Recipe) -> dict[str, Any]:
@@ -23,20 +21,7 @@ def recipe_in_words(recipe: Recipe) -> dict[str, Any]:
 
     What transfers from other weights is left out where nothing does.
     """
-    words: dict[str, Any] = {
-        "augment": [_in_words(entry) for entry in recipe.augment],
-        "loss": {label or _EVERY: _in_words(loss) for label, loss in recipe.losses},
-    }
-    for name in (f.name for f in fields(Recipe)):
-        value = getattr(recipe, name)
-        if name in _ENTRIES:
-            words[name] = _in_words(value)
-        elif name == "unfreeze":
-            words[name] = {pattern: epoch for epoch, pattern in value}
-        elif name == "rates":
-            words[name] = dict(value)
-        elif name not in _ELSEWHERE:
-            words[name] = plain(value)
+    words = {setting.name: _in_words(setting, getattr(recipe, setting.field)) for setting in _WRITTEN}
     return {name: value for name, value in words.items() if value not in (None, [], {}) or name == "augment"}
 
 
@@ -46,28 +31,12 @@ def recipe_from_words(words: Mapping[str, Any], data: str | None) -> Recipe:
     Raises:
         CnnError: `run`, for what `recipe_in_words` does not write.
     """
-    known = {f.name for f in fields(Recipe)} - set(_ELSEWHERE) | {"augment", "loss"}
-    if unknown := set(words) - known:
+    known = {setting.name: setting for setting in _WRITTEN}
+    if unknown := set(words) - set(known):
         raise CnnError.of("run", f"args.yaml has unknown settings: {', '.join(sorted(map(str, unknown)))}")
-    values: dict[str, Any] = {"data": data}
     try:
-        for name, value in words.items():
-            if name in _ENTRIES:
-                values[name] = _entry(value)
-            elif name == "augment":
-                values[name] = tuple(map(_entry, value))
-            elif name == "loss":
-                values["losses"] = tuple(
-                    (None if label == _EVERY else label, _entry(loss)) for label, loss in value.items()
-                )
-            elif name in _PAIRS:
-                pairs = value.items()
-                values[name] = (
-                    tuple((epoch, pattern) for pattern, epoch in pairs) if name == "unfreeze" else tuple(pairs)
-                )
-            else:
-                values[name] = value
-        return typed(Recipe, values)
+        values = {known[name].field: _from_words(known[name], value) for name, value in words.items()}
+        return typed(Recipe, {"data": data, **values})
     except OutOfRange as error:
         raise CnnError.of("run", f"args.yaml: {error.message}") from error
     except BadDocument as error:
@@ -83,15 +52,43 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _in_words(entry: Entry) -> dict[str, Any]:
+def _in_words(setting: Setting, value: Any) -> Any:
+    match setting.kind:
+        case "call":
+            return _entry_in_words(value)
+        case "calls":
+            return [_entry_in_words(entry) for entry in value]
+        case "loss_by_output":
+            return {label or _EVERY: _entry_in_words(loss) for label, loss in value}
+        case "epoch_by_label":
+            return {pattern: epoch for epoch, pattern in value}
+        case "rate_by_label":
+            return dict(value)
+    return plain(value)
+
+
+def _from_words(setting: Setting, words: Any) -> Any:
+    match setting.kind:
+        case "call":
+            return _entry(words)
+        case "calls":
+            return tuple(map(_entry, words))
+        case "loss_by_output":
+            return tuple((None if label == _EVERY else label, _entry(loss)) for label, loss in words.items())
+        case "epoch_by_label":
+            return tuple((epoch, pattern) for pattern, epoch in words.items())
+        case "rate_by_label":
+            return tuple(words.items())
+    return words
+
+
+def _entry_in_words(entry: Entry) -> dict[str, Any]:
     return {entry.names[0]: plain(asdict(entry))}
 
 
-def _entry(words: Mapping[str, Any]) -> Any:
+def _entry(words: Mapping[str, Any]) -> Entry:
     """Raises KeyError, TypeError or ValueError for no entry, and OutOfRange for one that is none."""
     ((name, values),) = words.items()
-    kinds = [kind for kind in vars(recipes).values() if isinstance(kind, type) and issubclass(kind, Entry)]
-    by_name = {each: kind for kind in kinds for each in kind.names}
-    entry = typed(by_name[name], values)
+    entry = typed(entries(Entry)[name], values)
     entry.validate()
     return entry

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from typing import Any
 
 from cnnc.elaboration.names import FORMS, operator_words
 from cnnc.ir import Graph, Node
 from cnnc.ops import OPS, BatchNorm, Input, Op, format_shape
 from cnnc.ops.signature import REQUIRED, signature_of
-from cnnc.recipe import Entry, Recipe
+from cnnc.recipe import SETTINGS, Entry, Recipe, Setting
 
 _WIDTH = 118
 
@@ -195,37 +196,49 @@ def show(value: object, kind: str, name: str) -> str:
     return repr(value)
 
 
+_ALWAYS = ("optimizer", "schedule", "batch", "epochs")
+_ALIGNED = (*("data", "augment", "loss"), *_ALWAYS, *("seed", "precision"))
+_TRANSFER = ("path", "patterns", "epoch_by_label", "rate_by_label")
+
+
 def _train(recipe: Recipe) -> Iterator[str]:
-    """The entries that differ from the defaults."""
-    plain = Recipe()
+    """The entries that differ from the defaults, and some that a reader looks for; those of a transfer come last."""
     yield "train {"
-    if recipe.data is not None:
-        data = recipe.data if recipe.data.isidentifier() else f'"{recipe.data}"'
-        yield f"  data      {data}"
-    if recipe.augment:
-        yield f"  augment   {' | '.join(map(_entry, recipe.augment))}"
-    if recipe.losses != plain.losses:
-        arms = (f"{output}: {_entry(loss)}" if output else _entry(loss) for output, loss in recipe.losses)
-        yield f"  loss      {', '.join(arms)}"
-    yield f"  optimizer {_entry(recipe.optimizer)}"
-    yield f"  schedule  {_entry(recipe.schedule)}"
-    for name in ("batch", "epochs", "seed", "precision"):
-        if name in ("batch", "epochs") or getattr(recipe, name) != getattr(plain, name):
-            yield f"  {name:<9} {getattr(recipe, name)}"
-    for name in ("accumulate", "clip", "ema", "patience", "remat", "batch_norm", "on_nan"):
-        value = getattr(recipe, name)
-        if value != getattr(plain, name):
-            yield f"  {name} {'on' if value is True else value}"
-    if recipe.weights is not None:
-        yield f'  weights "{recipe.weights}"'
-    if recipe.freeze:
-        patterns = (name if name.isidentifier() else f'"{name}"' for name in recipe.freeze)
-        yield f"  freeze {', '.join(patterns)}"
-    if recipe.unfreeze:
-        yield f"  unfreeze {', '.join(f'{label}: {epoch}' for epoch, label in recipe.unfreeze)}"
-    if recipe.rates:
-        yield f"  rates {', '.join(f'{label}: {rate!r}' for label, rate in recipe.rates)}"
+    for setting in sorted(SETTINGS.values(), key=lambda each: each.kind in _TRANSFER):
+        value = getattr(recipe, setting.field)
+        if setting.name in _ALWAYS or value != setting.default:
+            width = 9 if setting.name in _ALIGNED else 0
+            yield f"  {setting.name:<{width}} {_written(value, setting)}"
     yield "}"
+
+
+def _written(value: Any, setting: Setting) -> str:
+    """The value of a setting, not its default, as the train section has it."""
+    match setting.kind:
+        case "name":
+            return _quoted(value)
+        case "path":
+            return f'"{value}"'
+        case "switch":
+            return "on" if value else "off"
+        case "call":
+            return _entry(value)
+        case "calls":
+            return " | ".join(map(_entry, value)) or "none"
+        case "loss_by_output":
+            return ", ".join(f"{output}: {_entry(loss)}" if output else _entry(loss) for output, loss in value)
+        case "patterns":
+            return ", ".join(map(_quoted, value))
+        case "epoch_by_label":
+            return ", ".join(f"{label}: {epoch}" for epoch, label in value)
+        case "rate_by_label":
+            return ", ".join(f"{label}: {rate!r}" for label, rate in value)
+    return "none" if value is None else str(value)
+
+
+def _quoted(text: str) -> str:
+    """A name as it is, what is none in quotes."""
+    return text if text.isidentifier() else f'"{text}"'
 
 
 def _entry(entry: Entry) -> str:

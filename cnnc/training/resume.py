@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
 from cnnc.backends.protocols import ProcessGroup
 from cnnc.data.sources.arrays import Arrays, arrays_data_set
@@ -15,6 +15,7 @@ from cnnc.data.sources.folder import Options
 from cnnc.diagnostics import CnnError
 from cnnc.net import Net
 from cnnc.recipe import Recipe
+from cnnc.recipe.changes import ResumeChanges, accept_keywords, apply_changes
 from cnnc.runs.checkpoint import Checkpoint, Checkpoints
 from cnnc.runs.data_note import DataNote
 from cnnc.runs.events import Message, Report, ignore
@@ -28,9 +29,9 @@ from cnnc.training.initial_weights import initial_weights
 from cnnc.training.layer_groups import group_layers
 from cnnc.training.loop import TrainingResult, is_over
 from cnnc.training.session import open_session
-from cnnc.training.train import overridden
 
 
+@accept_keywords(ResumeChanges)
 def resume(
     run: str | os.PathLike[str],
     data: tuple[Arrays, Arrays] | str | os.PathLike[str] | None = None,
@@ -38,14 +39,13 @@ def resume(
     *,
     epochs: int | str | None = None,
     lr: float | None = None,
-    patience: int | None = None,
-    on_nan: Literal["stop", "skip"] | None = None,
     data_dir: Path | None = None,
     workers: int | None = None,
     save_minutes: float = 10.0,
     mesh: str | None = None,
     group: ProcessGroup | None = None,
     report: Report = ignore,
+    **changes: Unpack[ResumeChanges],
 ) -> TrainingResult:
     """Go on with a run from its last checkpoint that is whole.
 
@@ -58,14 +58,13 @@ def resume(
         val: as for `train`.
         epochs: how many it shall have in all, or `"+50"` for so many more.
         lr: another peak of the schedule.
-        patience: epochs without a better one after which it stops.
-        on_nan: whether steps whose loss is no number are left out from now on.
         data_dir: where the files of a data set by name lie.
         workers: threads that read pictures.
         save_minutes: a checkpoint is written after every epoch, and this often within one.
         mesh: how the devices share the work; they may be others than before.
         group: the processes that train together; they may be more or fewer than before.
         report: is told how it goes.
+        {settings}
 
     Raises:
         CnnError: the folder is no run, the run is finished, its data has changed, or all that `train` raises.
@@ -75,7 +74,8 @@ def resume(
     opened = open_record(Path(run))
     folder, note = opened.folder, opened.data
     require_text(folder.path)
-    net = replace(opened.net, recipe=_changed(opened.net.recipe, epochs, lr, patience, on_nan))
+    total = _total_epochs(opened.net.recipe, epochs)
+    net = replace(opened.net, recipe=apply_changes(opened.net.recipe, lr=lr, epochs=total, **changes))
     checkpoint, notes = Checkpoints(folder.checkpoints).newest()
     for line in (*notes, *_other_versions(opened)):
         report(Message(line))
@@ -99,19 +99,14 @@ def resume(
     return execute(session, folder, first, report, checkpoint=checkpoint, save_minutes=save_minutes)
 
 
-def _changed(
-    recipe: Recipe,
-    epochs: int | str | None,
-    lr: float | None,
-    patience: int | None,
-    on_nan: Literal["stop", "skip"] | None,
-) -> Recipe:
-    if isinstance(epochs, str):
-        more = epochs.removeprefix("+")
-        if not (more.isascii() and more.isdigit() and 0 < int(more) < 2**31):
-            raise CnnError.of("value", f"`{epochs}` is no number of epochs", help="write 80, or +50 for so many more")
-        epochs = int(more) + (recipe.epochs if epochs.startswith("+") else 0)
-    return overridden(recipe, lr=lr, epochs=epochs, patience=patience, on_nan=on_nan)
+def _total_epochs(recipe: Recipe, epochs: int | str | None) -> int | None:
+    """How many epochs a run is to have, which may be said as `+50` for so many more."""
+    if not isinstance(epochs, str):
+        return epochs
+    more = epochs.removeprefix("+")
+    if not (more.isascii() and more.isdigit() and 0 < int(more) < 2**31):
+        raise CnnError.of("value", f"`{epochs}` is no number of epochs", help="write 80, or +50 for so many more")
+    return int(more) + (recipe.epochs if epochs.startswith("+") else 0)
 
 
 def _require_unfinished(folder: RunFolder, recipe: Recipe, checkpoint: Checkpoint | None) -> None:

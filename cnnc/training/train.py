@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Unpack
 
 from cnnc.backends.protocols import ProcessGroup
 from cnnc.data.sources.arrays import Arrays, arrays_data_set
@@ -14,9 +14,8 @@ from cnnc.data.sources.by_name import NAMES, load_data
 from cnnc.data.sources.data_set import DataSet
 from cnnc.data.sources.folder import Options
 from cnnc.data.sources.parts import HELD_OUT
-from cnnc.diagnostics import CnnError
 from cnnc.net import Net, Weights
-from cnnc.recipe import Recipe
+from cnnc.recipe.changes import Changes, accept_keywords, apply_changes
 from cnnc.runs.data_note import DataNote
 from cnnc.runs.events import Message, Report, ignore
 from cnnc.runs.folder import RunFolder, claim
@@ -40,27 +39,14 @@ class Origin:
     held_out: float = HELD_OUT
 
 
+@accept_keywords(Changes)
 def train(
     net: Net,
     data: Data,
     val: tuple[Arrays, Arrays] | None = None,
     *,
-    epochs: int | None = None,
-    batch: int | None = None,
     lr: float | None = None,
-    seed: int | None = None,
-    precision: Literal["f32", "bf16"] | None = None,
-    accumulate: int | None = None,
-    clip: float | None = None,
-    ema: float | None = None,
-    patience: int | None = None,
-    remat: bool | None = None,
-    batch_norm: Literal["global", "local"] | None = None,
-    on_nan: Literal["stop", "skip"] | None = None,
     weights: str | os.PathLike[str] | Weights | None = None,
-    freeze: str | Sequence[str] | None = None,
-    unfreeze: Sequence[tuple[int, str]] | None = None,
-    rates: Mapping[str, float] | None = None,
     out: str | os.PathLike[str] | None = None,
     skip_corrupt: bool = False,
     workers: int | None = None,
@@ -70,6 +56,7 @@ def train(
     group: ProcessGroup | None = None,
     origin: Origin | None = None,
     report: Report = ignore,
+    **changes: Unpack[Changes],
 ) -> TrainingResult:
     """Train a network as the train section of its spec says, or as the arguments do that are not None.
 
@@ -78,23 +65,9 @@ def train(
         data: arrays `(x, y)`, where either may be a tuple or a dict by name for several inputs or outputs; or the name
             of a data set, or a folder of pictures; or a `DataSet`.
         val: arrays to validate on; without them a fifth of `data` is held out.
-        epochs: passes over the data.
-        batch: examples a step.
         lr: the schedule's peak.
-        seed: of the first weights, the order of examples, augmentation and dropout.
-        precision: what to compute in; weights are float32 either way.
-        accumulate: steps whose gradients give one update.
-        clip: the most that the norm of all gradients together may be.
-        ema: decay of an average of the weights, which is then what is evaluated and kept.
-        patience: epochs without a better one after which it stops.
-        remat: compute activations again in the backward pass, which saves memory.
-        batch_norm: statistics of the whole batch, or of each device's part.
-        on_nan: whether a step whose loss is no number ends the training or is left out.
         weights: what to start from: a file of weights or a run's folder, or arrays by node and short name. Layers that
             they do not fit are initialised and named.
-        freeze: layers that do not learn, by their names, the labels that they lie in, or globs of these.
-        unfreeze: pairs of an epoch, counted from 1, and a pattern of what learns from it on.
-        rates: the schedule's peak for layers of their own, by pattern.
         out: the run's folder, new or empty; by default the next free `runs/<model>/exp<n>`.
         skip_corrupt: leave out pictures that cannot be decoded.
         workers: threads that decode and augment pictures, one a core by default; they change nothing but the time.
@@ -104,20 +77,15 @@ def train(
         group: the processes that train together, as `cnnc.backends.jax.distributed.processes.group_of` gives them.
         origin: where a `DataSet` came from.
         report: is told how it goes.
+        {settings}
 
     Raises:
         CnnError: the data does not fit the network, or the loss stopped being a number.
     """
-    changes = {
-        **{"epochs": epochs, "batch": batch, "seed": seed, "precision": precision, "accumulate": accumulate},
-        **{"clip": clip, "ema": ema, "patience": patience, "remat": remat, "batch_norm": batch_norm, "on_nan": on_nan},
-    }
     make_ready(report)
     cluster = cluster_of(mesh, group)
-    recipe = overridden(net.recipe, lr=lr, **changes)
-    recipe = transferring(recipe, weights=weights, freeze=freeze, unfreeze=unfreeze, rates=rates)
-    net = replace(net, recipe=recipe)
-    groups = group_layers(net)
+    net = replace(net, recipe=apply_changes(net.recipe, lr=lr, weights=weights, **changes))
+    recipe, groups = net.recipe, group_layers(net)
     first, notes = initial_weights(net, weights if isinstance(weights, Mapping) else recipe.weights)
     data_set, origin = _data_set(net, data, val, Options(seed=recipe.seed, skip_corrupt=skip_corrupt), origin, report)
     session = open_session(net, data_set, groups, cluster, skip_corrupt=skip_corrupt, workers=workers, report=report)
@@ -131,39 +99,6 @@ def train(
     folder = RunFolder(cluster.share_folder(path))
     record(session, folder, data_set, note)
     return execute(session, folder, first, report, save_minutes=save_minutes, profile=profile)
-
-
-def overridden(recipe: Recipe, *, lr: float | None, **changes: Any) -> Recipe:
-    """The recipe with what is not None in place of its own. Raises CnnError for a value outside its range."""
-    given = {name: value for name, value in changes.items() if value is not None}
-    for name in ("epochs", "batch", "accumulate", "patience"):
-        if given.get(name, 1) < 1:
-            raise CnnError.of("value", f"`{name}` must be at least 1, found {given[name]}")
-    for name, value in (("lr", lr), ("clip", given.get("clip"))):
-        if value is not None and not 0 < value < float("inf"):
-            raise CnnError.of("value", f"`{name}` must be above 0, found {value}")
-    if not 0 < given.get("ema", 0.5) < 1:
-        raise CnnError.of("value", f"`ema` must be between 0 and 1, found {given['ema']}")
-    changed = replace(recipe, **given)
-    return changed if lr is None else replace(changed, schedule=replace(recipe.schedule, peak=lr))
-
-
-def transferring(
-    recipe: Recipe,
-    *,
-    weights: str | os.PathLike[str] | Weights | None,
-    freeze: str | Sequence[str] | None,
-    unfreeze: Sequence[tuple[int, str]] | None,
-    rates: Mapping[str, float] | None,
-) -> Recipe:
-    """The recipe with what is not None in place of its own; arrays are called `arrays`."""
-    if weights is not None:
-        recipe = replace(recipe, weights=os.fspath(weights) if isinstance(weights, str | os.PathLike) else "arrays")
-    if freeze is not None:
-        recipe = replace(recipe, freeze=(freeze,) if isinstance(freeze, str) else tuple(freeze))
-    if unfreeze is not None:
-        recipe = replace(recipe, unfreeze=tuple(unfreeze))
-    return recipe if rates is None else replace(recipe, rates=tuple(rates.items()))
 
 
 def _data_set(

@@ -79,8 +79,6 @@ def test_data_of_other_classes_measures_nothing(made: Path, empty: Path) -> None
     command = ("compile", made / "run", "--target", "tflite-int8", "-o", "a.tflite", "--data", "pets")
     message = refused("labels", *command)
     assert "3 classes of the data are not among the labels of `tiny`: `cat`, `dog`, `owl`" in message
-        "labels", *command
-    )
     spec = ("compile", "mlp", "--random-weights", "--target", "tflite-int8", "-o", "a.tflite", "--data", "pets")
     assert "the data has 3 classes, and `mlp` has 10 outputs" in refused("labels", *spec)
     assert not Path("a.tflite").exists()

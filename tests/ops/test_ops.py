@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from math import prod
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from cnnc import ops
 from cnnc.backends.reference import evaluate
 from cnnc.ops import OPS, Op, Shape
-from cnnc.ops.signature import REQUIRED, signature_of
+from cnnc.ops.signature import NAMED, REQUIRED, signature_of
 from cnnc.ops.window import transposed_window, window
+from cnnc.recipe import Entry
+from cnnc.recipe.entry import entries
 from tests.support.strategies import Case, cases, random_inputs, random_weights
 
 CLASSES = sorted(Op.__subclasses__(), key=lambda cls: cls.__name__)
@@ -44,6 +47,12 @@ def test_every_operator_is_a_value_with_a_signature(cls: type[Op]) -> None:
     defaults = [p.name for p in signature_of(cls) if p.default is not REQUIRED]
     assert [p.name for p in signature_of(cls)] == required + defaults
     assert cls.__doc__
+
+
+@pytest.mark.parametrize("cls", [*CLASSES, *entries(Entry).values()])
+def test_annotations_that_are_known_by_their_text_are_what_it_evaluates_to(cls: type) -> None:
+    hints = get_type_hints(cls, include_extras=True)
+    assert all(NAMED.get(f.type, hints[f.name]) == hints[f.name] for f in fields(cls))
 
 
 def test_operators_without_attributes_compare_by_class() -> None:

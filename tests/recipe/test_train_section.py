@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cnnc import recipe
 from cnnc.diagnostics import CnnError
-from cnnc.recipe import Recipe, settings
+from cnnc.recipe import Recipe
 from tests.support.networks_of_texts import network
 
 MODEL = "model m(rate=0.1, steps=3) {\n input 8x8x3\n globalpool | dense(10) | softmax\n}\n"
@@ -26,10 +27,10 @@ def test_the_designs_section() -> None:
       epochs    30"""
     assert recipe_of(section) == Recipe(
         data="cifar10",
-        augment=(settings.PadCrop(4), settings.Flip(0.5)),
-        losses=((None, settings.CrossEntropy(label_smoothing=0.1)),),
-        optimizer=settings.Sgd(0.9, True, 5e-4),
-        schedule=settings.Cosine(peak=0.1, warmup=2.0),
+        augment=(recipe.PadCrop(4), recipe.Flip(0.5)),
+        losses=((None, recipe.CrossEntropy(label_smoothing=0.1)),),
+        optimizer=recipe.Sgd(0.9, True, 5e-4),
+        schedule=recipe.Cosine(peak=0.1, warmup=2.0),
         batch=128,
         epochs=30,
         seed=0,
@@ -44,33 +45,33 @@ def test_without_a_section_there_are_defaults() -> None:
 @pytest.mark.parametrize(
     ("written", "wanted"),
     [
-        ("sgd", settings.Sgd()),
-        ("sgd(0.9)", settings.Sgd(momentum=0.9)),
-        ("adam", settings.Adam()),
-        ("adam(b1=0.8, b2=0.99, epsilon=1e-6)", settings.Adam(0.8, 0.99, 1e-6)),
-        ("adamw(weight_decay=0.05)", settings.AdamW(weight_decay=0.05)),
-        ("rmsprop(decay=0.9, momentum=0.9, epsilon=1e-3)", settings.RmsProp(0.9, 0.9, 1e-3)),
-        ("lars(0.8, trust=0.02, nesterov=true)", settings.Lars(0.8, 1e-4, 0.02, True)),
-        ("lion(0.95, weight_decay=0.1)", settings.Lion(0.95, 0.99, 0.1)),
+        ("sgd", recipe.Sgd()),
+        ("sgd(0.9)", recipe.Sgd(momentum=0.9)),
+        ("adam", recipe.Adam()),
+        ("adam(b1=0.8, b2=0.99, epsilon=1e-6)", recipe.Adam(0.8, 0.99, 1e-6)),
+        ("adamw(weight_decay=0.05)", recipe.AdamW(weight_decay=0.05)),
+        ("rmsprop(decay=0.9, momentum=0.9, epsilon=1e-3)", recipe.RmsProp(0.9, 0.9, 1e-3)),
+        ("lars(0.8, trust=0.02, nesterov=true)", recipe.Lars(0.8, 1e-4, 0.02, True)),
+        ("lion(0.95, weight_decay=0.1)", recipe.Lion(0.95, 0.99, 0.1)),
     ],
 )
-def test_optimizers(written: str, wanted: settings.Optimizer) -> None:
+def test_optimizers(written: str, wanted: recipe.Optimizer) -> None:
     assert recipe_of(f"optimizer {written}").optimizer == wanted
 
 
 @pytest.mark.parametrize(
     ("written", "wanted"),
     [
-        ("constant(0.1)", settings.Constant(0.1)),
-        ("step(peak=0.1, at=[30, 60])", settings.Step(0.1, at=(30.0, 60.0))),
-        ("step(at=2.5, factor=0.5)", settings.Step(at=(2.5,), factor=0.5)),
-        ("cosine(0.1, 5, floor=0.01)", settings.Cosine(0.1, 5.0, 0.01)),
-        ("linear(peak=0.5, floor=0.1)", settings.Linear(0.5, 0.0, 0.1)),
-        ("exponential(peak=0.256, factor=0.97, every=2.4, warmup=5)", settings.Exponential(0.256, 5.0, 0.97, 2.4)),
-        ("one_cycle(0.4, rise=0.25, end=0)", settings.OneCycle(0.4, 0.25, 0.04, 0.0)),
+        ("constant(0.1)", recipe.Constant(0.1)),
+        ("step(peak=0.1, at=[30, 60])", recipe.Step(0.1, at=(30.0, 60.0))),
+        ("step(at=2.5, factor=0.5)", recipe.Step(at=(2.5,), factor=0.5)),
+        ("cosine(0.1, 5, floor=0.01)", recipe.Cosine(0.1, 5.0, 0.01)),
+        ("linear(peak=0.5, floor=0.1)", recipe.Linear(0.5, 0.0, 0.1)),
+        ("exponential(peak=0.256, factor=0.97, every=2.4, warmup=5)", recipe.Exponential(0.256, 5.0, 0.97, 2.4)),
+        ("one_cycle(0.4, rise=0.25, end=0)", recipe.OneCycle(0.4, 0.25, 0.04, 0.0)),
     ],
 )
-def test_schedules(written: str, wanted: settings.Schedule) -> None:
+def test_schedules(written: str, wanted: recipe.Schedule) -> None:
     assert recipe_of(f"schedule {written}").schedule == wanted
 
 
@@ -78,31 +79,31 @@ def test_schedules(written: str, wanted: settings.Schedule) -> None:
     ("written", "wanted"),
     [
         ("none", ()),
-        ("flip", (settings.Flip(),)),
-        ("flip(probability=0.3) | pad_crop(pixels=2)", (settings.Flip(0.3), settings.PadCrop(2))),
-        ("random_resized_crop(minimum_area=0.5) | flip", (settings.RandomResizedCrop(0.5), settings.Flip())),
+        ("flip", (recipe.Flip(),)),
+        ("flip(probability=0.3) | pad_crop(pixels=2)", (recipe.Flip(0.3), recipe.PadCrop(2))),
+        ("random_resized_crop(minimum_area=0.5) | flip", (recipe.RandomResizedCrop(0.5), recipe.Flip())),
     ],
 )
-def test_augmentations(written: str, wanted: tuple[settings.Augment, ...]) -> None:
+def test_augmentations(written: str, wanted: tuple[recipe.Augment, ...]) -> None:
     assert recipe_of(f"augment {written}").augment == wanted
 
 
 @pytest.mark.parametrize(
     ("written", "wanted"),
     [
-        ("cross_entropy", settings.CrossEntropy()),
-        ("binary_cross_entropy(label_smoothing=0.1)", settings.BinaryCrossEntropy(0.1)),
-        ("mse", settings.MeanSquaredError()),
-        ("mean_squared_error(weight=2)", settings.MeanSquaredError(2.0)),
+        ("cross_entropy", recipe.CrossEntropy()),
+        ("binary_cross_entropy(label_smoothing=0.1)", recipe.BinaryCrossEntropy(0.1)),
+        ("mse", recipe.MeanSquaredError()),
+        ("mean_squared_error(weight=2)", recipe.MeanSquaredError(2.0)),
     ],
 )
-def test_losses(written: str, wanted: settings.Loss) -> None:
+def test_losses(written: str, wanted: recipe.Loss) -> None:
     assert recipe_of(f"loss {written}").losses == ((None, wanted),)
 
 
 def test_each_output_may_have_its_loss() -> None:
     model = "model m {\n input 8x8x3\n globalpool\n a: dense(4)\n b: dense(1)\n output a, b\n}\n"
-    wanted = (("a", settings.CrossEntropy()), ("b", settings.MeanSquaredError(0.5)))
+    wanted = (("a", recipe.CrossEntropy()), ("b", recipe.MeanSquaredError(0.5)))
     assert recipe_of("loss a: cross_entropy, b: mse(weight=0.5)", model).losses == wanted
     assert recipe_of("loss a: cross_entropy,\n b: mse(weight=0.5)", model).losses == wanted
 
@@ -167,8 +168,8 @@ def test_changes_joined_as_arguments_are_told_how_to_be_joined() -> None:
 
 def test_entries_may_use_the_models_parameters() -> None:
     section = "schedule constant(rate)\nepochs steps * 2"
-    assert recipe_of(section).schedule == settings.Constant(0.1)
-    assert recipe_of(section, settings=(("rate", "0.5"),)).schedule == settings.Constant(0.5)
+    assert recipe_of(section).schedule == recipe.Constant(0.1)
+    assert recipe_of(section, settings=(("rate", "0.5"),)).schedule == recipe.Constant(0.5)
     assert recipe_of(section).epochs == 6
 
 

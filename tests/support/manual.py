@@ -1,12 +1,13 @@
-"""What docs/language.md is made of: its examples, and the tables that the code itself could write."""
+"""What docs/language.md is made of: its examples, and the tables that the code could write, also of other pages."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from inspect import cleandoc
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -28,11 +29,13 @@ from cnnc.ops import (
     shape,
 )
 from cnnc.ops.signature import REQUIRED, Parameter, signature_of
-from cnnc.recipe import Entry, Recipe, settings
+from cnnc.recipe import SETTINGS, Entry, Setting
+from cnnc.recipe.entry import entries
 from tests.support.paths import ROOT
 from tests.support.strategies import ranks
 
 MANUAL = ROOT / "docs" / "language.md"
+TRAINING = ROOT / "docs" / "training.md"
 
 
 @dataclass(frozen=True)
@@ -67,27 +70,27 @@ _MODULES: Mapping[str, ModuleType] = {
     "regularization": regularization,
     "attention": attention,
 }
-_KINDS: Mapping[str, type[Entry]] = {
-    "augment": settings.Augment,
-    "loss": settings.Loss,
-    "optimizer": settings.Optimizer,
-    "schedule": settings.Schedule,
-}
+_KINDS: Mapping[str, type[Entry]] = {each.name: each.of for each in SETTINGS.values() if each.of is not Entry}
 
 
 def tables() -> dict[str, str]:
     """The tables by the names in their markers, `<!-- table: convolution -->`."""
     found = {name: _operators(module) for name, module in _MODULES.items()}
-    found |= {name: _entries(kind) for name, kind in _KINDS.items()}
+    found |= {name: _entries(name, kind) for name, kind in _KINDS.items()}
     return found | {"blocks": _blocks(), "recipe": _recipe(), "limits": _limits()}
 
 
-def with_tables(manual: str) -> str:
-    """The manual with every table as the code has it now."""
-    for name, table in tables().items():
+PAGES: Mapping[Path, Callable[[], Mapping[str, str]]] = {MANUAL: tables, TRAINING: lambda: {"settings": _settings()}}
+"""The pages that have tables of the code, each with these."""
+
+
+def with_tables(page: Path) -> str:
+    """A page of the manual with every table as the code has it now."""
+    manual = page.read_text(encoding="utf-8")
+    for name, table in PAGES[page]().items():
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
         manual, count = re.subn(pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", manual, flags=re.DOTALL)  # type: ignore[misc]  # bound at once
-        assert count == 1, f"the manual has {count} places for the table {name}"
+        assert count == 1, f"{page.name} has {count} places for the table {name}"
     return manual
 
 
@@ -99,11 +102,9 @@ def _operators(module: ModuleType) -> str:
     return _table(rows)
 
 
-def _entries(kind: type[Entry]) -> str:
-    rows = [(kind.__name__.lower(), "parameters", "what it does")]
-    for entry in vars(settings).values():
-        if isinstance(entry, type) and issubclass(entry, kind) and entry.names:
-            rows.append((_names(entry.names), _parameters(entry), _summary(entry)))
+def _entries(name: str, kind: type[Entry]) -> str:
+    rows = [(name, "parameters", "what it does")]
+    rows += [(_names(each.names), _parameters(each), _summary(each)) for each in dict.fromkeys(entries(kind).values())]
     return _table(rows)
 
 
@@ -122,22 +123,57 @@ def _blocks() -> str:
 
 
 def _recipe() -> str:
-    plain = Recipe()
-    assert plain.data is None
-    assert plain.augment == ()
-    ((_, loss),) = plain.losses
-    rows = [
-        ("entry", "left out"),
-        ("`data`", "what `--data` says"),
-        ("`augment`", "`none`"),
-        ("`loss`", f"`{_call(loss)}`"),
-    ]
-    rows += [("`optimizer`", f"`{_call(plain.optimizer)}`"), ("`schedule`", f"`{_call(plain.schedule)}`")]
-    rows += [(f"`{name}`", f"`{getattr(plain, name)}`") for name in ("batch", "epochs", "seed", "precision")]
-    for name in ("accumulate", "clip", "ema", "patience", "remat", "batch_norm", "on_nan"):
-        value = getattr(plain, name)
-        rows.append((f"`{name}`", f"`{'none' if value is None else 'off' if value is False else value}`"))
-    return _table(rows)
+    rows = [(f"`{each.name}`", _taken(each), _left_out(each)) for each in SETTINGS.values()]
+    return _table([("entry", "what it takes", "left out"), *rows])
+
+
+def _settings() -> str:
+    rows = [(f"`{each.name}`", _taken(each), each.purpose, _flag(each)) for each in SETTINGS.values()]
+    return _table([("entry", "what it takes", "what it is for", "flag"), *rows])
+
+
+def _taken(setting: Setting) -> str:
+    takes_none = setting.default in (None, ()) and setting.kind in ("whole", "number", "calls")
+    return {
+        "name": "a name, or a path in quotes",
+        "path": "a path in quotes",
+        "whole": f"a whole number from {setting.range.low}",
+        "number": f"a number {str(setting.range).removeprefix('be ')}",
+        "choice": " or ".join(map(_code, setting.choices)),
+        "switch": "`on` or `off`",
+        "call": _names(tuple(entries(setting.of))),
+        "calls": f"{_names(tuple(entries(setting.of)))}, joined by `\\|`",
+        "loss_by_output": f"{_names(tuple(entries(setting.of)))}, or one for each output: `label: mse`",
+        "patterns": '`stem, "blocks.*"`: labels, or patterns in quotes',
+        "epoch_by_label": "`features: 5`: a label and an epoch, or several",
+        "rate_by_label": "`head: 0.01`: a label and a rate, or several",
+    }[setting.kind] + (", or `none`" if takes_none else "")
+
+
+def _left_out(setting: Setting) -> str:
+    match setting.kind:
+        case "name":
+            return f"what `--{setting.name}` says"
+        case "call":
+            return _code(_call(setting.default))
+        case "loss_by_output":
+            return _code(_call(setting.default[0][1]))
+        case "switch":
+            return "`on`" if setting.default else "`off`"
+        case "path" | "patterns" | "epoch_by_label" | "rate_by_label":
+            return "nothing"
+    return "`none`" if setting.default in (None, ()) else _code(setting.default)
+
+
+def _flag(setting: Setting) -> str:
+    if not setting.flag and setting.kind in ("call", "calls", "loss_by_output"):
+        return ""
+    flag = _code(setting.flag or f"--{setting.name.replace('_', '-')}")
+    return f"{flag}, also with `--resume`" if setting.resumable else flag
+
+
+def _code(text: object) -> str:
+    return f"`{text}`"
 
 
 def _limits() -> str:
@@ -222,7 +258,6 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 def every_name() -> Iterator[str]:
     """All that the manual has to mention: operators, blocks, and the entries of the train section."""
     yield from ops.OPS
+    yield from SETTINGS
     for kind in _KINDS.values():
-        for entry in vars(settings).values():
-            if isinstance(entry, type) and issubclass(entry, kind):
-                yield from entry.names
+        yield from entries(kind)
