@@ -10,4 +10,5 @@ from cnnc.ir.graph import Origin as Origin
 from cnnc.ir.graph import Repeat as Repeat
 from cnnc.ir.graph import call_notes as call_notes
 from cnnc.ir.graph import is_same as is_same
+from cnnc.ir.graph import scopes_of as scopes_of
 from cnnc.ir.graph import verify as verify
