@@ -1,6 +1,7 @@
 """A network as a graph: nodes with an operator and a shape each, in the order in which they are computed.
 
-`text` writes a graph and reads it, `model` is a graph with its weights, `initializers` draws the first of these.
+`text` writes a graph and reads it, `model` is a graph with its weights, `initializers` draws the first of these,
+`pixels` says which inputs take pictures.
 """
 
 from cnnc.ir.graph import Frame as Frame
