@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.backends.tflite.litert.execute import execute
@@ -23,8 +22,8 @@ from cnnc.ir.model import Model
 from cnnc.ir.pixels import takes_pixels
 from cnnc.passes.drop_identities import drop_identities
 from cnnc.passes.unshare import unshare
+from cnnc.tflite_file.program import Array
 
-Array = NDArray[Any]
 _LEAST_VARIANCE: Final = 1e-3
 _LEAST_SHARE: Final = 0.05
 """Of the squared mean, that a variance has at least: a channel of one value, as after a global pool, has none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite, log10
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,8 @@ from cnnc.ir import Graph
 from cnnc.ir.pixels import PIXEL_LAYERS
 from cnnc.passes.drop_identities import is_identity
 from cnnc.tflite_file.conversion import is_conversion
-from cnnc.tflite_file.program import Program, Tensor
+from cnnc.tflite_file.program import Array, Program, Sample, Tensor
 
-Array = NDArray[Any]
-Sample = Mapping[str, Array]
 CODES: Final = 16
 """A tensor, or a channel, that would vary by so many codes of its own says something."""
 _HEADS: Final = ("SOFTMAX", "LOGISTIC", "RESHAPE", "QUANTIZE", "DEQUANTIZE")
