@@ -45,7 +45,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format
 
 grammar: $(VENV)/.installed
-	$(BIN)/python -c "from cnnc import parser_table; parser_table.write()"
+	$(BIN)/python -c "from cnnc.language import parse_table; parse_table.write()"
 	$(BIN)/cnnc fmt grammar/prelude.cnn specs/*.cnn
 
 clean:

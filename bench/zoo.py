@@ -2,10 +2,10 @@
 
     python -m bench.zoo [--only NAME...] [--again] [--update docs/zoo.md]
 
-Differences are those of the comparisons that the tests make, too (zoo_peers.py); such as are kept in zoo.json and still
-fit are not made again, unless by `--again`. Those that are need Keras, or PyTorch and Hugging Face's transformers, and
-half an hour for all. `--update` puts the tables between the marks in a file, and without it they are printed. `--only`
-takes names of specs: then nothing is updated.
+Differences are those of the comparisons that the tests make, too (zoo_comparison.py); such as are kept in zoo.json and
+still fit are not made again, unless by `--again`. Those that are need Keras, or PyTorch and Hugging Face's
+transformers, and half an hour for all. `--update` puts the tables between the marks in a file, and without it they are
+printed. `--only` takes names of specs: then nothing is updated.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from bench.tables import replaced, table
+from bench.zoo_comparison import TOLERANCE
 from bench.zoo_darknet import cfg
 from bench.zoo_lines import keras_lines, spec_lines
 from bench.zoo_measured import Entry, measured
-from bench.zoo_peers import KERAS, PEERS, TOLERANCE, Peer
+from bench.zoo_peers import KERAS, PEERS, Peer
 from cnnc import specs
 from cnnc.backends.edgetpu.memory import layer_bytes
 from cnnc.backends.edgetpu.prediction import Cost, check

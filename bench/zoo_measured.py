@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
-from bench.zoo_peers import Peer, compare, fingerprint
+from bench.zoo_comparison import compare, fingerprint
+from bench.zoo_peers import Peer
 
 STORE = Path(__file__).with_name("zoo.json")
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.backends.tflite.litert.execute import execute
 from cnnc.backends.tflite.lowering.graph import Lowered, lower
 from cnnc.backends.tflite.lowering.lowering_site import Flavour
 from cnnc.backends.tflite.lowering.work import macs
-from cnnc.backends.tflite.quantization.calibrate import Calibration, Sample, calibrate
+from cnnc.backends.tflite.quantization.calibrate import Calibration, calibrate
 from cnnc.backends.tflite.quantization.fidelity import Measurement, decibels, fed, measure
 from cnnc.backends.tflite.quantization.input_normalization import absorb, round_means
 from cnnc.backends.tflite.quantization.quantize import Io, Known, quantize
@@ -31,9 +30,8 @@ from cnnc.ir import Graph
 from cnnc.ir.model import Model
 from cnnc.passes.equalize import equalize
 from cnnc.passes.pipelines import INFERENCE, INFERENCE_INT8, Trace, run
-from cnnc.tflite_file.program import Program, Quantization, Tensor, name_ends
+from cnnc.tflite_file.program import Array, Program, Quantization, Sample, Tensor, name_ends
 
-Array = NDArray[Any]
 Choice = Literal["auto", "minmax", "percentile", "mse", "entropy"]
 _JUDGES: Final = 8
 """So many samples at least judge the candidates, of all if there are more; and so many more as make `_JUDGED_MACS`."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.backends.tflite.litert.execute import execute
@@ -20,10 +19,11 @@ from cnnc.backends.tflite.lowering.graph import lower
 from cnnc.ir import Graph
 from cnnc.ir.initializers import draw
 from cnnc.ir.model import Model
+from cnnc.ir.pixels import takes_pixels
 from cnnc.passes.drop_identities import drop_identities
 from cnnc.passes.unshare import unshare
+from cnnc.tflite_file.program import Array
 
-Array = NDArray[Any]
 _LEAST_VARIANCE: Final = 1e-3
 _LEAST_SHARE: Final = 0.05
 """Of the squared mean, that a variance has at least: a channel of one value, as after a global pool, has none."""
@@ -59,7 +59,7 @@ def random_sample(graph: Graph, seed: int) -> dict[str, Array]:
         if isinstance(node.op, ops.Input) and node.op.dtype == "int":
             limits = [r.op.vocabulary for r in graph.consumers[node.name] if isinstance(r.op, ops.Embedding)]
             found[node.name] = rng.integers(0, min(limits, default=2), shape).astype(np.int32)
-        elif _is_picture(graph, node.name):
+        elif len(node.shape) in (3, 4) and takes_pixels(graph, node.name):
             # Patches of colour with noise: a picture's neighbours are alike, and its regions are not.
             rough = rng.integers(0, 256, (1, *(-(-size // 8) for size in node.shape[:-1]), node.shape[-1]))
             for axis, size in enumerate(node.shape[:-1], start=1):
@@ -69,12 +69,6 @@ def random_sample(graph: Graph, seed: int) -> dict[str, Array]:
             mean, std = _expected(graph, node.name)
             found[node.name] = (mean + std * rng.standard_normal(shape)).astype(np.float32)
     return found
-
-
-def _is_picture(graph: Graph, name: str) -> bool:
-    node = graph[name]
-    first = graph.consumers[name]
-    return len(node.shape) in (3, 4) and bool(first) and all(isinstance(r.op, ops.Normalize | ops.Bgr) for r in first)
 
 
 def _expected(graph: Graph, name: str) -> tuple[Array, Array]:

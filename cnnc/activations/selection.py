@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
 from cnnc.activations.models import Layer
 from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.ir import scopes_of
 
 _LISTED: Final = 12
 
@@ -38,9 +38,9 @@ def _matching(layers: Sequence[Layer], pattern: str, what: str) -> list[Layer]:
     named = [layer for layer in layers if fnmatchcase(layer.name, pattern) or fnmatchcase(layer.title, pattern)]
     if named:
         return named
-    within = [layer for layer in layers if any(fnmatchcase(scope, pattern) for scope in _scopes(layer.title))]
+    within = [layer for layer in layers if any(fnmatchcase(scope, pattern) for scope in scopes_of(layer.title))]
     if not within:
-        known = [name for layer in layers for name in (layer.title, *_scopes(layer.title))]
+        known = [name for layer in layers for name in (layer.title, *scopes_of(layer.title))]
         listed = ", ".join(f"`{layer.title}`" for layer in layers[:_LISTED]) + (", ..." if layers[_LISTED:] else "")
         raise CnnError.of(
             "argument",
@@ -48,10 +48,3 @@ def _matching(layers: Sequence[Layer], pattern: str, what: str) -> list[Layer]:
             help=did_you_mean(pattern, known) or f"its layers are {listed}",
         )
     return [layer for layer in within if layer.is_end] or within
-
-
-def _scopes(name: str) -> Iterator[str]:
-    """The labels and blocks that a name lies in, outermost first: `a` and `a.0` of `a.0.conv1`."""
-    for found in re.finditer(r"[./]", name):
-        if found.start():
-            yield name[: found.start()]

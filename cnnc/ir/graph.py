@@ -160,6 +160,11 @@ class Graph:
         return sum(self.macs(node) for node in self.nodes)
 
 
+def scopes_of(name: str) -> tuple[str, ...]:
+    """The labels and blocks that a node's name lies in, outermost first: `a` and `a.0` of `a.0.conv1`."""
+    return tuple(name[:index] for index, letter in enumerate(name) if index and letter in "./")
+
+
 def is_same(some: Mapping[str, Weight], others: Mapping[str, Weight]) -> bool:
     """Whether two operators' weights have the same names and shapes, so that one set serves both."""
     return {short: w.shape for short, w in some.items()} == {short: w.shape for short, w in others.items()}

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cnnc.ops import Input, Op, format_shape
-from cnnc.ops.signature import REQUIRED, signature_of
+from cnnc.ops import Input, Op
+from cnnc.rendering.calls import write_call, write_value
 
 _OMITTED: Final = (("init", str), ("bias", bool))
 
 
 def caption(op: Op) -> str:
-    """An operator and what is not its default, as a spec would say it: `conv(7x7, 64, stride=2)`."""
+    """An operator and what is not its default, much as a spec would say it: `conv(7x7, 64, stride=2)`."""
     if isinstance(op, Input):
         return op.name
-    arguments = []
-    for parameter in signature_of(type(op)):
-        value = getattr(op, parameter.name)
-        if value is None or _is_default(op, parameter.name, value, parameter.default):
-            continue
-        if (parameter.name, type(value)) in _OMITTED:
-            continue
-        text = _spell(parameter.name, value, parameter.type.kind)
-        arguments.append(text if parameter.default is REQUIRED else f"{parameter.name}={text}")
-    return f"{op.name}({', '.join(arguments)})" if arguments else op.name
+    return write_call(op, {name for name, kind in _OMITTED if isinstance(getattr(op, name, None), kind)}, _write_short)
 
 
 def magnitude(number: int) -> str:
@@ -36,27 +27,15 @@ def magnitude(number: int) -> str:
     return str(number)
 
 
-def _is_default(op: Op, name: str, value: Any, default: Any) -> bool:
-    """Whether a spec need not say the value: a stride may follow its kernel, one value does for all axes."""
-    if name == "stride" and default is None:
-        return bool(value == getattr(op, "kernel", None))
-    return bool(value == default) or (
-        isinstance(default, tuple) and isinstance(value, tuple) and {*value} == {*default}
-    )
-
-
-def _spell(name: str, value: Any, kind: str) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
+def _write_short(value: Any, kind: str, name: str) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if not isinstance(value, tuple):
-        return str(value)
-    if kind == "dims":
-        same = len({*value}) == 1 and name not in ("kernel", "shape")
-        return str(value[0]) if same else format_shape(value)
-    if kind == "padding":
-        flat = [amount for pair in value for amount in pair]
-        return str(flat[0]) if len({*flat}) == 1 else "[" + ", ".join(f"{a}+{b}" for a, b in value) + "]"
-    numbers = [f"{number:g}" for number in value]
-    return numbers[0] if len(numbers) == 1 else f"[{', '.join(numbers)}]"
+        return write_value(value, kind, name)
+    is_one = len({*value}) == 1
+    if kind == "floats":
+        numbers = ", ".join(f"{number:g}" for number in value)
+        return numbers if len(value) == 1 else f"[{numbers}]"
+    if kind == "padding" and not (is_one and value[0][0] == value[0][1]):
+        return f"[{', '.join(f'{before}+{after}' for before, after in value)}]"
+    return str(value[0]) if name == "size" and is_one else write_value(value, kind, name)

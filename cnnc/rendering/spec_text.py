@@ -9,9 +9,10 @@ from typing import Any
 
 from cnnc.elaboration.names import FORMS, operator_words
 from cnnc.ir import Graph, Node
-from cnnc.ops import OPS, BatchNorm, Input, Op, format_shape
-from cnnc.ops.signature import REQUIRED, signature_of
+from cnnc.ops import OPS, BatchNorm, Input, format_shape
+from cnnc.ops.signature import signature_of
 from cnnc.recipe import SETTINGS, Entry, Recipe, Setting
+from cnnc.rendering.calls import write_call, write_value
 
 _WIDTH = 118
 
@@ -145,55 +146,15 @@ def _source(name: str, graph: Graph, labels: dict[str, str]) -> str:
 
 def _call(node: Node, graph: Graph, *, bias: bool = False) -> str:
     """The layer with the attributes that differ from their defaults, and with `bias` whether it has one."""
-    op = node.op
-    arguments = []
-    for parameter in signature_of(type(op)):
-        value = getattr(op, parameter.name)
-        is_bias = isinstance(value, bool) and parameter.name == "bias"
-        if is_bias and not bias and value == _automatic_bias(node, graph):
-            continue
-        if parameter.name == "stride" and value == getattr(op, "kernel", None) and parameter.default is None:
-            continue
-        if parameter.default is REQUIRED:
-            arguments.append(show(value, parameter.type.kind, parameter.name))
-        elif not _is_default(value, parameter.default, op):
-            arguments.append(f"{parameter.name}={show(value, parameter.type.kind, parameter.name)}")
-    return f"{op.name}({', '.join(arguments)})" if arguments else op.name
+    own = getattr(node.op, "bias", None)
+    is_automatic = isinstance(own, bool) and not bias and own == _automatic_bias(node, graph)
+    return write_call(node.op, ("bias",) if is_automatic else ())
 
 
 def _automatic_bias(node: Node, graph: Graph) -> bool:
     after = graph.consumers[node.name]
     is_output = any(name == node.name for _, name in graph.outputs)
     return not (len(after) == 1 and isinstance(after[0].op, BatchNorm) and not is_output)
-
-
-def _is_default(value: object, default: object, op: Op) -> bool:
-    """Whether an attribute is its default, which may be one number for all axes."""
-    if isinstance(value, tuple) and isinstance(default, tuple) and len(default) == 1:
-        return value == default * len(value)
-    return value == default
-
-
-def show(value: object, kind: str, name: str) -> str:
-    """An attribute as the language writes it."""
-    if value is None:
-        return "auto"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, tuple) and kind == "dims":
-        whole = len(value) > 1 and len(set(value)) == 1 and name in ("stride", "dilation", "scale")
-        return str(value[0]) if whole else format_shape(value)
-    if isinstance(value, tuple) and kind == "padding":
-        if all(before == after for before, after in value):
-            sizes = tuple(before for before, _ in value)
-            return str(sizes[0]) if len(set(sizes)) == 1 else format_shape(sizes)
-        pairs = ", ".join(f"[{before}, {after}]" for before, after in value)
-        return f"[{pairs}]"
-    if isinstance(value, tuple):
-        return f"[{', '.join(repr(v) for v in value)}]"
-    return repr(value)
 
 
 _ALWAYS = ("optimizer", "schedule", "batch", "epochs")
@@ -244,7 +205,7 @@ def _quoted(text: str) -> str:
 def _entry(entry: Entry) -> str:
     kinds = {p.name: p.type.kind for p in signature_of(type(entry))}
     changed = [
-        f"{f.name}={show(getattr(entry, f.name), kinds[f.name], f.name)}"
+        f"{f.name}={write_value(getattr(entry, f.name), kinds[f.name], f.name)}"
         for f in fields(entry)
         if getattr(entry, f.name) != f.default
     ]

@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[Any]
+Sample = Mapping[str, Array]
+"""An array `(1, ...)` for every input of a program, by the input's name."""
+
 ABSENT = ""
 """The name of an optional input that is not there."""
 
@@ -65,7 +69,7 @@ class Tensor:
     shape: tuple[int, ...]
     type: str = "FLOAT32"
     quantization: Quantization | None = None
-    data: NDArray[Any] | None = field(default=None, repr=False)
+    data: Array | None = field(default=None, repr=False)
     signature: tuple[int, ...] | None = None
     is_variable: bool = False
     shape_known: bool = True

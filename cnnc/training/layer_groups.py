@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
 from typing import Final
 
 from cnnc.diagnostics import CnnError, did_you_mean
-from cnnc.ir import Graph
+from cnnc.ir import Graph, scopes_of
 from cnnc.net import Net
 from cnnc.recipe import Recipe
 
@@ -71,16 +70,16 @@ def matching(graph: Graph, pattern: str, setting: str) -> list[str]:
     owners = {
         node.owner: None
         for node in users
-        if any(fnmatchcase(name, pattern) for name in (node.name, *_scopes(node.name)))
+        if any(fnmatchcase(name, pattern) for name in (node.name, *scopes_of(node.name)))
     }
     if not owners:
         names = [node.name for node in users]
-        labels = list(dict.fromkeys(next(_scopes(name), name) for name in names))
+        labels = list(dict.fromkeys((*scopes_of(name), name)[0] for name in names))
         listed = ", ".join(f"`{label}`" for label in labels[:_LISTED]) + (", ..." if labels[_LISTED:] else "")
         raise CnnError.of(
             "argument",
             f"`{setting}`: `{pattern}` matches no layer with weights of `{graph.name}`",
-            help=did_you_mean(pattern, [*labels, *(scope for name in names for scope in _scopes(name)), *names])
+            help=did_you_mean(pattern, [*labels, *(scope for name in names for scope in scopes_of(name)), *names])
             or f"its labels are {listed}",
         )
     return list(owners)
@@ -138,10 +137,3 @@ def _with_weights(graph: Graph) -> list[str]:
 
 def _count(graph: Graph, names: Iterable[str]) -> int:
     return sum(prod(w.shape) for name in names for w in graph.weights(graph[name]).values() if w.trainable)
-
-
-def _scopes(name: str) -> Iterator[str]:
-    """The labels and blocks that a name lies in, outermost first: `a` and `a.0` of `a.0.conv1`."""
-    for separator in re.finditer(r"[./]", name):
-        if separator.start():
-            yield name[: separator.start()]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cnnc import ops
 from cnnc.diagnostics import CnnError
-from cnnc.ir import Graph, Node, Repeat, verify
+from cnnc.ir import Graph, Node, Repeat, scopes_of, verify
 from cnnc.ir.text import print_graph, read_graph
 from cnnc.ops import Op
 from tests.support.strategies import cases
@@ -186,3 +186,9 @@ def test_mutated_text_gives_a_graph_or_an_error(data: st.DataObject) -> None:
     )
     with suppress(CnnError):
         verify(read_graph(text[:start] + middle + text[end:]))
+
+
+def test_the_scopes_of_a_name_are_the_labels_and_blocks_it_lies_in() -> None:
+    assert scopes_of("stage.0.conv1") == ("stage", "stage.0")
+    assert scopes_of("branch/conv") == ("branch",)
+    assert scopes_of("conv") == scopes_of("") == ()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tests.support.paths import ROOT
 
 FOLDERS = {"cnnc": ROOT / "cnnc", **{f"cnnc.{name}": ROOT / name for name in ("backends", "grammar", "specs")}}
+ROOTS = ("cnnc", "bench", "tests")
 LAYERS = (
     "frozen printable wording documents diagnostics overrides files",
     "ops",
@@ -34,15 +36,16 @@ LAYERS = (
 PARTS = [name if name == "cnnc" else f"cnnc.{name}" for layer in LAYERS for name in layer.split()]
 
 
-def _modules() -> Iterator[tuple[str, Path]]:
-    for package, folder in FOLDERS.items():
+def _modules(folders: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
+    for package, folder in folders.items():
         for path in sorted(folder.rglob("*.py")):
             name = ".".join([package, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__")
             if package != "cnnc" or not name.startswith(tuple(FOLDERS)[1:]):
                 yield name, path
 
 
-MODULES = dict(_modules())
+MODULES = dict(_modules(FOLDERS))
+ALL_MODULES = {**MODULES, **dict(_modules({name: ROOT / name for name in ("bench", "tests")}))}
 
 
 def _part(module: str) -> str:
@@ -52,18 +55,18 @@ def _part(module: str) -> str:
     return max((part for part in PARTS if f"{module}.".startswith(f"{part}.") and part != "cnnc"), key=len, default="")
 
 
-def _imports(node: ast.AST) -> Iterator[str]:
-    """What a module imports of the project when it runs, wherever in it."""
+def _imports(node: ast.AST, *, typed: bool = False) -> Iterator[str]:
+    """The modules of the project that a module imports, wherever in it: to run, and with `typed` for its types too."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+        if not typed and isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
             continue
-        if isinstance(child, ast.ImportFrom) and child.module and child.module.partition(".")[0] == "cnnc":
+        if isinstance(child, ast.ImportFrom) and child.module and child.module.partition(".")[0] in ROOTS:
             for alias in child.names:
                 inner = f"{child.module}.{alias.name}"
-                yield inner if inner in MODULES else child.module
+                yield inner if inner in ALL_MODULES else child.module
         elif isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names if alias.name.partition(".")[0] == "cnnc")
-        yield from _imports(child)
+            yield from (alias.name for alias in child.names if alias.name.partition(".")[0] in ROOTS)
+        yield from _imports(child, typed=typed)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -73,6 +76,26 @@ def test_a_module_imports_only_from_those_below_it(module: str) -> None:
     for imported in _imports(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         part = _part(imported)
         assert part == own or PARTS.index(part) < PARTS.index(own), f"{module} imports {imported}"
+
+
+def _folder(module: str) -> str:
+    """The folder that a module lies in, and for those at the root of `cnnc` or `backends` the module itself."""
+    folder = module if ALL_MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    return module if folder in FOLDERS else folder
+
+
+@pytest.mark.parametrize("unit_of", [str, _folder], ids=["modules", "folders"])
+def test_imports_run_in_no_circle(unit_of: Callable[[str], str]) -> None:
+    imported: dict[str, set[str]] = {}
+    for module, path in ALL_MODULES.items():
+        units = map(unit_of, _imports(ast.parse(path.read_text(encoding="utf-8")), typed=True))
+        imported.setdefault(unit_of(module), set()).update(units)
+    circle: list[str] = []
+    try:
+        TopologicalSorter({unit: units - {unit} for unit, units in imported.items()}).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+    assert not circle, f"each is imported by the next: {', '.join(circle)}"
 
 
 def test_operators_know_nothing_of_spans() -> None:

@@ -10,10 +10,11 @@ import pytest
 import cnnc
 from bench.tables import replaced, rows, table
 from bench.zoo import amount, family, networks_table
+from bench.zoo_comparison import TOLERANCE, fingerprint
 from bench.zoo_darknet import cfg
 from bench.zoo_lines import spec_lines
 from bench.zoo_measured import Entry, fits, made_of, read
-from bench.zoo_peers import PEERS, TOLERANCE, fingerprint
+from bench.zoo_peers import PEERS
 from cnnc import specs
 from tests.support.paths import ROOT
 

@@ -8,7 +8,8 @@ import pytest
 
 keras: Any = pytest.importorskip("keras", reason="Keras is not installed")
 
-from bench.zoo_peers import KERAS, TOLERANCE, Peer, compare  # noqa: E402  # after Keras is known to be there
+from bench.zoo_comparison import TOLERANCE, compare  # noqa: E402  # after Keras is known to be there
+from bench.zoo_peers import KERAS, Peer  # noqa: E402
 
 WITHOUT_A_SPEC = {
     *("InceptionResNetV2", "NASNetLarge", "EfficientNetV2M", "EfficientNetV2L"),

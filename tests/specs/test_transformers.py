@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("transformers", reason="Hugging Face's transformers is not installed")
 
-from bench.zoo_peers import TOLERANCE, TRANSFORMERS, Peer, compare  # after PyTorch is known to be there
+from bench.zoo_comparison import TOLERANCE, compare  # after PyTorch is known to be there
+from bench.zoo_peers import TRANSFORMERS, Peer
 from bench.zoo_transformers import answer, build, write
 from cnnc.weights.importing.any_file import read_source
 from cnnc.weights.importing.import_weights import Options, combine

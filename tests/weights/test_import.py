@@ -86,7 +86,7 @@ FAST: dict[str, tuple[Callable[[], Any], Callable[[], Net]]] = {
 WHOLE: dict[str, tuple[Callable[[], Any], Callable[[], Net]]] = {
     "torchvision resnet101": (lambda: torch_named.ResNet((3, 4, 23, 3)), lambda: cnnc.load("resnet101")),
 }
-"""Hugging Face's are compared whole in `bench.zoo_peers`."""
+"""Hugging Face's are compared whole in `bench.zoo_comparison`."""
 
 
 def hold(make: Callable[[], Any], load: Callable[[], Net], folder: Path) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnc.backends.tflite.litert.runner import load_interpreter
-from cnnc.tflite_file.program import File, Program
+from cnnc.tflite_file.program import Array, File, Program
 from cnnc.tflite_file.write import write_file
 
-Array = NDArray[Any]
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import prod, sqrt
 
 from cnnc import ops
-from cnnc.backends.tflite.lowering.lowering_site import Array, Site, lower_op
+from cnnc.backends.tflite.lowering.lowering_site import Site, lower_op
 from cnnc.backends.tflite.lowering.tensor_moves import rows, transpose
+from cnnc.tflite_file.program import Array
 
 
 @lower_op.register

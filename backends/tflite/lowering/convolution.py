@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 
 from cnnc import ops
-from cnnc.backends.tflite.lowering.lowering_site import Array, Site, lower_op
+from cnnc.backends.tflite.lowering.lowering_site import Site, lower_op
 from cnnc.backends.tflite.lowering.tensor_moves import crop, pad_with, rows
 from cnnc.ops.window import Window, window, windows
+from cnnc.tflite_file.program import Array
 
 _FULL_REGISTER: Final = 16
 """Channels from which on XNNPACK's depthwise kernels are busy."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any, Literal
-
-from numpy.typing import NDArray
+from typing import Literal
 
 from cnnc import ops
 from cnnc.backends.tflite.lowering.emitter import Emitter
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Node
 from cnnc.ops.base import Shape
+from cnnc.tflite_file.program import Array
 
-Array = NDArray[Any]
 Flavour = Literal["float", "int8", "edgetpu"]
 """What the operators are chosen for: exact float32, int8 on any LiteRT, or int8 of what the Edge TPU has."""
 

@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 
 from cnnc import ops
-from cnnc.backends.tflite.lowering.lowering_site import Array, Site, lower_op
+from cnnc.backends.tflite.lowering.lowering_site import Site, lower_op
 from cnnc.backends.tflite.lowering.tensor_moves import pad_with
 from cnnc.ops.window import Window, window, windows
+from cnnc.tflite_file.program import Array
 
 LOWEST: Final = -3.0e38
 """What padding holds before a maximum: below every value, and finite, so that ranges stay measurable."""

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnc.backends.tflite.litert.execute import execute
 from cnnc.backends.tflite.quantization.saturation import read_as
 from cnnc.backends.tflite.quantization.scale_groups import MOVES
 from cnnc.backends.tflite.quantization.statistics import Gatherer, Statistics
 from cnnc.diagnostics import CnnError
-from cnnc.tflite_file.program import ABSENT, Program
+from cnnc.tflite_file.program import ABSENT, Array, Program, Sample
 
-Array = NDArray[Any]
-Sample = Mapping[str, Array]
-"""An array `(1, ...)` for every input of the program."""
 _MEETS_WEIGHTS: Final = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite, log10
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +19,17 @@ from cnnc import ops
 from cnnc.backends.tflite.litert.execute import execute
 from cnnc.backends.tflite.litert.runner import quantized
 from cnnc.ir import Graph
+from cnnc.ir.pixels import PIXEL_LAYERS
 from cnnc.passes.drop_identities import is_identity
 from cnnc.tflite_file.conversion import is_conversion
-from cnnc.tflite_file.program import Program, Tensor
+from cnnc.tflite_file.program import Array, Program, Sample, Tensor
 
-Array = NDArray[Any]
-Sample = Mapping[str, Array]
 CODES: Final = 16
 """A tensor, or a channel, that would vary by so many codes of its own says something."""
 _HEADS: Final = ("SOFTMAX", "LOGISTIC", "RESHAPE", "QUANTIZE", "DEQUANTIZE")
 """Operators at the end of a program whose input tells more of an error than their output."""
 _LAST_BITS: Final = 1e-12
 """Of the signal's power: float32 itself computes no nearer."""
-_PREPARES: Final = ops.Normalize | ops.Bgr
-"""What the passes fold differently in float and in int8: tensors of one name are not of one value."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +267,8 @@ def _after(program: Program, before: str, name: str) -> Iterator[str]:
 
 def _sources(exact: Program, rounded: Program, graph: Graph) -> dict[str, str]:
     """The float tensor whose value each activation of the int8 program holds; for what is only converted, the same."""
-    named = {*exact.outputs} | {node.name for node in graph if not isinstance(node.op, _PREPARES)}
+    # The passes fold what prepares pixels differently in float and in int8: tensors of one name are not of one value.
+    named = {*exact.outputs} | {node.name for node in graph if not isinstance(node.op, PIXEL_LAYERS)}
     sources = {name: name for name in rounded.inputs if rounded[name].type != "INT32"}
     for operator in rounded:
         for name in operator.outputs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,8 @@ from cnnc.backends.tflite.lowering.graph import Lowered
 from cnnc.backends.tflite.lowering.op_versions import set_versions
 from cnnc.backends.tflite.quantization.scale_groups import MOVES, constant_range, group, moved_inputs
 from cnnc.backends.tflite.quantization.scales import NARROW, ONE, Range, affine, encode, weight_scales
-from cnnc.tflite_file.program import ABSENT, Operator, Program, Quantization, Tensor
+from cnnc.tflite_file.program import ABSENT, Array, Operator, Program, Quantization, Tensor
 
-Array = NDArray[Any]
 Io = Literal["int8", "uint8", "float32"]
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cnnc.tflite_file.program import Operator, Program, Tensor
+from cnnc.tflite_file.program import Array, Operator, Program, Tensor
 
-Array = NDArray[Any]
 _ACTIVATIONS: Final[Mapping[str, Callable[[Array], Array]]] = {
     "NONE": lambda x: x,
     "RELU": lambda x: np.maximum(x, 0),

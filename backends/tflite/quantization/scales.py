@@ -6,15 +6,14 @@ Source: the TensorFlow Lite 8-bit quantization specification (real = scale * (qu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.tflite_file.program import Quantization
+from cnnc.tflite_file.program import Array, Quantization
 
 Range = tuple[float, float]
-Array = NDArray[Any]
 
 LOWEST_CODE: Final = -128
 HIGHEST_CODE: Final = 127

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from cnnc.tflite_file.program import Array
+
 BINS: Final = 1024
 _MOST_VALUES: Final = 1 << 13
 """So many values of a tensor and a sample go into its histogram, taken evenly."""

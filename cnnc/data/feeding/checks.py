@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cnnc.data.augmentation.augment import entry_moves_all
 from cnnc.data.augmentation.mix import split_off
-from cnnc.data.pictures.decode import MODES
 from cnnc.data.sources.data_set import Examples, Part, targets_of
 from cnnc.diagnostics import CnnError
+from cnnc.ir.pixels import PICTURE_CHANNELS
 from cnnc.ops.base import Shape, format_shape
 from cnnc.recipe import Augment, AutoAugment, ColorJitter, Cutmix, Mix, RandAugment
 from cnnc.wording import number_of
@@ -135,7 +135,7 @@ def picture_size(part: Part, shapes: Sequence[Shape]) -> tuple[int, int]:
             help="a network of pictures has one input, height x width x channels",
         )
     height, width, wanted = shapes[0]
-    if wanted not in MODES or (channels is not None and channels != wanted and {channels, wanted} != {1, 3}):
+    if wanted not in PICTURE_CHANNELS or (channels is not None and channels != wanted and {channels, wanted} != {1, 3}):
         own = "1, 3 or 4" if channels is None else str(channels)
         raise CnnError.of(
             "data",

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from cnnc.data.pictures.jpeg import decode_jpeg, size_of
 from cnnc.diagnostics import CnnError, clause
 from cnnc.files import read_bytes
+from cnnc.ir.pixels import PICTURE_CHANNELS
 
 Picture = NDArray[np.uint8]
 """`(height, width, channels)`."""
@@ -26,7 +27,7 @@ BoxOf = Callable[[int, int], Box]
 
 MOST_BYTES = 1 << 30
 """Of a picture's file: as many pixels as are decoded, without any packing, have room in it."""
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+MODES = dict(zip(PICTURE_CHANNELS, ("L", "RGB", "RGBA"), strict=True))
 """What Pillow calls a picture of so many channels."""
 
 # What Pillow raises for broken files: its own errors are OSErrors; the rest escapes from its format plugins.

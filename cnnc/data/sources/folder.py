@@ -80,7 +80,7 @@ def class_names(folder: Path) -> tuple[str, ...]:
     """
     inside = entries(folder)
     if not inside.folders:
-        loose = any(_is_picture(name) for name in inside.files)
+        loose = any(_is_picture_file(name) for name in inside.files)
         raise CnnError.of(
             "data",
             f"`{folder}` holds pictures, but no class folders" if loose else f"`{folder}` holds no class folders",
@@ -95,7 +95,7 @@ def _require_classes(folder: Path, names: tuple[str, ...]) -> None:
     within = []
     for name in names:
         inside = entries(folder / name)
-        if not inside.folders or any(map(_is_picture, inside.files)):
+        if not inside.folders or any(map(_is_picture_file, inside.files)):
             return
         within.append(set(inside.folders))
     fewest = min(within, key=len)
@@ -145,14 +145,14 @@ def _without_parts(root: Path, folder: Path, options: Options) -> DataSet:
     return DataSet(str(root), kept, held, held, classes, (note,), "held-out")
 
 
-def _is_picture(name: str) -> bool:
+def _is_picture_file(name: str) -> bool:
     return name.lower().endswith(PICTURES)
 
 
 def _pictures(folder: Path, options: Options, others: tuple[str, ...] = ()) -> Iterator[Path]:
     for place, names in walk(folder):
         for name in names:
-            if _is_picture(name):
+            if _is_picture_file(name):
                 yield place / name
             elif not (name.lower().endswith(others) or name.lower() in _JUNK or options.skip_corrupt):
                 raise CnnError.of(

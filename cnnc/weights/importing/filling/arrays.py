@@ -6,18 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.ops import BatchNorm, GroupNorm, LayerNorm
 from cnnc.ops.base import Shape, format_shape
 from cnnc.weights.importing.filling.axes import arranged, change
-from cnnc.weights.importing.layers.file_layers import Role, Source, SourceLayer
+from cnnc.weights.importing.layers.file_layers import Array, Role, Source, SourceLayer
 from cnnc.weights.importing.layers.graph_layers import KINDS, Unit
 from cnnc.weights.importing.layers.layer_forms import Reading
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,9 @@ from math import prod
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnnc.ops.base import Shape
-from cnnc.weights.importing.layers.file_layers import Kind
-
-Array = NDArray[np.float32]
+from cnnc.weights.importing.layers.file_layers import Array, Kind
 
 _SPACE: Final = "DHW"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from cnnc.diagnostics import CnnError
+from cnnc.ops.base import Shape
 from cnnc.weights.importing.layers.file_errors import fault, listed
 
 PLAIN: Final = "weights"
@@ -24,7 +25,6 @@ _LEAST: Final = 2
 """Arrays of a copy."""
 
 T = TypeVar("T")
-Shape = tuple[int, ...]
 
 
 def chosen(path: Path, arrays: Mapping[str, T], shapes: Mapping[str, Shape], copy: str | None) -> dict[str, T]:

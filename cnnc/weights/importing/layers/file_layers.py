@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cnnc.weights.importing.layers.steps import Step, Window, unknown
 
+Array = NDArray[np.float32]
 Role = Literal[
     "kernel",
     "bias",
@@ -63,7 +64,7 @@ class SourceTensor:
     """
 
     name: str
-    array: NDArray[np.float32]
+    array: Array
     layouts: tuple[str, ...] = ()
 
 

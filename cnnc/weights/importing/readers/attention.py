@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Final, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cnnc.weights.importing.layers.file_layers import Role, SourceLayer, SourceTensor
+from cnnc.weights.importing.layers.file_layers import Array, Role, SourceLayer, SourceTensor
 
-Array = NDArray[np.float32]
 Groups = Mapping[str, Mapping[str, tuple[str, Array]]]
 """By a layer's name and the last word of its arrays' names: the whole name and the array."""
 _QUERIES = (

@@ -14,10 +14,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.weights.importing.layers.file_layers import Kind, Role, SourceLayer, SourceTensor
+from cnnc.weights.importing.layers.file_layers import Array, Kind, Role, SourceLayer, SourceTensor
 from cnnc.weights.importing.readers.attention import attentions
 
-Array = NDArray[np.float32]
 Axes = Literal["first", "last", "either", "own"]
 """Where a kernel has its outputs; `own` is cnnc's way: last, but before the inputs in a transposed convolution."""
 
