@@ -201,6 +201,8 @@ def test_cifar_faults_are_named(tmp_path: Path) -> None:
     small_cifar(tmp_path)
     (tmp_path / cifar.TRAIN[2]).write_bytes(b"\0" * 5000)
     assert "`data_batch_3.bin` has 5,000 bytes" in error_of(lambda: load_data("cifar10", folder=tmp_path))
+    (tmp_path / cifar.TRAIN[2]).write_bytes((b"\x0a" + bytes(3072)) * 2)
+    assert "a label 10, and labels go from 0 to 9" in error_of(lambda: load_data("cifar10", folder=tmp_path))
     (tmp_path / cifar.TRAIN[2]).unlink()
     assert "cannot read" in error_of(lambda: load_data("cifar10", folder=tmp_path))
 

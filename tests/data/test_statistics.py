@@ -119,3 +119,8 @@ def test_what_is_no_set_of_pictures_is_refused(tmp_path: Path) -> None:
     signal = Examples((np.zeros((4, 10)),), (np.arange(4),))
     with pytest.raises(CnnError, match="the data are no pictures"):
         inspect(DataSet("signals", signal, signal, signal))
+
+
+def test_sets_that_lack_a_class_are_infinitely_unbalanced() -> None:
+    assert unbalanced([3, 0]) == unbalanced([]) == float("inf")
+    assert unbalanced([4, 4]) == 1

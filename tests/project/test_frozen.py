@@ -140,3 +140,17 @@ def test_methods_of_ones_own_stay() -> None:
     assert repr(Own(1)) == "own"
     assert hash(Own(1)) == 7
     assert Own(1) == Own(1)
+
+
+@pytest.mark.parametrize("dataclass", [ours, dataclasses.dataclass])
+def test_what_follows_the_fields_is_run(dataclass: Any) -> None:
+    @dataclass(frozen=True)
+    class Even:
+        number: int
+
+        def __post_init__(self) -> None:
+            assert self.number % 2 == 0, self.number
+
+    assert Even(2).number == 2
+    with pytest.raises(AssertionError):
+        Even(3)

@@ -131,3 +131,11 @@ def test_numbers_are_shown_from_the_least_to_the_greatest() -> None:
     found = plots._displayable(np.array([-1.0, 1.0, 3.0, np.nan, np.inf, -np.inf]).reshape(1, 1, 6, 1))
     assert found.reshape(-1).tolist() == [0, 127, 255, 0, 255, 0]
     assert not plots._displayable(np.full((1, 2, 2, 1), 7.0)).any()
+
+
+def test_a_confusion_is_as_large_as_its_classes_and_takes_any_name(figures: list[Any]) -> None:
+    for count in (10, 14):
+        plots.draw_confusion(NOWHERE, "net", np.eye(count, dtype=np.int64), [f"$\\x{{{i % 10}" for i in range(count)])
+    (ten, fourteen) = (figure.get_size_inches() for figure in figures)
+    assert fourteen[1] - ten[1] == pytest.approx(4 * 0.5)
+    figures[0].canvas.draw()  # what is no formula is not read as one

@@ -98,7 +98,8 @@ def _(op: ops.ConvTranspose, site: Site) -> str:
             stride_w=stride[1],
         )
     if any(map(any, extra)):
-        y = pad_with(site, "PAD", y, extra, site.part("extended"))
+        is_last = bias is None and not any(map(any, cuts))
+        y = pad_with(site, "PAD", y, extra, site.name if is_last else site.part("extended"))
     if any(map(any, cuts)):
         sizes = site.shape
         y = crop(site, y, [before for before, _ in cuts], sizes, site.name if bias is None else site.part("cut"))

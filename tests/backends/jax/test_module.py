@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +20,7 @@ import cnnc
 from cnnc import ops, specs
 from cnnc.backends import reference
 from cnnc.backends.jax.export.module import write_module
+from cnnc.backends.jax.export.module_functions import channel_shuffle
 from cnnc.backends.jax.export.op_calls import term
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
@@ -267,6 +269,17 @@ def test_what_the_user_adds_stands_in_the_description() -> None:
     assert description is not None
     assert description.endswith('Says """all""" and \\.')
     assert 'load_file("w.safetensors")' in description
+
+
+def test_the_description_shows_how_the_inputs_are_given() -> None:
+    one = write_module(cnnc.load_text("input 4\ndense(2)").graph)
+    two = write_module(cnnc.load_text("input left 4\ninput right 4\nadd(left, right) | dense(2)").graph)
+    assert "output = apply(params, x)" in (ast.get_docstring(ast.parse(one)) or "")
+    assert "output = apply(params, left=left, right=right)" in (ast.get_docstring(ast.parse(two)) or "")
+
+
+def test_shuffled_channels_take_turns() -> None:
+    assert channel_shuffle(jnp.arange(6.0)[None], 2)[0].tolist() == [0, 3, 1, 4, 2, 5]
 
 
 def test_an_operator_that_is_not_written_is_named() -> None:

@@ -277,3 +277,20 @@ def test_pictures_are_normalised_in_rows_where_the_network_is_small(others: str,
     program = outline(cnnc.load_text(text).graph, "int8", "int8")
     assert kinds(program).count("RESHAPE") == reshapes
     assert kinds(lowered(text)).count("RESHAPE") == 2
+
+
+@pytest.mark.parametrize("flavour", ["float", "int8", "edgetpu"])
+@pytest.mark.parametrize("cls", OPS)
+@CALM
+@given(st.data())
+def test_a_tensor_bears_the_name_of_the_node_whose_value_it_holds(
+    flavour: Flavour, cls: type[Op], data: st.DataObject
+) -> None:
+    """`cnnc diff` and the activations find layers by these names."""
+    case = data.draw(cases(cls))
+    graph = graph_of(case)
+    after = Node("after", ops.Tanh(), ("y",), graph["y"].shape)
+    graph = Graph("two", (*graph.nodes, after), (("result", "after"),))
+    program = lower(Model(graph, {"y": random_weights(case, 0)}), flavour).program
+    written = {name for operator in program for name in operator.outputs}
+    assert "y" in written or not any(operator.kind not in ("TANH", "RESHAPE") for operator in program)
