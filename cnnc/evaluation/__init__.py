@@ -1,5 +1,5 @@
-"""How good a network is: losses and metrics on a test set, and where two networks differ.
+"""How good a network is: what it predicts, losses and metrics on a test set, and where two networks differ.
 
-`of_run` measures the weights of a run, `of_tflite` a file on LiteRT; `test_set` and `class_labels` say what they are
-measured against; `difference` sets two networks side by side, layer by layer; `latency` times them.
+`predictor` says what is asked of anything that predicts, `network` and `tflite` are the two that there are; `evaluate`
+measures any of them on a `test_set`; `difference` sets two side by side, layer by layer; `latency` times files.
 """
