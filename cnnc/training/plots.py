@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from cnnc.files import write_atomically
 from cnnc.printable import printable
 from cnnc.runs.events import Row
+from cnnc.runs.position import merit
 
 _TRAIN, _VAL, _RATE, _INK, _GRID = "#8aa4c8", "#c8553d", "#5b8e7d", "#30343f", "#e3e6ec"
 _NAMED = 30
 """A confusion matrix names its classes up to so many."""
 _COUNTED = 20
 """And writes its counts up to so many."""
+_PICTURES = 32
+"""So many of a batch are drawn."""
 _LAYERS_NAMED = 120
 """Layers have their names beside their bars up to so many."""
 
@@ -66,7 +69,7 @@ def draw_curves(path: Path, model: str, rows: Sequence[Row]) -> None:
     figure = Figure(figsize=(12 if has_top1 else 8.5, 3.8), layout="constrained", facecolor="white")
     axes = figure.subplots(1, 3 if has_top1 else 2, width_ratios=[4, 4, 2.6] if has_top1 else [4, 2.6])
     epochs = [row.epoch for row in rows]
-    best = _best(rows)
+    best = max(rows, key=merit)
     loss, rate = axes[0], axes[-1]
     loss.plot(epochs, [row.train_loss for row in rows], color=_TRAIN, label="train", **_line(rows))
     loss.plot(epochs, [row.val_loss for row in rows], color=_VAL, label="validation", **_line(rows))
@@ -129,9 +132,9 @@ def draw_confusion(path: Path, model: str, confusion: NDArray[np.int64], classes
     _save(figure, path)
 
 
-def draw_batch(path: Path, pictures: NDArray[Any], labels: Sequence[str], *, most: int = 32) -> None:
+def draw_batch(path: Path, pictures: NDArray[Any], labels: Sequence[str]) -> None:
     """The first pictures of a batch `(batch, height, width, channels)` with their labels, as they enter the network."""
-    shown = _displayable(pictures[:most])
+    shown = _displayable(pictures[:_PICTURES])
     columns = min(8, len(shown))
     rows = ceil(len(shown) / columns)
     tall = shown.shape[1] / shown.shape[2]
@@ -223,10 +226,6 @@ def _displayable(pictures: NDArray[Any]) -> NDArray[np.uint8]:
     channels = pictures.shape[-1]
     kept = pictures[..., :3] if channels in (3, 4) else pictures[..., 0]
     return np.asarray(kept, np.uint8)
-
-
-def _best(rows: Sequence[Row]) -> Row:
-    return max(rows, key=lambda row: (row.val_top1 or 0.0, -row.val_loss))
 
 
 def _percent(rows: Sequence[Row], name: str) -> list[float]:
