@@ -78,11 +78,6 @@ class Report:
         return not self.refused
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every operator is predicted, or assumed, to be mapped."""
-        return self.compiles and all(verdict.mapped for verdict in self.operators)
-
-    @property
     def mapped(self) -> Mapping[Certainty, int]:
         """How many operators are mapped, by the grade of certainty."""
         counts = Counter(verdict.certainty for verdict in self.operators if verdict.mapped)

@@ -19,7 +19,7 @@ from cnnc.backends.jax.forms.choice import PLAIN, Table
 from cnnc.backends.jax.layers import Weights
 from cnnc.backends.jax.layers.normalization import widened
 from cnnc.backends.jax.loops import NEVER, chosen, loop
-from cnnc.backends.jax.nodes import Mode, Statistics, drops, evaluate
+from cnnc.backends.jax.nodes import Mode, Statistics, evaluate
 from cnnc.backends.jax.rematerialization import again, grouped
 from cnnc.backends.jax.segments import Run, Segment, ancestors, runs, segments
 from cnnc.backends.jax.xla import compile
@@ -100,11 +100,6 @@ def forward(graph: Graph) -> Callable[..., tuple[dict[str, Array], Statistics]]:
         return result
 
     return call
-
-
-def has_dropout(graph: Graph) -> bool:
-    """Whether training needs a key: some dropout or stochastic depth has a rate above 0."""
-    return any(drops(node.op) for node in graph)
 
 
 def _evaluate(

@@ -30,9 +30,9 @@ def echo(*lines: object, err: bool = False) -> None:
     _print("\n".join(printable(str(line)) for line in lines) + "\n", err=err)
 
 
-def echo_block(text: str, *, err: bool = False) -> None:
+def echo_block(text: str) -> None:
     """Print a text of lines that we have made, a table say, whose cells are `printable` already."""
-    echo(*text.split("\n"), err=err)
+    echo(*text.split("\n"))
 
 
 def echo_json(words: Any) -> None:

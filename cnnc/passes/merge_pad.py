@@ -23,14 +23,14 @@ def merge_pad(model: Model) -> Model:
     for node in graph:
         if not isinstance(node.op, ops.Pad) or node.op.value != 0 or not readers[node.name]:
             continue
-        merged = [_merged(graph, node, reader) for reader in readers[node.name]]
+        merged = [_merged(node, reader) for reader in readers[node.name]]
         if all(merged) and (len(merged) == 1 or all(_is_same(graph, node, each) for each in merged if each)):
             nodes.update({each.name: each for each in merged if each})
             aliases[node.name] = node.inputs[0]
     return rewrite(model, nodes=nodes, aliases=aliases)
 
 
-def _merged(graph: Graph, pad: Node, reader: Node) -> Node | None:
+def _merged(pad: Node, reader: Node) -> Node | None:
     """A convolution that pads by itself what `pad` does, or None where the reader is none."""
     if not isinstance(reader.op, ops.Conv | ops.Depthwise):
         return None

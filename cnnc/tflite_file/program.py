@@ -1,7 +1,6 @@
 """What a TFLite file says: tensors by name, operators in the order they run, inputs and outputs.
 
-Backends make programs and change them; `write` makes bytes of one, `read` makes one of bytes, and `print_program`
-shows it.
+Backends make programs and change them; `write` makes bytes of one, and `read` makes one of bytes.
 """
 
 from __future__ import annotations
@@ -197,38 +196,3 @@ class File:
     @property
     def main(self) -> Program:
         return self.programs[0]
-
-
-def print_program(program: Program) -> str:
-    """The program as text, a line an operator: `%out int8[1,112,112,32] = CONV_2D@3(%in, ...) {stride_h=2}`."""
-    lines = [f"program {program.name}"]
-    lines += [f"  input %{name} {_type(program[name])}" for name in program.inputs]
-    for operator in program:
-        left = ", ".join(f"%{name} {_type(program[name])}" for name in operator.outputs if name != ABSENT)
-        right = ", ".join(_operand(program, name) for name in operator.inputs)
-        options = ", ".join(f"{key}={_plain(value)}" for key, value in sorted(operator.options.items()))
-        line = f"  {left} = {operator.name}@{operator.version}({right})"
-        lines.append(f"{line} {{{options}}}" if options else line)
-    lines += [f"  output %{name}" for name in program.outputs]
-    return "\n".join(lines) + "\n"
-
-
-def _type(tensor: Tensor) -> str:
-    text = f"{tensor.type.lower()}[{','.join(map(str, tensor.shape))}]"
-    found = tensor.quantization
-    if found is None:
-        return text
-    if found.per_channel:
-        return f"{text} q(axis {found.axis}, {min(found.scale):.6g} to {max(found.scale):.6g})"
-    return f"{text} q({found.scale[0]:.6g}, {found.zero_point[0]})"
-
-
-def _operand(program: Program, name: str) -> str:
-    if name == ABSENT:
-        return "none"
-    tensor = program[name]
-    return f"%{name}" if tensor.data is None else f"{_type(tensor)} constant"
-
-
-def _plain(value: Any) -> str:
-    return str(value.tolist()) if isinstance(value, np.ndarray) else str(value)

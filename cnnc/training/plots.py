@@ -27,6 +27,8 @@ _NAMED = 30
 """A confusion matrix names its classes up to so many."""
 _COUNTED = 20
 """And writes its counts up to so many."""
+_PICTURES = 32
+"""So many of a batch are drawn."""
 _LAYERS_NAMED = 120
 """Layers have their names beside their bars up to so many."""
 
@@ -132,9 +134,9 @@ def draw_confusion(path: Path, model: str, confusion: NDArray[np.int64], classes
     _save(figure, path)
 
 
-def draw_batch(path: Path, pictures: Pictures, labels: Sequence[str], *, most: int = 32) -> None:
+def draw_batch(path: Path, pictures: Pictures, labels: Sequence[str]) -> None:
     """The first pictures of a batch `(batch, height, width, channels)` with their labels, as they enter the network."""
-    shown = _displayable(pictures[:most])
+    shown = _displayable(pictures[:_PICTURES])
     columns = min(8, len(shown))
     rows = ceil(len(shown) / columns)
     tall = shown.shape[1] / shown.shape[2]

@@ -96,12 +96,12 @@ def page(record: Record, rows: Sequence[Row], best: Row, scores: Scores | None) 
     return document(f"{net.name} on {name}", net.name, subtitle, "cnnc train", written, _CSS + CURVES_CSS)
 
 
-def most_confused(confusion: NDArray[np.int64], count: int = _PAIRS) -> list[tuple[int, int, int, float]]:
+def most_confused(confusion: NDArray[np.int64]) -> list[tuple[int, int, int, float]]:
     """The pairs of a class and another that its examples are taken for: both, how many, the share of the class's."""
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     totals = confusion.sum(axis=1)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
     places = [(int(place) // len(wrong), int(place) % len(wrong)) for place in order]
     return [(i, j, int(wrong[i, j]), float(wrong[i, j] / totals[i])) for i, j in places if wrong[i, j]]
 

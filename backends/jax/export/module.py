@@ -23,13 +23,12 @@ from cnnc.ops import Dropout, DropPath, Input, Shape, format_shape
 _OWN = frozenset(name for name, value in vars(module_functions).items() if inspect.isfunction(value))
 
 
-def write_module(graph: Graph, *, weights_file: str | None = None, notes: str = "") -> str:
+def write_module(graph: Graph, *, weights_file: str | None = None) -> str:
     """The text of the module, as `ruff format` leaves it.
 
     Args:
         graph: the network, with its operators resolved.
         weights_file: the safetensors file that its description says how to read.
-        notes: what else the description is to say, a line or more.
 
     Raises:
         CnnError: the graph has an operator that is not written.
@@ -40,10 +39,10 @@ def write_module(graph: Graph, *, weights_file: str | None = None, notes: str = 
     initial, drawing = write_init(graph)
     functions = _closed({*writer.functions, *drawing})
     parts = [
-        _description(graph, arguments, weights_file, notes),
+        _description(graph, arguments, weights_file),
         "\n".join(_imports(functions)),
         "Params = dict[str, dict[str, Array]]",
-        "\n".join(_init(graph, initial)),
+        "\n".join(_init(initial)),
         "\n".join(_apply(graph, arguments, body, results)),
         *("\n".join(_function(block)) for block in writer.blocks),
         *(
@@ -62,7 +61,7 @@ def arguments_of(graph: Graph) -> list[str]:
     return ["x" if node.name == "input" else names.give(node.name) for node in graph.inputs]
 
 
-def _description(graph: Graph, arguments: dict[str, str], weights_file: str | None, notes: str) -> str:
+def _description(graph: Graph, arguments: dict[str, str], weights_file: str | None) -> str:
     given = list(arguments.values())
     call = given[0] if len(given) == 1 else ", ".join(f"{name}={name}" for name in given)
     lines = [
@@ -80,8 +79,6 @@ def _description(graph: Graph, arguments: dict[str, str], weights_file: str | No
     ]
     if weights_file is not None:
         lines += ["", "To load what was trained:", "", *_loading(weights_file)]
-    if notes.strip():
-        lines += ["", *notes.strip().splitlines()]
     text = "\n".join(line.rstrip() for line in lines).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     return f'"""{text}\n"""'
 
@@ -126,7 +123,7 @@ def _imports(functions: set[str]) -> Iterator[str]:
     yield "from jax import Array, lax" if uses_lax else "from jax import Array"
 
 
-def _init(graph: Graph, lines: Sequence[Line]) -> Iterator[str]:
+def _init(lines: Sequence[Line]) -> Iterator[str]:
     yield "def init(key: Array) -> Params:"
     yield '    """First values of the parameters, by a `jax.random.key`."""'
     yield from _written(lines)

@@ -130,7 +130,7 @@ class Writer:
     ) -> tuple[list[Line], list[str]]:
         """The statements of a function, and the variables that hold its results."""
         prefix = within.prefix
-        users = _users(items, [self._reads(item) for item in items])
+        users = _users([self._reads(item) for item in items])
         # A value that the next statement alone reads needs no name of its own.
         passing = [name for name, variable in values.items() if variable == "x"]
         chain = "x" if all(users.get(name) == [0] and name not in results for name in passing) else "y"
@@ -322,7 +322,7 @@ def _block_name(group: str) -> str:
     return "block" if label in ("", "block", "blocks") else f"{label}_block"
 
 
-def _users(items: Sequence[Item], reads: Sequence[Sequence[str]]) -> dict[str, list[int]]:
+def _users(reads: Sequence[Sequence[str]]) -> dict[str, list[int]]:
     """For every value the places of the items that read it."""
     found: dict[str, list[int]] = {}
     for place, names in enumerate(reads):

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 INK: Final = "#1f2937"
 FAINT: Final = "#6b7280"
+_HEAD: Final = 6
+"""The length of an arrow's head."""
 CHARACTER: Final = 0.602
 """Advance of a monospaced character, in sizes of the font."""
 
@@ -81,11 +83,11 @@ def corners(curve: Curve) -> list[Corner]:
     return found
 
 
-def arrow_head(curve: Curve, size: float = 6) -> tuple[tuple[float, float], ...]:
+def arrow_head(curve: Curve) -> tuple[tuple[float, float], ...]:
     """The triangle at a curve's end."""
     (x0, y0), (x, y) = curve.points[-2:]
     length = max(1e-9, ((x - x0) ** 2 + (y - y0) ** 2) ** 0.5)
-    dx, dy = (x - x0) / length * size, (y - y0) / length * size
+    dx, dy = (x - x0) / length * _HEAD, (y - y0) / length * _HEAD
     return (x, y), (x - dx - dy / 2, y - dy + dx / 2), (x - dx + dy / 2, y - dy - dx / 2)
 
 

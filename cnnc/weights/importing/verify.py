@@ -22,7 +22,6 @@ Preparation = Literal["network", "pixels", "unit", "symmetric", "imagenet", "caf
 _SHOWN: Final = 5
 _LEAST: Final = 1e-6
 """What is left at least of a probability of 1 when that of a class goes."""
-PREPARATIONS: Final = ("network", "pixels", *PRESETS)
 _MOST_APART: Final = 1e-3
 """How far outputs of two float programs may be apart, as a part of their range: rounding alone is far below it."""
 _MOST_APART_QUANTIZED: Final = 0.35

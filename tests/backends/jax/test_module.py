@@ -198,9 +198,7 @@ def test_a_module_runs_where_cnnc_is_not(tmp_path: Path) -> None:
 
 def test_modules_are_formatted_and_have_nothing_unused(tmp_path: Path) -> None:
     for name in SPECS:
-        (tmp_path / f"{name}.py").write_text(
-            write_module(cnnc.load(name).graph, weights_file="weights.safetensors", notes="Trained on digits.")
-        )
+        (tmp_path / f"{name}.py").write_text(write_module(cnnc.load(name).graph, weights_file="weights.safetensors"))
     for command in (["format", "--check"], ["check", "--select=E,F,W,I,UP,B,D", "--ignore=D2,D4,E741"]):
         run = [sys.executable, "-m", "ruff", *command, "--isolated", "--no-cache", "--target-version=py311", "."]
         done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path)
@@ -261,14 +259,12 @@ model words {
     assert_net_agrees(cnnc.load_text(text))
 
 
-def test_what_the_user_adds_stands_in_the_description() -> None:
-    text = write_module(
-        sequential((4,), ops.Dense(2)).graph, notes='Says """all""" and \\.', weights_file="w.safetensors"
-    )
+@pytest.mark.parametrize("name", ["w.safetensors", 'of """all""" and \\.safetensors'])
+def test_the_file_of_weights_stands_in_the_description(name: str) -> None:
+    text = write_module(sequential((4,), ops.Dense(2)).graph, weights_file=name)
     description = ast.get_docstring(ast.parse(text))
     assert description is not None
-    assert description.endswith('Says """all""" and \\.')
-    assert 'load_file("w.safetensors")' in description
+    assert f'load_file("{name}")' in description
 
 
 def test_the_description_shows_how_the_inputs_are_given() -> None:

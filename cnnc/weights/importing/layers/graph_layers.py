@@ -115,7 +115,7 @@ def units_of(graph: Graph, folded: Mapping[str, Node]) -> Target:
     steps: dict[str, Step] = {}
     shorter = _shortcuts(graph)
     for node in graph:
-        read = _read(graph, node, values)
+        read = _read(node, values)
         owner = folded_into(folded, node.name) or node.owner
         weighted = bool(node.op.weights(*graph.input_shapes(node)))
         if graph.weights(node) and node.name not in norms:
@@ -138,7 +138,7 @@ def folded_into(folded: Mapping[str, Node], name: str) -> str | None:
     return next((conv for conv, norm in folded.items() if norm.name == name), None)
 
 
-def _read(graph: Graph, node: Node, values: Mapping[str, frozenset[Read]]) -> frozenset[Read]:
+def _read(node: Node, values: Mapping[str, frozenset[Read]]) -> frozenset[Read]:
     if isinstance(node.op, ops.Concat):
         return frozenset(
             Read(read.layer, f"{read.place}.{place}" if read.place else str(place))

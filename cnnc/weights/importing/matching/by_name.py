@@ -75,10 +75,6 @@ class Names:
         self.knows_shortcuts = any(map(told.is_shortcut, self.tokens))
         self.knows_pools = any(map(told.is_pooled, self.tokens))
 
-    def precedes(self, first: int, second: int) -> bool:
-        """Whether the file says that a layer runs before another: by its graph, or by numbers in names."""
-        return bool(self.later(first) >> second & 1)
-
     def around(self, unit: int, taken: Mapping[int, int]) -> Around:
         """The nearest layers that are matched, before and behind a unit."""
         before = self._nearest(unit, lambda each: [read.layer for read in self.target.units[each].reads], taken)

@@ -31,7 +31,6 @@ from cnnc.weights.importing.layers.steps import (
     unknown,
 )
 
-Pairs = tuple[tuple[int, int], ...]
 _SHOWN = 6
 _EPSILONS = 1e-4
 """Norms of layers and groups with epsilons this far apart differ: nothing in their weights can make up for it."""

@@ -135,11 +135,11 @@ def _layers(groups: Mapping[str, Mapping[str, tuple[str, Array]]], separator: st
         if name in found:
             layers.append(found[name])
         if name not in used:
-            layers.extend(_layer(name, arrays, separator, own))
+            layers.extend(_layer(name, arrays, own))
     return layers
 
 
-def _layer(name: str, arrays: Mapping[str, tuple[str, Array]], separator: str, own: bool) -> list[SourceLayer]:
+def _layer(name: str, arrays: Mapping[str, tuple[str, Array]], own: bool) -> list[SourceLayer]:
     """The layer of a name, and one for each of its arrays whose place in it is not known."""
     tensors: dict[Role, SourceTensor] = {}
     alone: list[SourceLayer] = []
