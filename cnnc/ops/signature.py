@@ -80,19 +80,17 @@ def signature_of(cls: type) -> tuple[Parameter, ...]:
 @cache
 def _signature_of(cls: type) -> tuple[Parameter, ...]:
     owners = {name: kind.__module__ for kind in reversed(cls.__mro__) for name in vars(kind).get("__annotations__", ())}
-    parameters = []
-    for f in fields(cls):
-        annotation: Any = f.type
-        if f.init:
-            default = REQUIRED if f.default is MISSING else f.default
-            parameters.append(Parameter(f.name, type_of(_hint(annotation, owners[f.name])), default))
-    return tuple(parameters)
+    return tuple(
+        Parameter(f.name, type_of(_hint(str(f.type), owners[f.name])), REQUIRED if f.default is MISSING else f.default)
+        for f in fields(cls)
+        if f.init
+    )
 
 
 @cache
-def _hint(annotation: Any, module: str) -> Any:
-    """An annotation as `get_type_hints` evaluates it, which takes ten times as long for all of a class."""
-    return eval(annotation, vars(sys.modules[module])) if isinstance(annotation, str) else annotation
+def _hint(annotation: str, module: str) -> Any:
+    """An annotation's value, as `get_type_hints` finds it; that evaluates all of a class, which takes longer."""
+    return eval(annotation, vars(sys.modules[module]))
 
 
 def type_of(hint: Any) -> Type:

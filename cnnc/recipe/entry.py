@@ -83,7 +83,9 @@ class Entry:
         """Raises OutOfRange when a field is outside its range."""
         for each in fields(self):
             if range := each.metadata.get("range"):
-                require(getattr(self, each.name) in range, f"`{each.name}` must {range}", each.name)
+                value = getattr(self, each.name)
+                wanted = "be finite" if value == inf == range.high else range
+                require(value in range, f"`{each.name}` must {wanted}", each.name)
 
 
 def entries(kind: type[E]) -> dict[str, type[E]]:

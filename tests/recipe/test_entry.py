@@ -6,6 +6,7 @@ from math import inf, nan
 
 import pytest
 
+from cnnc.recipe import Adam, Cosine, Entry, Mixup, OutOfRange
 from cnnc.recipe.entry import FRACTION, NOT_NEGATIVE, OPEN_UNIT, POSITIVE, SHARE, UNIT, Range
 
 
@@ -25,3 +26,18 @@ def test_ranges(range: Range, inside: tuple[float, ...], outside: tuple[float, .
     assert all(number in range for number in inside)
     assert not any(number in range for number in outside)
     assert str(range) == words
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (Adam(weight_decay=-1.0), "`weight_decay` must not be negative"),
+        (Adam(weight_decay=inf), "`weight_decay` must be finite"),
+        (Cosine(floor=inf), "`floor` must be from 0 to 1"),
+        (Mixup(alpha=0.0), "`alpha` must be above 0 and at most 100"),
+    ],
+)
+def test_a_field_outside_its_range_is_refused(entry: Entry, words: str) -> None:
+    with pytest.raises(OutOfRange) as error:
+        entry.validate()
+    assert error.value.message == words
