@@ -11,9 +11,9 @@ from typing import Any, Final
 import click
 
 from cnnc import __version__
-from cnnc.cli.errors import report
-from cnnc.cli.shortage import shortage_of
-from cnnc.cli.terminal import echo, output_errors
+from cnnc.cli.console.errors import report
+from cnnc.cli.console.shortage import shortage_of
+from cnnc.cli.console.terminal import echo, output_errors
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.printable import printable
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from cnnc.cli.extras import extra
-from cnnc.cli.model_options import open_network, refuse, say, say_unlike_pixels, spec_given
-from cnnc.cli.options import OUTPUT_FOLDER, format_option, override_options, split_patterns
-from cnnc.cli.terminal import echo, echo_json
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo, echo_json
+from cnnc.cli.options.common import OUTPUT_FOLDER, format_option, override_options, split_patterns
+from cnnc.cli.options.model import open_network, refuse, say, say_unlike_pixels, spec_given
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from cnnc.cli.extras import extra
-from cnnc.cli.model_options import delegate_options, threads_of
-from cnnc.cli.options import format_option
-from cnnc.cli.terminal import echo, echo_json
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo, echo_json
+from cnnc.cli.options.common import format_option
+from cnnc.cli.options.model import delegate_options, threads_of
 
 if TYPE_CHECKING:
     from cnnc.evaluation.latency import Latency

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import click
 
-from cnnc.cli.errors import to_json
-from cnnc.cli.options import format_option, override_options
-from cnnc.cli.terminal import echo, echo_block, echo_json
+from cnnc.cli.console.errors import to_json
+from cnnc.cli.console.terminal import echo, echo_block, echo_json
+from cnnc.cli.options.common import format_option, override_options
 from cnnc.diagnostics import CnnError, Diagnostic
 from cnnc.ir import Graph
 from cnnc.loading import examine, find
@@ -72,7 +72,7 @@ def _require_target(name: str, target: str | None) -> None:
 
 def _predict(subject: Graph | Path, name: str, format: str, predictions: dict[str, dict[str, Any]]) -> list[Diagnostic]:
     """Show, or keep for JSON, what is predicted of a spec's graph or of a file; what is wrong with it."""
-    from cnnc.cli.edgetpu import check_file, check_graph
+    from cnnc.cli.console.edgetpu import check_file, check_graph
 
     shown = check_file(subject, None) if isinstance(subject, Path) else check_graph(subject, name, None)
     predicted, faults = shown

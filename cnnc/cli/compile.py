@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 from click.core import ParameterSource
 
-from cnnc.cli.extras import extra
-from cnnc.cli.model_options import crop_option, open_network, refuse, spec_given
-from cnnc.cli.options import format_option, override_options
-from cnnc.cli.terminal import echo, echo_block, echo_error, echo_json
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo, echo_block, echo_error, echo_json
+from cnnc.cli.options.common import format_option, override_options
+from cnnc.cli.options.model import crop_option, open_network, refuse, spec_given
 from cnnc.diagnostics import CnnError
 from cnnc.files import require_apart, require_file
 from cnnc.overrides import Overrides
@@ -187,7 +187,7 @@ def _require_place(place: Path, target: Target, compiler: Path | None) -> None:
     if target == "jax":
         require_file(place.with_suffix(".safetensors"))
     if compiler is not None:
-        from cnnc.cli.edgetpu import compiled_place
+        from cnnc.cli.console.edgetpu import compiled_place
 
         require_file(compiled_place(place))
 
@@ -247,7 +247,7 @@ def _finish(
     predicted = None
     if compiled.target == "edgetpu":
         assert compiled.program is not None
-        from cnnc.cli.edgetpu import predict_edgetpu, run_edgetpu_compiler
+        from cnnc.cli.console.edgetpu import predict_edgetpu, run_edgetpu_compiler
 
         predicted = predict_edgetpu(compiled.data, compiled.program, str(place), trained.net.graph, allow_cpu=allow_cpu)
         lines += ["", *predicted.text.split("\n")]

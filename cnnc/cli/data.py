@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from cnnc.cli.extras import extra
-from cnnc.cli.options import format_option
-from cnnc.cli.terminal import echo, echo_block, echo_json
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo, echo_block, echo_json
+from cnnc.cli.options.common import format_option
 from cnnc.diagnostics import CnnError
 from cnnc.rendering.text_table import box
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from cnnc.cli.extras import extra
-from cnnc.cli.options import OUTPUT_FOLDER
-from cnnc.cli.terminal import echo, echo_block, echo_error
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo, echo_block, echo_error
+from cnnc.cli.options.common import OUTPUT_FOLDER
 from cnnc.cli.train import show_next, told_how_to_go_on
 from cnnc.files import write_atomically
 
@@ -49,13 +49,13 @@ def demo(out: Path | None) -> None:
     net = load_text(SPEC, "digits.cnn")
     with extra("tflite", "the demo"):
         from cnnc.backends.tflite.compile import Settings
-        from cnnc.cli.edgetpu import predict_edgetpu
+        from cnnc.cli.console.edgetpu import predict_edgetpu
         from cnnc.deployment.calibration_samples import samples_of
         from cnnc.deployment.int8_accuracy import compare_files
         from cnnc.deployment.report import in_words
         from cnnc.deployment.tflite import compile_tflite
     with extra("train", "the demo"):
-        from cnnc.cli.watch import watching
+        from cnnc.cli.console.watch import watching
         from cnnc.evaluation.evaluate import evaluate_on
         from cnnc.evaluation.network import network_predictor
         from cnnc.evaluation.test_set import load_test_set

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnc.cli.extras import extra
-from cnnc.cli.model_options import say, threads_of
-from cnnc.cli.options import OUTPUT_FILE, format_option
-from cnnc.cli.terminal import echo, echo_json
-from cnnc.cli.train_options import data_options
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo, echo_json
+from cnnc.cli.options.common import OUTPUT_FILE, format_option
+from cnnc.cli.options.model import say, threads_of
+from cnnc.cli.options.training import data_options
 from cnnc.files import require_apart
 
 if TYPE_CHECKING:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
-from cnnc.cli.extras import extra
-from cnnc.cli.model_options import (
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo
+from cnnc.cli.options.common import OUTPUT_FILE, override_options
+from cnnc.cli.options.model import (
     crop_option,
     kind_of,
     open_network,
@@ -17,8 +19,6 @@ from cnnc.cli.model_options import (
     spec_given,
     weights_option,
 )
-from cnnc.cli.options import OUTPUT_FILE, override_options
-from cnnc.cli.terminal import echo
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 

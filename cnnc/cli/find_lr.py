@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnc.cli.extras import extra
-from cnnc.cli.options import OUTPUT_FOLDER, in_flags, spec_options, split_patterns
-from cnnc.cli.terminal import echo, is_terminal
-from cnnc.cli.train_options import data_named, data_options, setting_option, workers_option
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo, is_terminal
+from cnnc.cli.options.common import OUTPUT_FOLDER, in_flags, spec_options, split_patterns
+from cnnc.cli.options.training import data_named, data_options, setting_option, workers_option
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 

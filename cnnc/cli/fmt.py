@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cnnc.cli.terminal import echo, echo_document
+from cnnc.cli.console.terminal import echo, echo_document
 from cnnc.diagnostics import CnnError, Source
 from cnnc.files import require_file, write_atomically
 from cnnc.language.formatter import format_spec

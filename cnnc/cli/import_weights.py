@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from cnnc.cli.extras import extra
-from cnnc.cli.model_options import refuse
-from cnnc.cli.options import OUTPUT_FILE, format_option, spec_options
-from cnnc.cli.terminal import echo, echo_block, echo_json
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo, echo_block, echo_json
+from cnnc.cli.options.common import OUTPUT_FILE, format_option, spec_options
+from cnnc.cli.options.model import refuse
 from cnnc.diagnostics import CnnError
 from cnnc.files import require_apart
 from cnnc.overrides import Overrides

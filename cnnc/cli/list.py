@@ -8,8 +8,8 @@ from typing import Any, Literal
 import click
 
 from cnnc import specs
-from cnnc.cli.options import format_option
-from cnnc.cli.terminal import echo_block, echo_json
+from cnnc.cli.console.terminal import echo_block, echo_json
+from cnnc.cli.options.common import format_option
 from cnnc.ir import Graph
 from cnnc.language import parse
 from cnnc.loading import find, load_spec

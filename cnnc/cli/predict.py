@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from cnnc.cli.model_options import (
+from cnnc.cli.console.terminal import echo, echo_json
+from cnnc.cli.options.common import format_option, override_options
+from cnnc.cli.options.model import (
     crop_option,
     delegate_options,
     kind_of,
@@ -17,8 +19,6 @@ from cnnc.cli.model_options import (
     say,
     weights_option,
 )
-from cnnc.cli.options import format_option, override_options
-from cnnc.cli.terminal import echo, echo_json
 from cnnc.overrides import Overrides
 from cnnc.printable import printable
 

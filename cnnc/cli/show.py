@@ -7,8 +7,8 @@ from typing import Literal
 
 import click
 
-from cnnc.cli.options import OUTPUT_FILE, format_option, spec_options
-from cnnc.cli.terminal import echo, echo_block, echo_document, echo_json, is_terminal
+from cnnc.cli.console.terminal import echo, echo_block, echo_document, echo_json, is_terminal
+from cnnc.cli.options.common import OUTPUT_FILE, format_option, spec_options
 from cnnc.ir import Graph
 from cnnc.loading import find, load_spec
 from cnnc.overrides import Overrides

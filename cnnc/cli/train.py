@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
-from cnnc.cli.errors import report as print_error
-from cnnc.cli.extras import extra
-from cnnc.cli.options import OUTPUT_FOLDER, override_options, split_patterns
-from cnnc.cli.terminal import echo
-from cnnc.cli.train_devices import DEVICE_PARAMETERS, Where, device_options, require_whole, together
-from cnnc.cli.train_options import (
+from cnnc.cli.console.errors import report as print_error
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo
+from cnnc.cli.options.common import OUTPUT_FOLDER, override_options, split_patterns
+from cnnc.cli.options.devices import DEVICE_PARAMETERS, Where, device_options, require_whole, together
+from cnnc.cli.options.training import (
     data_named,
     data_options,
     epochs,
@@ -121,7 +121,7 @@ def train(
     if resume is not None:
         _require_alone(context, [pattern for pattern, _ in lrs if pattern is not None])
         with extra("train", "training"):
-            from cnnc.cli.watch import watching
+            from cnnc.cli.console.watch import watching
             from cnnc.training.resume import resume as go_on
         with told_how_to_go_on(), together(where, context) as group, watching(group=group) as report:
             result = go_on(resume, data, data_dir=data_dir, **settings, **common, group=group, report=report)
@@ -137,7 +137,7 @@ def train(
     net = load_spec(find(spec), overrides)
     name = data_named(data, net.recipe.data, f"cnnc train {spec}")
     with extra("train", "training"):
-        from cnnc.cli.watch import watching
+        from cnnc.cli.console.watch import watching
         from cnnc.data.sources.by_name import load_data
         from cnnc.data.sources.folder import Options
         from cnnc.data.sources.parts import HELD_OUT
@@ -252,7 +252,7 @@ def told_how_to_go_on() -> Iterator[None]:
 
 def show_end(result: TrainingResult, group: ProcessGroup | None) -> None:
     """What a training came to, what to look at and what to type after it; the first of several processes says it."""
-    from cnnc.cli.watch import describe_best
+    from cnnc.cli.console.watch import describe_best
 
     if group is not None and group.index:
         return

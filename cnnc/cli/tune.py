@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from cnnc.cli.extras import extra
-from cnnc.cli.options import OUTPUT_FILE, spec_options
-from cnnc.cli.terminal import echo
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo
+from cnnc.cli.options.common import OUTPUT_FILE, spec_options
 from cnnc.diagnostics import CnnError
 from cnnc.files import require_apart, require_file, write_atomically
 from cnnc.overrides import Overrides

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 import cnnc
 from cnnc import specs
 from cnnc.cli import COMMANDS, main
-from cnnc.cli.options import spec_options
+from cnnc.cli.options.common import spec_options
 from cnnc.overrides import Overrides
 
 TINY = "model tiny(classes=10) {\n  input 8x8x3\n  conv(3x3, 8) | relu | globalpool | dense(classes)\n}\n"

@@ -22,7 +22,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from cnnc.cli import main
-from cnnc.cli.terminal import echo_json
+from cnnc.cli.console.terminal import echo_json
 from cnnc.diagnostics import CnnError
 from cnnc.printable import printable
 from cnnc.rendering.drawing.scene import Scene, Text

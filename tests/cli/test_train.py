@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from cnnc.cli.watch import watching
+from cnnc.cli.console.watch import watching
 from cnnc.runs.events import EpochEnd, Message, Progress, Row, TrainingStart
 from tests.support.calling import call
 from tests.support.pictures import make_tree, truncate

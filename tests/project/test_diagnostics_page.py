@@ -18,9 +18,9 @@ from cnnc.backends.jax.distributed.process_errors import require_same
 from cnnc.backends.tflite.compile import Settings, compile_int8
 from cnnc.backends.tflite.litert.runner import open_model
 from cnnc.backends.tflite.random_weights import random_sample, random_weights
-from cnnc.cli.edgetpu import check_graph, run_edgetpu_compiler
-from cnnc.cli.extras import extra
-from cnnc.cli.shortage import shortage_of
+from cnnc.cli.console.edgetpu import check_graph, run_edgetpu_compiler
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.shortage import shortage_of
 from cnnc.data.pictures.decode import decode
 from cnnc.data.sources.by_name import load_data
 from cnnc.deployment.calibration_samples import samples_of

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from cnnc.cli import COMMANDS, main
-from cnnc.cli.options import Output
+from cnnc.cli.options.common import Output
 from cnnc.data.pictures.decode import decode
 from cnnc.data.sources.class_table import read_class_list
 from cnnc.diagnostics import CnnError

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import cnnc
 from cnnc import load_text, recipe
-from cnnc.cli.train_options import recipe_options
+from cnnc.cli.options.training import recipe_options
 from cnnc.recipe import SETTINGS, Recipe, Setting
 from cnnc.recipe.changes import Changes, ResumeChanges, apply_changes
 from cnnc.recipe.yaml_form import recipe_from_words, recipe_in_words

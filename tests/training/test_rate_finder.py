@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnc.cli.options import in_flags
+from cnnc.cli.options.common import in_flags
 from cnnc.data.sources.arrays import arrays_data_set
 from cnnc.diagnostics import CnnError
 from cnnc.loading import load_text

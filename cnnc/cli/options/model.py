@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import click
 
 from cnnc import specs
-from cnnc.cli.extras import extra
-from cnnc.cli.terminal import echo
+from cnnc.cli.console.extras import extra
+from cnnc.cli.console.terminal import echo
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:

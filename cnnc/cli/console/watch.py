@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from cnnc.cli.terminal import echo
+from cnnc.cli.console.terminal import echo
 from cnnc.printable import printable
 from cnnc.runs.events import EpochEnd, Event, Message, Report, Row, TrainingStart, ignore
 from cnnc.runs.events import Progress as Step

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cnnc.cli.options import finite
+from cnnc.cli.options.common import finite
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import SETTINGS, Setting
 from cnnc.recipe.entry import POSITIVE, Range

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import click
 
-from cnnc.cli.errors import remember_format
+from cnnc.cli.console.errors import remember_format
 from cnnc.files import require_file, require_folder
 from cnnc.overrides import Overrides
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cnnc.cli.terminal import echo, echo_error, echo_json
+from cnnc.cli.console.terminal import echo, echo_error, echo_json
 from cnnc.diagnostics import CnnError, Diagnostic
 
 _FORMAT = "cnnc.format"

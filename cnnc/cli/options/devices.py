@@ -13,8 +13,8 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
-from cnnc.cli.errors import report
-from cnnc.cli.train_options import positive
+from cnnc.cli.console.errors import report
+from cnnc.cli.options.training import positive
 from cnnc.diagnostics import CnnError
 
 F = TypeVar("F", bound=Callable[..., Any])

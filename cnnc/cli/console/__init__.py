@@ -1,0 +1,1 @@
+"""What commands print: text on a terminal, JSON, progress, errors, and what the Edge TPU makes of a file."""
