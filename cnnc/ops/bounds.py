@@ -1,4 +1,4 @@
-"""The ranges of attributes: each function raises OpError(code="value") for an attribute outside its own."""
+"""The ranges of attributes: each function raises OpError, of code `value` unless it says another, for one outside."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ def require_rate(op: Op, attribute: str) -> None:
     if not 0 <= value < 1:
         raise OpError(
             f"`{attribute}` must be from 0 up to, not including, 1, but is {value}", code="value", attribute=attribute
+        )
+
+
+def require_groups(channels: int, groups: int) -> None:
+    """The channels of an input split into equal groups; else the error is of code `shape`."""
+    if channels % groups:
+        raise OpError(
+            f"{channels} channels do not split into {groups} groups",
+            attribute="groups",
+            help=f"groups={largest_divisor(channels, groups)}",
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cnnc.frozen import dataclass
 from cnnc.ops.base import Op, OpError, Shape, Weight
-from cnnc.ops.bounds import largest_divisor, require_at_least, require_positive
+from cnnc.ops.bounds import require_at_least, require_groups, require_positive
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,7 @@ class GroupNorm(Op):
 
     def infer(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
-        if shape[-1] % self.groups:
-            raise OpError(
-                f"{shape[-1]} channels do not split into {self.groups} groups",
-                attribute="groups",
-                help=f"groups={largest_divisor(shape[-1], self.groups)}",
-            )
+        require_groups(shape[-1], self.groups)
         return shape
 
     def weights(self, *inputs: Shape) -> Mapping[str, Weight]:

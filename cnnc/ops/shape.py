@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from cnnc.frozen import dataclass
 from cnnc.ops.base import Op, OpError, Shape, format_shape, spatial_rank
-from cnnc.ops.bounds import largest_divisor, require_at_least
+from cnnc.ops.bounds import require_at_least, require_groups
 from cnnc.ops.signature import Dims, OptionalDims, OptionalInt, Padding
 from cnnc.ops.window import require_padding
 
@@ -200,12 +200,7 @@ class ChannelShuffle(Op):
 
     def infer(self, *inputs: Shape) -> Shape:
         (shape,) = inputs
-        if shape[-1] % self.groups:
-            raise OpError(
-                f"{shape[-1]} channels do not split into {self.groups} groups",
-                attribute="groups",
-                help=f"groups={largest_divisor(shape[-1], self.groups)}",
-            )
+        require_groups(shape[-1], self.groups)
         return shape
 
 
