@@ -1,4 +1,4 @@
-"""What runs or emits a graph. `load` imports a backend when it is asked for, not before."""
+"""Backends, which run or emit a graph. `load` imports one when it is asked for, not before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a user's input, where it stands, and how to mend it.
+"""Diagnostics: an error in a user's input, its place, and how to mend it.
 
 A diagnostic points into a `Source` by a `Span`; `render` shows it as rustc and ruff do, `to_json` gives the same to
 tools. Imports nothing of the project but its frozen dataclasses and what makes text printable.
@@ -197,7 +197,7 @@ _MOST_COMPARED = 500
 
 
 def clause(sentence: str) -> str:
-    """What another program says, within a sentence of ours: its first letter is small, that of `EOF` is not."""
+    """Another program's message within a sentence of ours: its first letter is small, that of `EOF` is not."""
     return sentence if sentence[1:2].isupper() else sentence[:1].lower() + sentence[1:]
 
 

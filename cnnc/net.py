@@ -65,7 +65,7 @@ class Net:
         precision: Literal["f32", "bf16"] = "f32",
         logits: bool = False,
     ) -> Any:
-        """What the network makes of a batch: a pure function, for use under `jax.jit`, `grad` and `vmap`.
+        """The outputs of the network for a batch: a pure function, for use under `jax.jit`, `grad` and `vmap`.
 
         Called on arrays it compiles itself; inside a transformation of yours it is plain operations. Compile a training
         step of your own with `cnnc.backends.jax.compile.jit`: on a CPU that is `jax.jit`, two to three times faster.

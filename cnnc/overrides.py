@@ -1,4 +1,4 @@
-"""What a user asks for beside the spec: a variant, scaling, other inputs, other arguments of the model."""
+"""Overrides of a spec: a variant, scaling, other inputs, other arguments of the model."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ def number_of(count: int, noun: str) -> str:
 
 
 def extent(low: float, high: float, form: str = "", *, plural: bool = False) -> str:
-    """What a value does that lies between two: `goes from 0 to 9`, or `is 7 throughout`; several `go`, or `are all 7`.
+    """The extent of values: `goes from 0 to 9`, or `is 7 throughout`; several `go`, or `are all 7`.
 
     `form` is how a number is written, as in `format`.
     """

@@ -31,7 +31,7 @@ _SHOWN_LINES: Final = 12
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the compiler did: the file it made and its log's figures, in bytes, as rounded as they are printed."""
+    """The compiler's result: the file it made and its log's figures, in bytes, as rounded as they are printed."""
 
     log: Log
     model: bytes
@@ -71,7 +71,7 @@ def how_to_get() -> str:
 
 
 def missing_message(model: str) -> str:
-    """What to tell where there is no compiler: what is missing, how to get it, and what to do then."""
+    """Advice where there is no compiler: what is missing, how to get it, and what to do then."""
     return (
         f"{NAME} is not on the PATH: the int8 model is made, and not compiled for the Edge TPU\n{how_to_get()}\n"
         f"then: {NAME} -s {model}"

@@ -1,4 +1,4 @@
-"""What edgetpu_compiler prints, of version 2.0 to 16.0: figures, the table of operators, and why it failed."""
+"""The log of edgetpu_compiler, versions 2.0 to 16.0: figures, the table of operators, and why it failed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Log:
     operations: int | None
     rows: tuple[Row, ...]
     failure: str | None
-    """What it says went wrong."""
+    """The reason for which the compiler failed."""
 
     @property
     def succeeded(self) -> bool:

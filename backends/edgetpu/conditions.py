@@ -1,4 +1,4 @@
-"""What the rules ask of an operator and its tensors: each is true where the operator stays on the CPU."""
+"""Conditions of the rules on an operator and its tensors: each is true where the operator stays on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What edgetpu_compiler 16.0.384591198 knows: operators, their versions, and the words it says.
+"""Facts on edgetpu_compiler 16.0.384591198: the operators and versions that it knows, and its words.
 
 The compiler is not open. Versions are those of the TFLite it was built with (mid-2021, TensorFlow 2.5 or 2.6): what it
 refused was always newer (CONV_2D 6, QUANTIZE 3, TRANSPOSE_CONV 4, EXP 2). Names of operators are Coral's table.

@@ -1,4 +1,4 @@
-"""What keeps layers off the Edge TPU, at their places in the spec: an error each, with what to use instead."""
+"""Layers that stay off the Edge TPU, at their places in the spec: an error each, with what to use instead."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _INSTEAD: Final[Mapping[type[ops.Op], str]] = {
     ops.Mish: "use swish, which is nearly the same",
     ops.Embedding: "look the table up outside the network, and give it the vectors",
 }
-"""What to write in the place of a layer that the Edge TPU never runs."""
+"""Advice for the place of a layer that the Edge TPU never runs."""
 
 
 def _instead(node: Node | None) -> str | None:

@@ -43,7 +43,7 @@ class Parameters:
 
 
 def parameters(program: Program, mapped: Iterable[Operator]) -> Parameters:
-    """What the mapped operators need, put into the cache in the order they run as long as they fit.
+    """The parameters of the mapped operators, put into the cache in the order they run as long as they fit.
 
     A layer that is larger than the room left is streamed whole; its scales and biases stay where they fit.
     """

@@ -1,4 +1,4 @@
-"""What the Edge TPU's compiler will say of a TFLite file, any file, predicted from rules and published facts."""
+"""The Edge TPU compiler's verdict on a TFLite file, any file, predicted from rules and published facts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the operators that are mapped take: bytes of parameters and activations, and the time of an inference."""
+    """The cost of the mapped operators: bytes of parameters and activations, and the time of an inference."""
 
     parameters: Parameters
     activation_bytes: int
@@ -58,7 +58,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Report:
-    """What is predicted of a file.
+    """The prediction for a file.
 
     `refused` are the reasons why the compiler takes no part of it; the operators then say what would come once they are
     mended. `cut` is the index of the first operator that is kept on the CPU by a rule, with operators of the Edge TPU
@@ -128,7 +128,7 @@ def _name(operator: Operator) -> str:
 
 
 def _later(cutting: Rule | None) -> Rule:
-    """What keeps an operator on the CPU that breaks no rule itself, as surely as the one that cuts the graph."""
+    """The rule for an operator that breaks none itself, as certain as the one that cuts the graph before it."""
     return Rule(
         (),
         lambda site: True,

@@ -17,7 +17,7 @@ from cnnc.tflite_file.schema import TENSOR_TYPES as TYPES
 
 @dataclass(frozen=True)
 class Refusal:
-    """What the compiler says of a model it does not take. `index` is the operator's, -1 where it is none's."""
+    """The compiler's refusal of a model. `index` is the operator's, -1 where it is none's."""
 
     message: str
     remedy: str

@@ -23,7 +23,7 @@ _MOST = 20
 def render(
     report: Report, name: str = "the model", widest: int | None = None, faults: Sequence[Diagnostic] | None = None
 ) -> str:
-    """What is predicted of a file: operators by status and certainty, those on the CPU with the remedy, and the cost.
+    """The prediction for a file: operators by status and certainty, those on the CPU with the remedy, and the cost.
 
     Args:
         report: of `prediction.check`.

@@ -1,4 +1,4 @@
-"""What the mapped part of a model suffers from: memory that does not do, and what a CPU does faster."""
+"""Warnings on the mapped part of a model: too little memory, and operators at which a CPU is faster."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def _evaluate(
 
 
 def _runs(graph: Graph, wanted: set[str], mode: Mode, scan: int, remat: bool) -> list[Run]:
-    """What is evaluated in turn: loops, and segments, which for rematerialisation are grouped."""
+    """The order of evaluation: loops, and segments, which for rematerialisation are grouped."""
     parts = segments(graph, wanted)
     found: list[Run] = [(part,) for part in parts]
     if scan != NEVER:

@@ -35,7 +35,7 @@ def chosen() -> int:
 
 
 def loop(run: Run, weights: Weights, entry: Array, mode: Mode, *, remat: bool = False) -> tuple[Array, Statistics]:
-    """What the last segment of a run gives, and the new statistics of every batch norm in it.
+    """The output of the last segment of a run, and the new statistics of every batch norm in it.
 
     Args:
         run: segments that are alike.

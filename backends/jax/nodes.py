@@ -24,7 +24,7 @@ Statistics = dict[str, dict[str, Array]]
 
 
 class Chance(NamedTuple):
-    """What a node drops by: `salt` makes its key of the network's, `kept` is the probability that a value stays.
+    """A node's dropping: `salt` makes its key of the network's, `kept` is the probability that a value stays.
 
     Numbers, or in a loop over repeats scalars that differ from one to the next.
     """

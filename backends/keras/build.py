@@ -43,12 +43,12 @@ def build(graph: Graph, weights: Weights) -> Any:
 
 
 def input_name(node: Node) -> str:
-    """What Keras calls an input: its own name; behind a word of Python, which TensorFlow takes for no name, a `_`."""
+    """The name of an input in Keras: its own; behind a word of Python, which TensorFlow takes for no name, a `_`."""
     return f"{node.name}_" if iskeyword(node.name) else layer_name(node.name)
 
 
 def layer_name(name: str) -> str:
-    """What Keras calls the layer of a node: its own name; a slash, which Keras forbids, becomes a dot."""
+    """The name of a node's layer in Keras: its own; a slash, which Keras forbids, becomes a dot."""
     return name.replace("/", ".")
 
 

@@ -1,4 +1,4 @@
-"""What Keras has no layer for, of layers and operations that it has: files need nothing but Keras to be read.
+"""Layers that Keras lacks, of layers and operations that it has: files need nothing but Keras to be read.
 
 Operations come in a model of their own, which bears the name of the layer that it stands for.
 """

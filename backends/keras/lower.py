@@ -35,7 +35,7 @@ _ACTIVATIONS: Mapping[type[ops.Op], str] = {
     ops.Tanh: "tanh",
 }
 _LOWEST = float(np.finfo(np.float32).min)
-"""What pads a maximum: a `.keras` file, which is JSON, has no infinity."""
+"""The padding before a maximum: a `.keras` file, which is JSON, has no infinity."""
 
 
 @singledispatch

@@ -82,7 +82,7 @@ class Quantized:
 
     @cached_property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """What the program's user should know of that."""
+        """Warnings for the program's user."""
         return warnings(self._exact, self.program, self.model.graph, self.measurement)
 
     @cached_property

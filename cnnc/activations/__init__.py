@@ -1,1 +1,1 @@
-"""What a network sees: maps of its layers, its filters, and where on a picture it looks."""
+"""A look inside a network: maps of its layers, its filters, and where on a picture it looks."""

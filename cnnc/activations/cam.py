@@ -148,7 +148,7 @@ def _is_dense(program: Program, operator: Operator) -> bool:
 
 
 def _producer(program: Program, name: str) -> Operator | None:
-    """What computes a tensor, seen through what only gives it another form."""
+    """The operator that computes a tensor, seen through those that only give it another form."""
     while (operator := producer(program, name)) is not None and operator.kind in _THROUGH:
         name = operator.inputs[0]
     return operator

@@ -1,4 +1,4 @@
-"""What goes in: a picture as the network takes it, and that picture split into its channels; or an array."""
+"""Inputs: a picture as the network takes it, and that picture split into its channels; or an array."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked at: a network or a TFLite file, its layers, and their values on one picture."""
+"""Models to look into: a network or a TFLite file, its layers, and their values on one picture."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _is_shown(tensor: Tensor) -> bool:
 
 
 def form_of(program: Program) -> str:
-    """What a file computes in: the type of most of what its operators write."""
+    """The type that a file computes in: that of most tensors that its operators write."""
     types = [program[name].type for operator in program for name in operator.outputs if name != ABSENT]
     return max(sorted(set(types)), key=types.count, default="nothing").lower()
 

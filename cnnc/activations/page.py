@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cnnc.activations.pairing import Compared
 
 GENERATOR: Final = "cnnc activations"
-"""What a page says that it was made by."""
+"""The generator that a page names."""
 _OPEN: Final = 12
 """With more layers than this, only the first of them are unfolded."""
 _UNFOLDED: Final = 3

@@ -14,7 +14,7 @@ Indices = NDArray[np.uint8]
 """Places in a palette."""
 
 PAPER: Final = 254
-"""What a line is drawn on."""
+"""The background of a line."""
 GAP: Final = 255
 """Between squares, and where a value is no number; transparent on the page."""
 _TOP: Final = 253

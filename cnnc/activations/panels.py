@@ -1,4 +1,4 @@
-"""What is drawn of a layer: its grid, or those of two models and their differences, each with its scale."""
+"""Panels of a layer: its grid, or those of two models and their differences, each with its scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network says of the picture: its likeliest classes, and which class is meant by a name or a number."""
+"""The prediction for a picture: the likeliest classes, and the class that a name or a number means."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def output_of(watched: Watched) -> str | None:
 
 
 def predicted(watched: Watched, output: str, values: Values) -> Predicted:
-    """What an output of classes says; a `background` that a list of one label more starts with is left out.
+    """The prediction of an output of classes; a `background` that a list of one label more starts with is left out.
 
     Raises:
         CnnError: there are labels, and not as many as classes.

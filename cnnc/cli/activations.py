@@ -117,7 +117,7 @@ def _is_spec(source: Path) -> bool:
 def _watched(
     source: Path, overrides: Overrides, weights: Path | None, random: bool, last: bool, labels: Path | None
 ) -> Watched:
-    """What is looked at, made ready."""
+    """The model to look into, opened."""
     from cnnc.activations import models
 
     if source.suffix.lower() == ".tflite" and not source.is_dir():

@@ -116,7 +116,7 @@ def verify(name: str, data_dir: Path | None, grey: bool, format: Literal["text",
 
 
 def _foreign(name: str, folder: Path | None) -> str | None:
-    """What training says of the first file among the pictures that is none, if there is one."""
+    """The refusal of training for the first file among the pictures that is none, if there is one."""
     with extra("train", "looking at data"):
         from cnnc.data.sources.by_name import load_data
         from cnnc.data.sources.folder import Options

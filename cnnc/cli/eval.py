@@ -101,7 +101,7 @@ def eval(
 def _heading(
     kind: Literal["run", "spec", "model"], what: Path, weights: Path | None, predictor: Predictor
 ) -> tuple[dict[str, Any], str]:
-    """What was measured, as JSON and in words."""
+    """The subject of an evaluation, as JSON and in words."""
     if kind == "model":
         return {"model": str(what)}, what.name
     if kind == "spec":

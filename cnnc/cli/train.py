@@ -195,7 +195,7 @@ def _seeds(text: str, first: int, *, is_listed_alone: bool) -> tuple[int, ...]:
 
 
 def show_seeds(sweep: SeedSweep, context: click.Context) -> None:
-    """What came of all seeds; exit status 1 if a training failed."""
+    """Report the results of all seeds; exit status 1 if a training failed."""
     from cnnc.training.seed_sweep import TABLE, render_sweep
 
     echo("", *render_sweep(sweep).split("\n"), f"in {sweep.folder}: {TABLE}, and a run for each seed")
@@ -251,7 +251,7 @@ def told_how_to_go_on() -> Iterator[None]:
 
 
 def show_end(result: TrainingResult, group: ProcessGroup | None) -> None:
-    """What a training came to, what to look at and what to type after it; the first of several processes says it."""
+    """Report the result of a training, where to look and what to type next; the first of several processes does."""
     from cnnc.cli.console.watch import describe_best
 
     if group is not None and group.index:
@@ -261,7 +261,7 @@ def show_end(result: TrainingResult, group: ProcessGroup | None) -> None:
 
 
 def show_next(folder: Path) -> None:
-    """What to look at and to type after a training."""
+    """Say where to look and what to type after a training."""
     echo("", f"in {folder}: report.html, results.csv, results.png, confusion_matrix.png, batch0.png, weights/")
     echo("next:")
     echo(f"  cnnc eval {folder}")

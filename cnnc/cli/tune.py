@@ -20,7 +20,7 @@ USUAL = (
     ("resnet", Overrides(variant="cifar"), 32),
     ("mobilenet_v2", Overrides(input=((None, (96, 96, 3)),)), 32),
 )
-"""What is measured when no network is named, and the batches."""
+"""The networks that are measured when none is named, and the batches."""
 
 
 @click.command("tune")

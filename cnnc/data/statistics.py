@@ -1,4 +1,4 @@
-"""What a data set holds: counts, sizes, colours, files that cannot be decoded, pictures that are in two parts."""
+"""Statistics of a data set: counts, sizes, colours, files that cannot be decoded, pictures that are in two parts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Size:
 
 @dataclass(frozen=True)
 class PartStatistics:
-    """What a part holds. `counts` has a number a class; `sizes` are the commonest first; `bytes` are of picture files.
+    """Statistics of a part. `counts` has a number a class; `sizes` are the commonest first; `bytes` of picture files.
 
     `mean` and `deviation` are over all pixels of all pictures, from 0 to 255, a number a channel.
     """
@@ -75,7 +75,7 @@ class PartStatistics:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What one picture adds up to."""
+    """The sums over one picture."""
 
     stored: int
     digest: bytes
@@ -85,7 +85,7 @@ class _Seen:
 
 
 class _Total:
-    """What the pictures of a part add up to so far."""
+    """The sums over the pictures of a part so far."""
 
     def __init__(self) -> None:
         self.bytes = 0

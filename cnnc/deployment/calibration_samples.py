@@ -188,7 +188,7 @@ def _collected(graph: Graph, data: Any, count: int) -> tuple[NDArray[Any], ...]:
 
 
 def _part(trained: Trained, data: str, folder: Path | None, options: Options) -> tuple[Part, str]:
-    """What ranges are measured on, and what one of it is called."""
+    """The part that ranges are measured on, and the word for one example of it."""
     from cnnc.data.sources.by_name import NAMES, load_data
     from cnnc.data.sources.folder import load_loose
     from cnnc.data.sources.parts import part_folders

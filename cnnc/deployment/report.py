@@ -1,4 +1,4 @@
-"""What a compilation did, in words and as JSON."""
+"""The report of a compilation, in words and as JSON."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PASSES: Final[Mapping[str, str]] = {
     "fold_channel_normalize_mean": "means of `normalize`, one a channel, folded into the layers after it",
     "prefer_same": "explicit padding that is the same as SAME or VALID",
 }
-"""What each pass does, in words."""
+"""A phrase for the effect of each pass."""
 
 
 @dataclass(frozen=True, eq=False)

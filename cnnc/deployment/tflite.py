@@ -66,7 +66,7 @@ def pack(trained: Trained, program: Program) -> bytes:
 
 
 def describe_file(trained: Trained) -> metadata.Description:
-    """What the file says of itself: pixels go in as they are, since the network's own `normalize` is within.
+    """The description that the file carries: pixels go in as they are, since the network's own `normalize` is within.
 
     Of a run of arrays that were no pixels it says what they were.
     """

@@ -57,7 +57,7 @@ def _setting(key: syntax.Name) -> Setting:
 
 
 def _value(setting: Setting, entry: syntax.Entry, scope: Scope, outputs: Sequence[str]) -> Any:
-    """What an entry of labels or of several values says; else what its one value does."""
+    """The value of an entry of labels or of several values; else its one value."""
     match setting.kind:
         case "loss_by_output":
             return _losses(entry, scope, outputs)
@@ -119,7 +119,7 @@ def _number(value: syntax.Expression, scope: Scope, setting: Setting) -> float:
 
 
 def _pattern(arm: syntax.Arm, scope: Scope) -> str:
-    """What `freeze` names: a label, or a pattern in quotes."""
+    """The layers that `freeze` names: a label, or a pattern in quotes."""
     if arm.label is not None:
         help = f"from an epoch on it learns with a line of its own: unfreeze {arm.label.text}: 5"
         raise CnnError.of("train", "`freeze` takes labels and patterns alone", arm.span, help=help)

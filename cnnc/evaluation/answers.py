@@ -1,4 +1,4 @@
-"""What the values of an output say of a picture: its class, labels of which several may hold, or values.
+"""The meaning of an output's values for a picture: its class, labels of which several may hold, or values.
 
 The loss decides: a network that was held to classes names classes, one that was held to values gives values.
 """
@@ -42,7 +42,7 @@ class Guess:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a network says of a picture.
+    """The answer of a network to a picture.
 
     `values` are those of the output's shape, of classes and labels probabilities. `guesses` are the likeliest classes,
     or the labels above `THRESHOLD`, best first; of a map those that have a share of its places. Values have none.
@@ -91,7 +91,7 @@ def stated_reading(trained: Trained, label: str) -> Reading | None:
 
 
 def description_of(reading: Reading, end: Op) -> str:
-    """What a file says of an output that is read so, and that ends in an operator."""
+    """The sentence with which a file describes an output that is read so and ends in an operator."""
     if reading == "values":
         return _ENDINGS[reading]
     kind = "probabilities" if isinstance(end, Softmax | Sigmoid) else "logits"
@@ -118,7 +118,7 @@ def of_two(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def answer(values: NDArray[np.float64], reading: Reading, names: tuple[str, ...], top: int) -> Answer:
-    """What an output says.
+    """The answer that the values of an output give.
 
     Args:
         values: of the output's shape; of classes and labels their probabilities.

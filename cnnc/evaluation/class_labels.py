@@ -13,7 +13,7 @@ from cnnc.tflite_file.metadata import read_labels
 from cnnc.wording import number_of, reason_of
 
 BACKGROUND: Final = "background"
-"""What TensorFlow's lists of ImageNet's classes start with, and its networks of 1,001 outputs count first."""
+"""The first entry of TensorFlow's lists of ImageNet's classes, which its networks of 1,001 outputs count first."""
 
 
 def labels_of(path: Path) -> tuple[str, ...]:

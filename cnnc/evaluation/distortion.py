@@ -25,7 +25,7 @@ _EXACT: Final = 1e-12
 _ON_CODES: Final = 1e-6
 """Of an 8-bit tensor's power: rounding leaves more, unless the values that make it up lie on its codes."""
 _PASSES: Final = HOMOGENEOUS | BatchNorm | Dropout | Flatten
-"""What a factor of a channel passes through, on its way to the weights that take it back."""
+"""Operators that a channel's factor passes through, on its way to the weights that take it back."""
 
 
 @dataclass(frozen=True)

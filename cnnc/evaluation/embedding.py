@@ -46,7 +46,7 @@ def embed(
     crop: float = 1.0,
     skip_corrupt: bool = False,
 ) -> Embedded:
-    """What a layer makes of pictures, in their order. Of a map the mean over its positions is taken, per channel.
+    """Feature vectors of pictures, in their order, from a layer; of a map its mean over the positions, per channel.
 
     Args:
         network: a run, or a spec with weights.
@@ -141,7 +141,7 @@ def write_features(path: Path, found: Embedded) -> None:
 
 
 def described(graph: Graph, found: Embedded) -> str:
-    """What the features are, in words."""
+    """A sentence that describes the features."""
     shape = graph[found.layer].shape
     mean = "" if len(shape) == 1 else f", means over the positions of {format_shape(shape)}"
     return f"{len(found.paths):,} vectors of {found.features.shape[1]:,} numbers from `{found.layer}`{mean}"

@@ -86,7 +86,7 @@ class Predictor(Protocol):
 
 
 def predict(predictor: Predictor, pictures: Sequence[Path], top: int = 5, *, crop: float = 1.0) -> list[Answer]:
-    """What a predictor makes of every picture.
+    """The answer of a predictor to every picture.
 
     Args:
         predictor: of pictures, with one output.

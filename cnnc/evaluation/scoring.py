@@ -1,4 +1,4 @@
-"""What an output's values come to where the truth is known: losses and ranks, an example each.
+"""Scores of an output's values where the truth is known: losses and ranks, one an example.
 
 These are the formulas of the recipe's losses in float64 NumPy, for whatever a predictor gives; training descends by
 those of its backend.
@@ -77,7 +77,7 @@ def classes(target: Array, values: Array) -> NDArray[np.int64]:
 
 
 def _scores(output: Output, values: Array) -> Array:
-    """What is the greater the likelier a class is; a single value decides between two."""
+    """Scores that are the greater the likelier a class is; a single value decides between two."""
     if values.shape[-1] > 1:
         return values
     return of_two(values) if output.activation == "none" else np.concatenate([np.zeros_like(values), values], axis=-1)

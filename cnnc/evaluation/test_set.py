@@ -1,4 +1,4 @@
-"""What a network is tested on, whether a run's or a file's: a part of a data set, labelled as the network counts."""
+"""Test sets: the part of a data set that a predictor is tested on, labelled as the predictor counts."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from cnnc.tflite_file.program import DTYPES, Program
 from cnnc.tflite_file.read import read_bytes
 
 End = Literal["softmax", "sigmoid", "logits"]
-"""What the values of an output of classes are."""
+"""The last step of an output of classes."""
 
 _THROUGH = ("QUANTIZE", "DEQUANTIZE", "RESHAPE", "SQUEEZE", "CAST")
 """Operators that leave it to the one before them what their values are."""
@@ -110,7 +110,7 @@ class TFLitePredictor:
 
     @property
     def normalization(self) -> InputNote | None:
-        """What the file says of how a pixel becomes a value of its float input, where it says it."""
+        """The file's note on how a pixel becomes a value of its float input, where it has one."""
         notes = self.description.inputs if self.description is not None else ()
         channels = (self.runner.inputs[0].shape or (1,))[-1]
         if notes and all(len(values) in (1, channels) for values in (notes[0].mean, notes[0].std)):
@@ -179,7 +179,7 @@ def open_tflite(
 
 
 def end_of(program: Program, name: str) -> End:
-    """What the values of a tensor of classes are, by what computes it."""
+    """How the operator that computes a tensor of classes ends it."""
     while name in program.producers:
         operator = program.operators[program.producers[name]]
         if operator.kind in ("SOFTMAX", "LOGISTIC"):

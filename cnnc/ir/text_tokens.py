@@ -58,7 +58,7 @@ class Line:
         return self.token.text == text and self.token.kind in ("mark", "name")
 
     def since(self, start: Span) -> Span:
-        """What was read from a span on."""
+        """The text read since a span."""
         return start.to(self._tokens[self._next - 1].span)
 
     def take(self, kind: str, wanted: str) -> Token:

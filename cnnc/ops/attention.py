@@ -61,7 +61,7 @@ class Positions(Op):
         return shape
 
     def table(self, shape: Shape) -> NDArray[np.float64]:
-        """What is added to an input `(positions, channels)`, of that shape."""
+        """The sinusoids added to an input `(positions, channels)`, of its shape."""
         import numpy as np
 
         length, channels = shape

@@ -1,4 +1,4 @@
-"""What an operator is: attributes, a shape rule, parameters with initialisers, and multiply-accumulates.
+"""The base of all operators: attributes, a shape rule, parameters with initialisers, and multiply-accumulates.
 
 Shapes are without the batch, channels last: `(height, width, channels)`, `(length, channels)`, `(features,)`. The rank
 of a shape is its number of spatial axes. An operator knows nothing of spans, text or backends.

@@ -128,7 +128,7 @@ class ConvTranspose(Op):
         require_padding(self.padding)
 
     def windows(self, shape: Shape) -> tuple[Window, ...]:
-        """What is cut off the full output along each spatial axis, and what stays."""
+        """The window along each spatial axis of the full output: the part cut off, and the part that stays."""
         paddings = axis_paddings(self.padding, len(shape) - 1)
         axes = zip(shape[:-1], self.kernel, self.stride, self.dilation, paddings, strict=True)
         return tuple(transposed_window(*axis) for axis in axes)

@@ -1,4 +1,4 @@
-"""What a network is fed with."""
+"""The inputs of a network."""
 
 from __future__ import annotations
 

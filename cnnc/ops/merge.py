@@ -119,7 +119,7 @@ def _projection(first: Shape, other: Shape) -> str | None:
 
 
 def _pooling(first: Shape, other: Shape) -> str | None:
-    """What keeps the axes of a pooled gate, where one of the two has lost its own."""
+    """The layer that keeps the axes of a pooled gate, where one of the two has lost its own."""
     flat = min(first, other, key=len)
     return "globalpool(keepdims=true)" if len(first) != len(other) and len(flat) == 1 else None
 

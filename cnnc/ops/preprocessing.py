@@ -1,4 +1,4 @@
-"""What brings pixels of 0 to 255 to the range that a network was trained on."""
+"""Operators that bring pixels of 0 to 255 to the range that a network was trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a layer, a block or an entry of the train section takes: named, typed, defaulted parameters.
+"""Signatures: the named, typed parameters with defaults of a layer, a block or an entry of the train section.
 
 An operator states its parameters once, as the annotated fields of a frozen dataclass; `signature_of` reads them. Blocks
 state theirs in the language. Both meet here, so one binder and one set of error messages serve all.
@@ -63,7 +63,7 @@ Channels = Annotated[int, Type("channels")]
 Floats = Annotated[tuple[float, ...], Type("floats")]
 """A list of numbers; a plain number is a list of one."""
 PADDINGS = ("same", "valid", "half")
-"""What padding may be in a word."""
+"""The words that padding may be."""
 Padding = Annotated[str | tuple[tuple[int, int], ...], Type("padding")]
 """`same` (Keras's), `valid`, `half`, or explicit (before, after) an axis; `1` and `1x2` are symmetric."""
 Auto = Annotated[bool | None, Type("bool", optional=True)]

@@ -1,1 +1,1 @@
-"""What changes a network without changing what it computes: each pass takes a `Model` and gives one."""
+"""Passes, which change a network without changing its function: each takes a `Model` and returns one."""

@@ -46,7 +46,7 @@ class Convolution:
 
 
 def identity(shape: Shape) -> Convolution:
-    """What changes nothing of a map `(..., channels)`."""
+    """Operators that change nothing of a map `(..., channels)`."""
     rank = len(shape) - 1
     return Convolution(np.ones((1,) * (rank + 1) + shape[-1:]), None, shape[-1], (1,) * rank, (range(1),) * rank, 0)
 

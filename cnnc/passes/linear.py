@@ -68,7 +68,7 @@ def scale_inputs(op: Linear, kernel: Array, scale: Vector) -> Array:
 
 
 def response(op: Linear, kernel: Array, constant: Vector) -> Vector:
-    """What each filter, `(filters,)`, makes of an input that is everywhere `constant`, `(channels,)`."""
+    """The response of each filter, `(filters,)`, to an input that is everywhere `constant`, `(channels,)`."""
     assert not isinstance(op, ops.ConvTranspose), op
     taps = kernel.sum(tuple(range(kernel.ndim - 2)), dtype=np.float64)
     products: Vector = taps * _over_kernel(op, constant)

@@ -54,7 +54,7 @@ Trace = Callable[[str, Model, Model], None]
 
 @dataclass(frozen=True)
 class Change:
-    """What a pass did: the nodes that it removed, and those that it gave another operator, input or weight."""
+    """The effect of a pass: the nodes that it removed, and those that it gave another operator, input or weight."""
 
     name: str
     removed: tuple[Node, ...]
@@ -87,7 +87,7 @@ def run(model: Model, passes: Iterable[Pass], *, trace: Trace | None = None) -> 
 
 
 def describe(name: str, before: Model, after: Model) -> Change:
-    """What the pass `name` did between two models."""
+    """The effect of the pass `name` between two models."""
     kept = after.graph.by_name
     removed = tuple(node for node in before.graph if node.name not in kept)
     changed = tuple(

@@ -1,4 +1,4 @@
-"""What holds of every model, before and after every pass."""
+"""Invariants of every model, before and after every pass."""
 
 from __future__ import annotations
 

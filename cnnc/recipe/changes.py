@@ -1,4 +1,4 @@
-"""What `cnnc.train` and the command line change of a recipe, by keywords; None leaves a setting as the spec has it."""
+"""Changes that `cnnc.train` and the command line make to a recipe, by keywords; None leaves a setting as it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 class ResumeChanges(TypedDict, total=False):
-    """What may change of a run that goes on, its epochs and its schedule's peak aside."""
+    """Settings that may change when a run goes on, besides its epochs and its schedule's peak."""
 
     patience: int | None
     on_nan: OnNan | None

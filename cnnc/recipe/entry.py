@@ -1,4 +1,4 @@
-"""What an entry of the train section may name: a class with names, and with its arguments as fields."""
+"""The base of everything that an entry of the train section names: a class with names, its arguments as fields."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Range:
         return f"above {self.low}" if self.high == inf else f"between {self.low} and {self.high}"
 
     def __str__(self) -> str:
-        """What a number must, as `be above 0`."""
+        """The condition on a number, as `be above 0`."""
         if self.high == inf:
             return f"be above {self.low}" if self.below else "not be negative"
         if self.below:
@@ -74,7 +74,7 @@ def number(default: T, range: Range) -> T:
 
 @dataclass(frozen=True)
 class Entry:
-    """What an entry of the train section may name; `noun` says which kind it is of."""
+    """The base of what an entry of the train section names; `noun` says which kind it is of."""
 
     names: ClassVar[tuple[str, ...]] = ()
     noun: ClassVar[str] = ""

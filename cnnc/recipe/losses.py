@@ -1,4 +1,4 @@
-"""What the outputs of a network are held to, as the train section's `loss` names it."""
+"""Losses of a network's outputs, as the train section's `loss` names them."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ _Structure = tuple[tuple[Op, bool, tuple[int | Shape, ...], tuple[int, ...]], ..
 
 
 def _structure(graph: Graph, nodes: Sequence[Node], depth: int) -> _Structure:
-    """What has to be equal: operators, whether weights are shared, inner repeats, and inputs.
+    """The key by which turns are alike: operators, whether weights are shared, inner repeats, and inputs.
 
     These by place, or by shape where they come from outside.
     """

@@ -1,4 +1,4 @@
-"""What pages of HTML are made of here: one file, no script, nothing that it asks for from elsewhere.
+"""Building blocks of HTML pages: one file, no script, nothing loaded from elsewhere.
 
 Cells and sections are HTML already: whoever makes them escapes what is text.
 """

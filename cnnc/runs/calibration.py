@@ -1,4 +1,4 @@
-"""What a run keeps of the arrays that it was trained on: int8 is calibrated on it, and pictures are held to it."""
+"""Examples that a run keeps of its arrays: int8 is calibrated on them, and pictures are checked against them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NO_PIXELS: Final = "numbers as in training"
 
 
 def unlike_pixels(kept: Path | None, graph: Graph) -> tuple[str, ...]:
-    """What one should know who shows pictures to a run of which these examples are kept: pixels go in as 0 to 255."""
+    """Notes for who shows pictures to a run of which these examples are kept: pixels go in as 0 to 255."""
     return tuple(
         f"pixels go in as 0 to 255, and the arrays that the run was trained on {values}: what it says of pictures means"
         " little; train on pixels, and scale them by normalize"
@@ -52,7 +52,7 @@ def unlike_pixels(kept: Path | None, graph: Graph) -> tuple[str, ...]:
 
 
 def extents_unlike_pixels(kept: Path | None, graph: Graph) -> dict[str, str]:
-    """What the kept values of inputs do that have the shape of pictures and hold none: `go from 0 to 1`."""
+    """The extents of inputs that have the shape of pictures and hold none, in words: `go from 0 to 1`."""
     if kept is None or not kept.is_file():
         return {}
     found, stored = {}, stored_arrays(kept)

@@ -8,7 +8,7 @@ from typing import Final
 from cnnc.data.sources.parts import HELD_OUT
 
 ARRAYS: Final = "arrays"
-"""What data is called that a run does not keep: arrays in memory, or none at all."""
+"""The name of data that a run does not keep: arrays in memory, or none at all."""
 
 
 @dataclass(frozen=True)

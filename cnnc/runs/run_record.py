@@ -1,4 +1,4 @@
-"""What a run notes of itself, and that read back: the same network with its recipe and the data that it saw.
+"""The record of a run: the network with its recipe and the data that it was trained on, written and read back.
 
 `spec.cnn` is the spec with its imports written in; `args.yaml` holds everything else in words. The hash of the graph's
 text goes into both `args.yaml` and the weights, so that a folder put together from two runs is found out.
@@ -71,7 +71,7 @@ def write_record(folder: RunFolder, net: Net, data: DataNote) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What a run's folder says of it, its weights aside: the network with the recipe that it was trained by.
+    """The record in a run's folder, without weights: the network with the recipe that it was trained by.
 
     `versions` are of the packages that it was trained with.
     """
@@ -83,7 +83,7 @@ class Record:
 
 
 def open_record(path: Path) -> Record:
-    """What the folder of a run says of it.
+    """The record in the folder of a run.
 
     Raises:
         CnnError: `run` when the folder is no run, or is incomplete.

@@ -43,7 +43,7 @@ class Trained:
 
     @property
     def model(self) -> Model:
-        """What passes change and backends lower."""
+        """The graph and the weights, for passes and backends."""
         return Model(self.net.graph, self.weights)
 
     @property

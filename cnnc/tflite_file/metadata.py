@@ -1,4 +1,4 @@
-"""What a TFLite file says of itself to tools: how its inputs are made, what its outputs mean, which files go with it.
+"""Descriptions within TFLite files, for tools: how inputs are made, what outputs mean, which files go with them.
 
 The description is a flatbuffer of its own in a buffer of the file; label lists and other files are a ZIP archive behind
 the file's bytes, where readers of either format find what is theirs.
@@ -41,7 +41,7 @@ LARGEST_FILES: Final = 64 << 20
 
 @dataclass(frozen=True)
 class InputNote:
-    """What an input takes. The model's own value for a pixel is `(pixel - mean) / std`, of one channel or of each."""
+    """An input's description. The model's value for a pixel is `(pixel - mean) / std`, of one channel or of each."""
 
     name: str
     description: str = ""
@@ -53,7 +53,7 @@ class InputNote:
 
 @dataclass(frozen=True)
 class OutputNote:
-    """What an output means; `labels` name its values along the last axis, and may be none."""
+    """An output's description; `labels` name its values along the last axis, and may be none."""
 
     name: str
     description: str = ""
@@ -88,7 +88,7 @@ def attach(file: File, description: Description) -> File:
 
 
 def read_description(file: File, data: bytes = b"", what: str = "<bytes>") -> Description | None:
-    """What a file says of itself; None where it says nothing.
+    """The description within a file; None where it has none.
 
     Args:
         file: the file.

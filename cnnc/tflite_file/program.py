@@ -1,4 +1,4 @@
-"""What a TFLite file says: tensors by name, operators in the order they run, inputs and outputs.
+"""A TFLite program: tensors by name, operators in the order they run, inputs and outputs.
 
 Backends make programs and change them; `write` makes bytes of one, and `read` makes one of bytes.
 """
@@ -107,7 +107,7 @@ class Operator:
 
     @property
     def name(self) -> str:
-        """What tools call it: a custom operator's own name, else the builtin's."""
+        """The name that tools use: a custom operator's own, else the builtin's."""
         return self.custom or self.kind
 
 

@@ -29,7 +29,7 @@ _TYPES: Final = {
     "b": ("BOOL",),
     "w": ("FLOAT32", "FLOAT16", "BFLOAT16", "INT8", "UINT8", "INT16", "INT4", "INT2", "UINT4"),
 }
-"""What letters stand for; none for any type."""
+"""The types that letters stand for; none for any type."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ x i? f c o ri? rf rc ro pi? pf? po? bi? bf bc bo projection? pb? state cell ni? 
     UNIDIRECTIONAL_SEQUENCE_LSTM
 x weights recurrent more* -> y+ | BIDIRECTIONAL_SEQUENCE_LSTM BIDIRECTIONAL_SEQUENCE_RNN
 """)
-"""What operators read and write, by their name: `x:w4` is of the types that `w` stands for and has 4 axes, `?` may be
+"""Signatures of operators by name: `x:w4` is of the types that `w` stands for and has 4 axes, `?` may be
 absent, `+` is one or more, `*` any number."""
 
 _POSITIVE: Final = (
@@ -156,7 +156,7 @@ _POSITIVE: Final = (
 
 
 def faults(program: Program) -> Iterator[str]:
-    """What is wrong with a graph, a clause each."""
+    """The faults of a graph, a clause each."""
     if sum(tensor.nbytes for tensor in program.tensors.values()) > _LARGEST:
         yield "its tensors take more than 1 TiB together"
     for tensor in program.tensors.values():

@@ -74,7 +74,7 @@ class Session:
         return load_training().training_step(graph, recipe, self.criteria, factors, devices=self.cluster.devices)
 
     def place(self, batch: Batch) -> tuple[Inputs, Targets]:
-        """What a step takes of a batch, on the devices."""
+        """The inputs and targets of a batch, on the devices."""
         inputs, targets = name_inputs(self.net.graph, batch.inputs), batch.targets
         return self.cluster.devices.place_batch((inputs, targets))
 

@@ -26,7 +26,7 @@ HELLO: Final = len(MAGIC) + _NUMBER
 ANSWER: Final = 2 * _NUMBER
 """Bytes of a process's answer: its random number and its proof."""
 NO_PROOF: Final = bytes(_NUMBER)
-"""What a hub sends in place of its own proof to who is not known."""
+"""The answer of a hub, in place of its own proof, to a stranger."""
 _SHORTEST: Final = 16
 
 
@@ -35,7 +35,7 @@ class Mistrusted(Exception):
 
 
 def secret() -> bytes:
-    """What `CNNC_SECRET` says, or else the user's own secret, which is made when it is first wanted.
+    """The secret of `CNNC_SECRET`, or else the user's own, which is made when it is first wanted.
 
     Raises:
         CnnError: of code `process` where it is too short, readable by others, or cannot be had.
@@ -58,7 +58,7 @@ def user_file() -> Path:
 
 
 def hello() -> bytes:
-    """What a hub says to whoever connects."""
+    """The greeting of a hub to whoever connects."""
     return MAGIC + secrets.token_bytes(_NUMBER)
 
 

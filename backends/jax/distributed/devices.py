@@ -101,7 +101,7 @@ class Devices:
         return jax.tree.map(_lying, shapes, self.sharding_of(graph, state))
 
     def constrain(self, graph: Graph, tree: Any) -> Any:
-        """What a compiled function returns, made to lie as `sharding_of` says: measurements are whole everywhere."""
+        """The results of a compiled function, made to lie as `sharding_of` says: measurements are whole everywhere."""
         if self.mesh is None:
             return tree
         return jax.lax.with_sharding_constraint(tree, self.sharding_of(graph, tree))  # type: ignore[no-untyped-call]

@@ -44,7 +44,7 @@ def require_index(index: int, count: int) -> None:
 
 
 def detected() -> Place:
-    """What the cluster that this process runs in says of it: SLURM, Open MPI, Kubernetes, a Cloud TPU.
+    """The address that the cluster gives this process: SLURM, Open MPI, Kubernetes, a Cloud TPU.
 
     Raises:
         CnnError: of code `process` where there is no such thing.

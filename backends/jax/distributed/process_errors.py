@@ -1,4 +1,4 @@
-"""What is said of processes that do not come, do not agree or are gone."""
+"""Errors of processes that do not come, do not agree or are gone."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Group:
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._listen, self._beat)]
 
     def gather(self, value: Any) -> list[Any]:
-        """What every process says, in order: a value that JSON has. All must call it at the same places.
+        """The values of every process, in order: each a value that JSON has. All must call it at the same places.
 
         Raises:
             CnnError: of code `process` when one of them is gone.
@@ -79,7 +79,7 @@ class Group:
             return self._said.pop(number)
 
     def share(self, value: Any) -> Any:
-        """What process 0 says, in every process."""
+        """The value of process 0, in every process."""
         return self.gather(value if self.index == 0 else None)[0]
 
     def wait_for_all(self) -> None:
@@ -249,7 +249,7 @@ def _met(place: Place, shared: bytes, end: Callable[[CnnError], NoReturn], secon
 
 
 def _hidden(place: Place, own: str) -> str | None:
-    """What to do where the machine's own name leads to its loopback, as Debian has it: nobody else comes there."""
+    """Advice where the machine's own name leads to its loopback, as Debian has it: nobody else comes there."""
     host, _ = address(place.coordinator)
     if place.index or host in ("localhost", own) or not ip_address(own.partition("%")[0]).is_loopback:
         return None

@@ -56,7 +56,7 @@ def write_module(graph: Graph, *, weights_file: str | None = None) -> str:
 
 
 def arguments_of(graph: Graph) -> list[str]:
-    """What `apply` calls the inputs, in the spec's order: their names, where they mean nothing else in Python."""
+    """The names of `apply`'s inputs, in the spec's order: their own, where they mean nothing else in Python."""
     names = Names()
     return ["x" if node.name == "input" else names.give(node.name) for node in graph.inputs]
 

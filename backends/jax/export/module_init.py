@@ -46,7 +46,7 @@ def write_init(graph: Graph) -> tuple[list[Line], set[str]]:
 
 
 def _steps(graph: Graph, items: Sequence[Item], prefix: str, functions: set[str]) -> tuple[_Step, ...]:
-    """What is to be done for the layers of a scope, neighbouring turns that are alike taken together."""
+    """The steps for the layers of a scope, neighbouring turns that are alike taken together."""
     steps: list[_Step] = []
     for item in items:
         if isinstance(item, Turn):

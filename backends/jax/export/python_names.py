@@ -14,7 +14,7 @@ TAKEN = frozenset(
     {*vars(module_functions), *dir(builtins), *keyword.kwlist, *keyword.softkwlist}
     | {"Params", "params", "name", "init", "apply", "key", "keys", "x", "y", "i", "p"}
 )
-"""What a written module uses itself."""
+"""Names that a written module uses itself."""
 _AUTOMATIC = re.compile(r"[A-Za-z_0-9]*[0-9]")
 """As the compiler names what has no label: `conv1`, `repeat2`, or the number of a turn."""
 

@@ -18,7 +18,7 @@ from cnnc.ops import BatchNorm
 
 
 def batch_norm_by_hand(op: BatchNorm, weights: NodeWeights, x: Array) -> tuple[Array, dict[str, Array]]:
-    """What `normalization.batch_norm_of_batch` returns."""
+    """The result of `normalization.batch_norm_of_batch`."""
     channels = x.shape[-1]
     wide = jnp.promote_types(x.dtype, jnp.float32)
     gamma = weights.get("gamma", jnp.ones(channels, wide))

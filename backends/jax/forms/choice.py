@@ -29,7 +29,7 @@ _WORTH: Final = 0.95
 
 
 class Layer(NamedTuple):
-    """What a choice depends on. `size` is the input's longest spatial axis, `batch` pictures."""
+    """The key of a choice. `size` is the input's longest spatial axis, `batch` pictures."""
 
     part: str
     """`conv.forward`, `depthwise.weight_gradient`, `batch_norm` and so on: `tuning.PARTS` lists them."""

@@ -63,7 +63,7 @@ def by_phases(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 
 def input_gradient_by_autodiff(x: Array, kernel: Array, slope: Array, geometry: Geometry) -> Array:
-    """What JAX derives: the terms, each put back where it was cut."""
+    """JAX's own gradient: the terms, each put back where it was cut."""
     (gradient,) = jax.linear_transpose(lambda x: by_padding(x, kernel, geometry), x)(slope)
     return gradient  # type: ignore[no-any-return]  # linear_transpose is untyped
 
@@ -99,7 +99,7 @@ def input_gradient_gathered(x: Array, kernel: Array, slope: Array, geometry: Geo
 
 
 def weight_gradient_by_autodiff(x: Array, kernel: Array, slope: Array, geometry: Geometry) -> Array:
-    """What JAX derives: a sum over batch and space for every value of the kernel by itself."""
+    """JAX's own gradient: a sum over batch and space for every value of the kernel by itself."""
     (gradient,) = jax.linear_transpose(lambda kernel: by_padding(x, kernel, geometry), kernel)(slope)
     return gradient  # type: ignore[no-any-return]  # linear_transpose is untyped
 

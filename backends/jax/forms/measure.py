@@ -70,7 +70,7 @@ def layers_of(graph: Graph, batch: int) -> dict[tuple[Op, Shape, int], None]:
 
 
 def parts_of(op: Op, shape: Shape, batch: int) -> Iterator[tuple[Layer, tuple[str, ...]]]:
-    """What is chosen for a layer, and the forms of each that are possible."""
+    """The choice for a layer, and the forms of each that are possible."""
     x = _struct((batch, *shape))
     found: list[tuple[Layer, tuple[str, ...]]] = []
 

@@ -1,4 +1,4 @@
-"""What drops at random in training. Every function takes the key that it spends."""
+"""Random dropping in training. Every function takes the key that it spends."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from typing import Final, Literal
 Owner = str
 """A node's name, or one of the following."""
 OPTIMIZER: Final = "(optimizer)"
-"""What is outside of the network and of its gradient: the update, the norms, the average."""
+"""The part outside of the network and of its gradient: the update, the norms, the average."""
 LOSS: Final = "(loss)"
-"""What is differentiated, and in no layer."""
+"""The differentiated part that is in no layer."""
 
 _INSTRUCTION: Final = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _COMPUTATION: Final = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")

@@ -104,7 +104,7 @@ def _taken(step: Any, arguments: Callable[[Any], tuple[Any, ...]], state: Any, c
 
 
 def _spans(path: Path, program: Mapping[str, Instruction]) -> Iterator[Span]:
-    """What ran of a program.
+    """The events of a program.
 
     An operation that is handed to other threads returns at once, and a second event, which names the first by a number,
     says when it was done.

@@ -78,7 +78,7 @@ def _mend(folder: Path) -> None:
 
 
 def _processor() -> str:
-    """What machine code for the CPU depends on; of unknown processors each machine counts as another."""
+    """The processor that machine code depends on; of unknown processors each machine counts as another."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -34,7 +34,7 @@ Array = NDArray[Any]
 Delegate = Literal["edgetpu"]
 
 LIBRARIES: Final = {"Linux": "libedgetpu.so.1", "Darwin": "libedgetpu.1.dylib", "Windows": "edgetpu.dll"}
-"""What the Edge TPU's library is called by system."""
+"""File names of the Edge TPU's library by system."""
 _INTERPRETERS: Final = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 
 _NODE: Final = re.compile(r"(?P<said>.*?)Node number (?P<number>\d+) \((?P<kind>.*?)\) (?P<rest>failed to \w+)\.?")
@@ -61,7 +61,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """What is to be run, and how.
+    """Options for running a file.
 
     Attributes:
         what: the file, for messages.
@@ -118,7 +118,7 @@ def load(data: bytes, options: Options) -> Any:
 
 
 def _refusal(what: str, happened: str, error: Exception) -> Refusal:
-    """What LiteRT says, the operator or tensor first."""
+    """LiteRT's message, the operator or tensor first."""
     said = " ".join(re.sub(r"See instructions: \S+", " ", str(error)).split()) or type(error).__name__
     reason, notes = f"{said[:1].lower()}{said[1:]}", []
     if node := _NODE.fullmatch(said):

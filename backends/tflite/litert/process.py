@@ -33,7 +33,7 @@ SECONDS: Final = 300
 _NOTES: Final = 3
 """So many lines of what LiteRT wrote last are shown of a crash."""
 _GARBLED: Final = (EOFError, ConnectionError, ValueError, TypeError, KeyError, RecursionError)
-"""What comes of an answer that is cut off, or that a process gives whose memory is no longer its own."""
+"""Exceptions of an answer that is cut off, or that comes from a process whose memory is no longer its own."""
 _FAULTS: Final = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP")
 """Signals that a process gets for what it did itself; all others are sent by another one."""
 _CHATTER: Final = ("INFO:", "WARNING:", "W0000", "I0000")

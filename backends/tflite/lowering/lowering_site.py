@@ -15,7 +15,7 @@ from cnnc.ops.base import Shape
 from cnnc.tflite_file.program import Array
 
 Flavour = Literal["float", "int8", "edgetpu"]
-"""What the operators are chosen for: exact float32, int8 on any LiteRT, or int8 of what the Edge TPU has."""
+"""The purpose that operators are chosen for: exact float32, int8 on any LiteRT, or int8 for the Edge TPU."""
 
 
 @dataclass(frozen=True, eq=False)

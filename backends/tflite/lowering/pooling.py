@@ -15,7 +15,7 @@ from cnnc.ops.window import Window, window, windows
 from cnnc.tflite_file.program import Array
 
 LOWEST: Final = -3.0e38
-"""What padding holds before a maximum: below every value, and finite, so that ranges stay measurable."""
+"""The padding before a maximum: below every value, and finite, so that ranges stay measurable."""
 _FEW_TAPS: Final = 25
 """Depthwise kernels of more values are slower than a pool."""
 _OPERATORS: Final = {"max": "MAX_POOL_2D", "average": "AVERAGE_POOL_2D"}

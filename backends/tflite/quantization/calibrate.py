@@ -20,7 +20,7 @@ _MEETS_WEIGHTS: Final = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What was seen: statistics by tensor, and for every sample the values of the tensors that are `watched`."""
+    """The result of calibration: statistics by tensor, and the values of the `watched` tensors for every sample."""
 
     statistics: Mapping[str, Statistics]
     watched: tuple[Mapping[str, Array], ...]

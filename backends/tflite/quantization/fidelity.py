@@ -67,7 +67,7 @@ class Fidelity:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What was measured on `samples` samples: outputs by label, and the tensors on the way by name, in their order.
+    """Measurements on `samples` samples: outputs by label, and the tensors on the way by name, in their order.
 
     `heads` says of each output which operators of `_HEADS` follow on the tensor that is measured for it.
     """
@@ -234,7 +234,7 @@ def _empty(channels: int) -> dict[str, NDArray[np.float64]]:
 
 
 def _real(tensor: Tensor, codes: Array) -> NDArray[np.float64]:
-    """What stored values stand for, by the file's scale and zero point."""
+    """The real numbers of stored values, by the file's scale and zero point."""
     real = codes.astype(np.float64)
     if tensor.quantization is None:
         return real
@@ -305,7 +305,7 @@ def _origins(program: Program) -> dict[str, str]:
 
 
 def input_forms(graph: Graph, name: str, values: Array) -> list[Array]:
-    """What an input of an int8 program may hold: the values as they are, or normalised where that is done first.
+    """The values that an input of an int8 program may hold: as they are, or normalised where that is done first.
 
     Reversed channels are folded into what reads them, and what changes nothing is left out: a normalisation behind
     these is as near to the input.

@@ -344,7 +344,7 @@ def _round(operator: Operator, weights: Array, found: Quantization) -> Rounded:
 
 
 def _drift(error: Array, mean: Array) -> Array:
-    """What rounded weights add to each output channel on average: of every group those of its input channels."""
+    """The mean error of each output channel by rounded weights: of every group those of its input channels."""
     if error.ndim == 1:
         drift: Array = error * np.repeat(mean, len(error) // len(mean))
         return drift

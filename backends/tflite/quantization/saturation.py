@@ -1,4 +1,4 @@
-"""What reads a tensor, as a function of one of its values: where that is flat, an error of the value does no harm."""
+"""Readers of a tensor as a function of one of its values: where that is flat, an error of the value does no harm."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BINARY: Final[Mapping[str, Callable[[Array, Array], Array]]] = {
 
 
 def read_as(program: Program, name: str, points: Array) -> Array | None:
-    """What a float program makes of the values of a tensor, at points of the line.
+    """The function that a float program applies to the values of a tensor, at points of the line.
 
     It is the value of the first tensor that all which is made of the named one passes through: of the `x` of
     `x * sigmoid(x)` that is the product, of the `x` of `sigmoid(x) * y` the sigmoid. None where there is no such

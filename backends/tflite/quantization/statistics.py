@@ -1,4 +1,4 @@
-"""What calibration sees of a tensor: its extremes, the mean and largest size of every channel, and a histogram."""
+"""Statistics of a tensor in calibration: extremes, the mean and largest size of every channel, and a histogram."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an int8 program loses that its user should know of, at the layer's place in the spec, with what to do."""
+"""Warnings on an int8 program's losses, at the layer's place in the spec, with what to do."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _faint(rounded: Program, graph: Graph, found: Measurement) -> Iterator[Diagn
 
 
 def _remedy(rounded: Program, graph: Graph, first: Fidelity) -> str:
-    """What to do about the first tensor that falls."""
+    """The remedy for the first tensor that falls."""
     if _plain(first.name) in [node.name for node in graph.inputs]:
         return "--io float32 keeps the input's values; else another `normalize`, of one mean and one deviation"
     if first.clipped >= _CLIPPED:
@@ -79,7 +79,7 @@ _APART: Final = "declare them as outputs of their own, or bring them to like ran
 
 
 def _apart(kind: str) -> str:
-    """What to do about inputs of unlike ranges. A sum is one value: its terms are no outputs of their own."""
+    """The remedy for inputs of unlike ranges. A sum is one value: its terms are no outputs of their own."""
     return _APART if kind == "CONCATENATION" else "bring its inputs to like ranges, say by a batch norm of each"
 
 

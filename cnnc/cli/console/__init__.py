@@ -1,1 +1,1 @@
-"""What commands print: text on a terminal, JSON, progress, errors, and what the Edge TPU makes of a file."""
+"""Output of the commands: text on a terminal, JSON, progress, errors, and the report on the Edge TPU."""

@@ -1,4 +1,4 @@
-"""What `cnnc check` and `cnnc compile` say of the Edge TPU: the prediction, and what Google's compiler makes of it."""
+"""The Edge TPU in `cnnc check` and `cnnc compile`: the prediction, and the result of Google's compiler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cnnc.tflite_file.read import open_file, read_file
 
 
 class Message(NamedTuple):
-    """What is to be shown, as text and as JSON."""
+    """A report, as text and as JSON."""
 
     text: str
     words: dict[str, Any]

@@ -16,7 +16,7 @@ _HELP: Final = (
 
 
 def shortage_of(error: MemoryError | RuntimeError) -> CnnError | None:
-    """What Python, NumPy or XLA says when no memory is left, as an error of the user's; None of any other error."""
+    """The error of Python, NumPy or XLA when no memory is left, as one of the user's; None of any other error."""
     text = str(error)
     if not isinstance(error, MemoryError) and _EXHAUSTED.search(text) is None:
         return None

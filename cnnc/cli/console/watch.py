@@ -84,7 +84,7 @@ class _Bars:
 
 
 def describe_start(event: TrainingStart) -> tuple[str, str]:
-    """What is trained on what, and where it goes, in two lines."""
+    """The network, its data and the folder of the run, in two lines."""
     return (
         f"{event.model}: {event.parameters:,} parameters, into {event.folder}",
         f"{event.train_count:,} examples to train on, {event.val_count:,} to validate;"

@@ -23,7 +23,7 @@ DEVICE_PARAMETERS: Final = ("mesh", "distributed", "coordinator", "processes", "
 
 @dataclass(frozen=True)
 class Where:
-    """What was said of devices and processes."""
+    """The options on devices and processes as they were given."""
 
     mesh: str | None
     distributed: bool

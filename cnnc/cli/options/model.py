@@ -1,4 +1,4 @@
-"""What the commands that run networks share: how a run, a spec and a TFLite file are told apart, their options."""
+"""Options of the commands that run networks, and how a run, a spec and a TFLite file are told apart."""
 
 from __future__ import annotations
 

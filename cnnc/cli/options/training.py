@@ -117,7 +117,7 @@ def setting_option(name: str, **more: Any) -> Callable[[F], F]:
 
 
 def _taken(setting: Setting) -> dict[str, Any]:
-    """What the option of a setting takes."""
+    """The type of a setting's option."""
     match setting.kind:
         case "whole":
             low, high = setting.range.low, setting.range.high

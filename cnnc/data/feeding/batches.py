@@ -81,7 +81,7 @@ def prefetch(items: Iterable[T], depth: int = 3) -> Generator[T, None, None]:
 
 
 def _ahead(feed: Feed, rows: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Fetched]:
-    """What is fetched for each row, with the next rows begun before it is done."""
+    """The examples of each row, with the next rows begun before it is done."""
     pool = ThreadPoolExecutor(feed.workers)
     waiting: deque[Callable[[], Fetched]] = deque()
     try:

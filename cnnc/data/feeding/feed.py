@@ -89,7 +89,7 @@ class Feed:
     workers: int = WORKERS
     shard: Shard = Shard()
     names: Part | None = None
-    """What the examples were read from, where `part` does not know any more."""
+    """The part that the examples were read from, where `part` no longer knows."""
 
     def __len__(self) -> int:
         return len(self.part)
@@ -159,7 +159,7 @@ def prepare(
 
 
 def example_name(feed: Feed, index: int) -> Path:
-    """What to call an example: its file, its place in one, or its number."""
+    """A name for an example: its file, its place in one, or its number."""
     return name_of(feed.names or feed.part, index)
 
 

@@ -28,7 +28,7 @@ BoxOf = Callable[[int, int], Box]
 MOST_BYTES = 1 << 30
 """Of a picture's file: as many pixels as are decoded, without any packing, have room in it."""
 MODES = dict(zip(PICTURE_CHANNELS, ("L", "RGB", "RGBA"), strict=True))
-"""What Pillow calls a picture of so many channels."""
+"""Pillow's modes by the number of channels."""
 
 # What Pillow raises for broken files: its own errors are OSErrors; the rest escapes from its format plugins.
 BROKEN = (
@@ -141,7 +141,7 @@ def to_channels(pictures: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]
 
 
 def _fast(raw: bytes, size: tuple[int, int], channels: int, box_of: BoxOf) -> Picture | None:
-    """What `_cut` gives, if the file is a JPEG that can be had faster; None otherwise."""
+    """The result of `_cut`, if the file is a JPEG that can be had faster; None otherwise."""
     full = size_of(raw, channels)
     if full is None:
         return None

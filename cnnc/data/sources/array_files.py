@@ -105,7 +105,7 @@ def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:
-    """What an array that holds no numbers holds."""
+    """The kind of content of an array that holds no numbers."""
     return "Python objects" if dtype.hasobject else "text" if dtype.kind in "SU" else dtype.name
 
 
@@ -131,7 +131,7 @@ def _opened(stored: StoredArray) -> Iterator[IO[bytes]]:
 
 
 def _header(file: IO[bytes], path: Path, member: str, size: int) -> StoredArray:
-    """What an array's header says, held to the bytes that there are."""
+    """The header of an array, checked against the bytes that there are."""
     version = npy.read_magic(file)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
     if read is None:

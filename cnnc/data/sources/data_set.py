@@ -1,4 +1,4 @@
-"""What every source of data gives: a `DataSet` of parts: in memory, picture files, or records in files."""
+"""Data sets: a `DataSet` of parts, each in memory, in picture files, or in files of records."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def targets_of(part: Part) -> tuple[NDArray[Any], ...]:
 
 
 def name_of(part: Part, index: int) -> Path:
-    """What to call an example: its file, or its place in one."""
+    """A name for an example: its file, or its place in one."""
     if isinstance(part, Files):
         return part.paths[index]
     if isinstance(part, Records):

@@ -19,7 +19,7 @@ class Entries(NamedTuple):
 
 
 def entries(folder: Path) -> Entries:
-    """What is in a folder. Raises CnnError of code `data` where it cannot be read."""
+    """The entries of a folder. Raises CnnError of code `data` where it cannot be read."""
     folders: list[str] = []
     files: list[str] = []
     try:

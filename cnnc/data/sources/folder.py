@@ -15,9 +15,9 @@ from cnnc.diagnostics import CnnError, did_you_mean
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 _TEXTS = (".txt", ".csv", ".tsv", ".md", ".json")
-"""What lies beside pictures that are of no class and says something of them."""
+"""Files beside pictures that are of no class and describe them."""
 _JUNK = ("thumbs.db", "desktop.ini")
-"""What desktops leave in folders, beside hidden files."""
+"""Files that desktops leave in folders, besides hidden ones."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the parts of a data set are called: the folders, and the files of records, for training, validation and test."""
+"""Names of the parts of a data set: folders, and files of records, for training, validation and test."""
 
 from __future__ import annotations
 

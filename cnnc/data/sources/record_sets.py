@@ -51,7 +51,7 @@ class _File:
 
 @dataclass(frozen=True, eq=False)
 class _Index:
-    """What a part's files hold: the records, their labels as written, and what those are called."""
+    """The content of a part's files: the records, their labels as written, and the names of these."""
 
     records: Records
     from_one: bool

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 Buffer: TypeAlias = "bytes | memoryview"
 PICTURE = ("image/encoded", "image")
-"""What ImageNet's own conversion calls the picture file, and what TensorFlow Datasets does."""
+"""Names of the picture's feature in ImageNet's own conversion and in TensorFlow Datasets."""
 LABEL = ("image/class/label", "label")
 TEXT = "image/class/text"
 _WANTED = {name.encode(): name for name in (*PICTURE, *LABEL, TEXT)}

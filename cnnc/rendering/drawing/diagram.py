@@ -1,4 +1,4 @@
-"""What a picture of a graph shows: boxes of lines, and the edges between them. Says nothing of where they stand.
+"""Diagrams: boxes of lines and the edges between them, without positions.
 
 A labelled pipeline is one box with a line a layer (norms and activations stay on the line of what they follow), a
 repeat one box with a count and the lines of its typical turn.
@@ -65,7 +65,7 @@ def _part(graph: Graph, title: str, items: Sequence[Item]) -> Part:
 
 
 def _stretches(graph: Graph) -> Iterator[tuple[str, Sequence[Item], Sequence[Node]]]:
-    """What one box shows: an input, a repeat, a labelled pipeline, or a chain without a label.
+    """A box: an input, a repeat, a labelled pipeline, or a chain without a label.
 
     Yields a title, the items shown, and all nodes that these stand for.
     """

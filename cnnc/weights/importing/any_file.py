@@ -32,7 +32,7 @@ KINDS: Mapping[str, str] = {
     "Orbax": "the folder of a checkpoint",
     "raw float32": "a folder of `conv1.weights`, `conv1.biases`, ... in Caffe's order",
 }
-"""What is read, for messages and the manual."""
+"""The formats that are read, for messages and the manual."""
 _PICTURES: Mapping[bytes, str] = {
     b"\xff\xd8\xff": "a JPEG picture",
     b"\x89PNG": "a PNG picture",
@@ -45,7 +45,7 @@ _PICTURES: Mapping[bytes, str] = {
 
 
 def read_source(path: Path, most: int = MOST_BYTES, copy: str | None = None) -> Source:
-    """What a file or folder of weights holds.
+    """The layers that a file or folder of weights holds.
 
     Args:
         path: the file or folder.

@@ -31,7 +31,7 @@ Axes = Literal["OIHW", "HWIO"]
 
 @dataclass(frozen=True)
 class Options:
-    """What the user says of a file.
+    """The user's instructions for a file.
 
     Attributes:
         given: names of layers and operators that belong together.
@@ -64,7 +64,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """What came of a file.
+    """The result of importing a file.
 
     Attributes:
         weights: all of the graph, by node and short name.

@@ -18,10 +18,10 @@ from cnnc.ops.signature import Floats
 from cnnc.weights.importing.runnable import Program, open_program
 
 Preparation = Literal["network", "pixels", "unit", "symmetric", "imagenet", "caffe"]
-"""What the source takes for a picture: what the network's own first lines make of it, its pixels, or a preset's."""
+"""The input of the source for a picture: the output of the network's own first lines, its pixels, or a preset's."""
 _SHOWN: Final = 5
 _LEAST: Final = 1e-6
-"""What is left at least of a probability of 1 when that of a class goes."""
+"""The least that is left of a probability of 1 when that of a class goes."""
 _MOST_APART: Final = 1e-3
 """How far outputs of two float programs may be apart, as a part of their range: rounding alone is far below it."""
 _MOST_APART_QUANTIZED: Final = 0.35
@@ -50,7 +50,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Verified:
-    """What a comparison showed.
+    """The result of a comparison.
 
     Attributes:
         ran: what ran the source.

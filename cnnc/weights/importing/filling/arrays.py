@@ -148,7 +148,7 @@ def merged(parts: list[Filled]) -> dict[str, dict[str, Array]]:
 
 
 def _absent(node: Node, short: str, shape: Shape, layer: SourceLayer) -> Part:
-    """What a norm without an array does is known: it scales by 1, and so on."""
+    """The array that a norm lacks, where it is known: it scales by 1, and so on."""
     neutral: Mapping[str, Callable[[Shape], Array]] = {
         "gamma": lambda shape: np.ones(shape, np.float32),
         "beta": lambda shape: np.zeros(shape, np.float32),

@@ -49,7 +49,7 @@ def arranged(
 def change(
     layout: str, kind: Kind, shape: Shape, *, flattened: Shape | None = None, channels_first: bool = False
 ) -> str:
-    """What `arranged` does, in a few words for a table; empty where nothing moves."""
+    """A few words for a table on how `arranged` moves axes; empty where nothing moves."""
     ours = _ours(layout, kind)
     plain = layout.replace("1", "")
     if len(layout) == 2 and len(shape) == 2:

@@ -1,4 +1,4 @@
-"""What is said of files that weights cannot be read from."""
+"""Errors of files that weights cannot be read from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from cnnc.diagnostics import CnnError, clause
 
 BROKEN_ARCHIVE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What zipfile raises for damaged archives; of RuntimeErrors for what seems encrypted or of a later version."""
+"""Exceptions of zipfile for damaged archives; RuntimeErrors where one seems encrypted or of a later version."""
 CUT_SHORT = "the file is cut short or was changed; fetch it again"
 _SHOWN = 8
 """So many names are listed in a message."""

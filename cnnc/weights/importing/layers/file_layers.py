@@ -1,4 +1,4 @@
-"""What a file of weights holds, whoever wrote it: layers of named arrays. Readers make it, alignment reads it.
+"""The content of a file of weights, whoever wrote it: layers of named arrays. Readers make it, matching reads it.
 
 A reader gives what its format states and nothing more: names, arrays, and where the format has them the axes, the order
 in which layers run, and which layer reads which. What it does not state stays unsaid, and alignment works it out from

@@ -83,7 +83,7 @@ def _kernel_form(tensor: SourceTensor, layout: str, kind: Kind | None, dropped: 
 
 
 def _kinds_of(layer: SourceLayer) -> tuple[Kind, ...]:
-    """What vectors alone may belong to."""
+    """Kinds of layers that vectors alone may belong to."""
     if "mean" in layer.tensors or "variance" in layer.tensors:
         return ("batch_norm",)
     if "beta" in layer.tensors:

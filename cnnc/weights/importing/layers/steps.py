@@ -1,4 +1,4 @@
-"""What lies between layers with weights, in words that files and graphs share, each in one normal form.
+"""Steps between layers with weights, in words that files and graphs share, each in one normal form.
 
 A file with a graph says strides, padding, pools and activations; weights alone fit whatever these are. Only what both
 sides can say for sure is compared: anything else is `unknown`, and agrees with everything.
@@ -68,7 +68,7 @@ class Step:
 
 
 def unknown(*inputs: Step) -> Step:
-    """What is not compared."""
+    """A step that is not compared."""
     return Step(UNKNOWN, inputs)
 
 

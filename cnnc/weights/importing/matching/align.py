@@ -34,7 +34,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Alignment:
-    """What was found.
+    """The result of matching.
 
     Attributes:
         pairs: in the order of the graph.
@@ -186,7 +186,7 @@ def _open(own: Sequence[tuple[Reading, ...]], target: Target, found: Mapping[int
 def _components(
     own: Sequence[tuple[Reading, ...]], target: Target, found: Mapping[int, Pair]
 ) -> list[tuple[list[int], list[int]]]:
-    """What is not yet matched, in groups of units and layers that may belong together."""
+    """The units and layers that are not yet matched, in groups that may belong together."""
     used = {pair.layer for pair in found.values()}
     group_of: dict[object, int] = {}
     groups: dict[int, tuple[list[int], list[int]]] = {}

@@ -36,7 +36,7 @@ class Matched:
 def matched_by_graph(
     sources: Edges, target: Target, source_colours: Colours, target_colours: Colours
 ) -> Matched | None:
-    """What is where what, or None if the graphs are not alike.
+    """The correspondence of two graphs, or None if they are not alike.
 
     Args:
         sources: what each layer of the file reads.

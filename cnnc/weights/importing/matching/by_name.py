@@ -1,4 +1,4 @@
-"""What names tell of layers that have equal forms, where a file knows no graph."""
+"""Matching by names, of layers that have equal forms, where a file has no graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_STEPS: Final = 100_000
 _MARGIN: Final = 0.5
 """So much nearer the best way must be than the next: what siblings that differ in a number are nearer than others."""
 _STRANGE: Final = 4.0
-"""What a shortcut costs in the place of another layer, in steps of a name's tree."""
+"""The cost of a shortcut in the place of another layer, in steps of a name's tree."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Group:
 
 
 class Names:
-    """What is known of pairs before any of a group is matched.
+    """Facts on pairs that are known before any of a group is matched.
 
     `fits` says whether a unit may be a layer, `is_candidate` whether a layer may be any unit.
     """

@@ -1,4 +1,4 @@
-"""What the user says belongs together: a file of lines `layer of the file = layer of the network`."""
+"""Mappings by the user: a file of lines `layer of the file = layer of the network`."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def require_agreement(source: Source, target: Target, pairs: Mapping[int, int]) 
 
 
 def _differences(layer: SourceLayer, unit: Unit, target: Target, comparison: _Comparison) -> Iterator[tuple[str, str]]:
-    """What the file and the graph say of a layer, in words, where they say other things."""
+    """The statements of the file and of the graph on a layer, in words, where they contradict each other."""
     ours, theirs = window_of(unit.node.op), layer.window
     mine, other = unit.sees, layer.sees
     if ours is not None and theirs is not None:
@@ -213,7 +213,7 @@ def _pooled(pool: Step) -> _Frame:
 def _apart(
     ours: _Frame, theirs: _Frame, padded: Sequence[int], *, is_transposed: bool = False
 ) -> tuple[str, str] | None:
-    """What is said of two windows over maps of our sizes where it differs, theirs first."""
+    """The difference between two windows over maps of our sizes, in words, theirs first."""
     if theirs.value.kind == UNKNOWN and theirs.window.padding is not None:  # how converters write a dilation, perhaps
         return None
     rank = len(padded)
@@ -273,7 +273,7 @@ def _margins(
 
 
 def _of_rank(axes: tuple[Any, ...] | None, rank: int) -> Any:
-    """What is said of the last axes: a signal may be stored as a picture of height 1."""
+    """The last axes of a statement: a signal may be stored as a picture of height 1."""
     if axes is None:
         return None
     return axes[len(axes) - rank :] if axes else ((0, 0),) * rank

@@ -1,4 +1,4 @@
-"""What names of layers tell: an order where numbers count, nearness, and that a layer is a shortcut.
+"""Distances between names of layers: an order where numbers count, nearness, and whether a layer is a shortcut.
 
 Names are trees: `layer3.0.conv2` is the second convolution of the first block of the third stage. Only siblings that
 differ by a number have an order; which of `branch1x1` and `branch5x5` runs first, a name does not say.

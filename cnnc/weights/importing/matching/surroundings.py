@@ -1,4 +1,4 @@
-"""What else than weighted layers tells operators apart: a `tanh` behind one, a `sigmoid` behind the other.
+"""Surroundings that tell operators apart, besides weighted layers: a `tanh` behind one, a `sigmoid` behind the other.
 
 A file knows how its layers are connected, and not what lies between them. Two of them that are connected alike may
 take each other's places only if in our graph, everything in it regarded, they are alike, too.

@@ -1,4 +1,4 @@
-"""What Hugging Face's `config.json` says of the weights beside it: what leaves no mark in them and changes values.
+"""Hugging Face's `config.json`: settings that leave no mark in the weights beside it and change values.
 
 Strides of ResNets are said by `downsample_in_bottleneck`, the function of hidden layers by `hidden_act`, and what norms
 add to the variance by `layer_norm_eps` and `batch_norm_eps` (transformers' configuration classes of these models).

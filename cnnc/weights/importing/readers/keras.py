@@ -25,7 +25,7 @@ from cnnc.weights.importing.readers.state_dict import name_layers, split
 _WEIGHTS: Final = "model.weights.h5"
 _MOST_CONFIG: Final = 64 << 20
 _BROKEN: Final = (*BROKEN_ARCHIVE, KeyError, IndexError, TypeError, AttributeError)
-"""What h5py and zipfile raise for damaged files, and we for configurations that lack what they should have."""
+"""Exceptions that h5py and zipfile raise for damaged files, and we for configurations that lack entries."""
 
 
 def read_keras(path: Path, most: int = MOST_BYTES) -> Source:

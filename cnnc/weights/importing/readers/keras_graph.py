@@ -24,7 +24,7 @@ _TENSOR = "__keras_tensor__"
 
 @dataclass(frozen=True)
 class Value:
-    """What runs from a layer to another: the layers that it is made of, and how."""
+    """The part of a network between two layers: the layers that it is made of, and how."""
 
     reads: Reads = ()
     step: Step = field(default_factory=unknown)
@@ -32,7 +32,7 @@ class Value:
 
 @dataclass
 class Walked:
-    """What is found on the way through a configuration. `opaque` are layers whose inside it does not show."""
+    """The result of a walk through a configuration. `opaque` are layers whose inside it does not show."""
 
     layers: list[SourceLayer] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What Keras's classes of layers keep, in the order in which they keep it.
+"""Arrays of Keras's classes of layers, in the order in which they are kept.
 
 Source: `build` of the classes in keras/src/layers, version 3; Keras 2 has the same order.
 """
@@ -115,7 +115,7 @@ _WORDS: Final[Mapping[tuple[int, ...], tuple[str, ...]]] = {
     (1, 1): ("gamma", "beta"),
     (1, 1, 1, 1): ("gamma", "beta", "moving_mean", "moving_variance"),
 }
-"""What arrays are by how many axes they have, 2 for more."""
+"""Roles of arrays by their number of axes, 2 for more."""
 
 
 def attention(name: str, parts: Mapping[str, Arrays]) -> SourceLayer:

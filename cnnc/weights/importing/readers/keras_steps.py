@@ -67,7 +67,7 @@ def step_of(kind: str, config: Config, inputs: Sequence[Step]) -> Step:
 
 
 def activated(config: Config, value: Step) -> Step:
-    """What the activation that a layer was made with does to what it gives."""
+    """The step that the activation of a layer takes."""
     given = config.get("activation", "linear")
     name = given.get("config") if isinstance(given, Mapping) else given
     if name is None:

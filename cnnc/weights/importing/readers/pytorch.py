@@ -51,7 +51,7 @@ _BROKEN: Final = (
     MemoryError,
     OverflowError,
 )
-"""What a damaged pickle makes PyTorch's unpickler raise."""
+"""Exceptions that PyTorch's unpickler raises for damaged pickles."""
 
 
 def read_pytorch(path: Path, most: int = MOST_BYTES, copy: str | None = None) -> Source:

@@ -51,7 +51,7 @@ _ROLES: Final[Mapping[str, Role]] = {
     "output_kernel": "output_kernel",
     "output_bias": "output_bias",
 }
-"""What the last word of a name says of an array, but kernels."""
+"""The role of an array by the last word of its name; kernels aside."""
 _KERNELS: Final[Mapping[str, Axes]] = {
     "weight": "first",
     "weights": "either",
@@ -183,7 +183,7 @@ def separable(name: str, arrays: Mapping[str, SourceTensor]) -> list[SourceLayer
 
 
 def _vector(name: str, full: str, array: Array, tensors: dict[Role, SourceTensor]) -> Kind | None:
-    """What a `weight` of one axis makes of a layer: with statistics or a bias a norm, alone one of several things."""
+    """The kind of a layer whose `weight` has one axis: with statistics or a bias a norm, alone one of several."""
     if "bias" in tensors:
         tensors["beta"] = tensors.pop("bias")
     if "mean" not in tensors and "beta" not in tensors and (_PRELU.search(name) or array.size == 1):

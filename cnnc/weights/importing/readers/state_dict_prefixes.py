@@ -1,4 +1,4 @@
-"""What all names of a state dict have in common, and whose names they are."""
+"""Prefixes that all names of a state dict share, and models whose names they are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from cnnc.weights.importing.layers.copies import chosen
 
 _WRAPPERS: Final = ("module.", "_orig_mod.", "model.", "ema_model.", "network.", "net.")
-"""What DataParallel, torch.compile and trainers put before every name."""
+"""Prefixes that DataParallel, torch.compile and trainers put before every name."""
 _MOST_WRAPPERS: Final = 8
 _FIRST: Final = (".weight", ".running_mean", ".running_var", ".in_proj_weight")
 _LAST: Final = ("kernel", "embedding", "moving_mean", "moving_variance")

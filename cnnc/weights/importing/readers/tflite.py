@@ -330,7 +330,7 @@ class _Walk:
         self.types[found.type] = self.types.get(found.type, 0) + found.size
 
     def type(self) -> str:
-        """What most weights are stored in."""
+        """The type that most weights are stored in."""
         kind = max(self.types, key=lambda each: self.types[each], default="FLOAT32")
         return {"FLOAT32": "float", "FLOAT16": "half precision"}.get(kind, kind.lower())
 

@@ -79,7 +79,7 @@ def is_weight(tensor: Tensor) -> bool:
 
 
 def layer_name(operator: Operator) -> str:
-    """What a layer is called, from the name of what it computes.
+    """The name of a layer, from the name of the tensor that it computes.
 
     TensorFlow's converter joins the names of all that it fused, `a/relu/Relu;a/batch_norm/...;other/Conv2D;a/Conv2D`,
     among them those of other layers that shared a constant: the scope that the first has in common with another one.

@@ -59,7 +59,7 @@ def step_of(program: Program, operator: Operator, inputs: Sequence[Step]) -> Ste
 
 
 def activated(operator: Operator, value: Step) -> Step:
-    """What the activation within an operator does to what it computes."""
+    """The step that the activation within an operator takes."""
     kind = _ACTIVATIONS.get(str(operator.options.get("activation", "NONE")))
     return unknown(value) if kind is None else activation(kind, value)
 
