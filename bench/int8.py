@@ -31,8 +31,8 @@ from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
 from cnnc.backends.tflite.quantization.quantize import Io
 from cnnc.backends.tflite.random_weights import random_sample, random_weights
 from cnnc.deployment.calibration_samples import samples_of
-from cnnc.deployment.tflite import is_picture
 from cnnc.ir.model import Model
+from cnnc.ir.pixels import is_picture_shape, takes_pixels
 from cnnc.language import parse
 from cnnc.loading import find, load
 from cnnc.net import Net
@@ -61,7 +61,7 @@ def networks(names: Sequence[str], *, largest: bool) -> Iterator[str]:
 def draw(net: Net, pictures: Path) -> tuple[list[Sample], str]:
     """Samples to calibrate with and to judge on, `_CALIBRATING` and `_JUDGING` of them, and what they are."""
     count = _CALIBRATING + _JUDGING
-    if all(is_picture(net.graph, node.name) for node in net.graph.inputs):
+    if all(is_picture_shape(node.shape) and takes_pixels(net.graph, node.name) for node in net.graph.inputs):
         drawn = samples_of(Trained(net, {}), str(pictures), count=count).arrays
         # They come sorted by class: every third judges.
         return [*drawn[::3], *drawn[1::3], *drawn[2::3]], "pictures"

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from cnnc.activations.cam import Cam, cam, cam_tensor, grad_cam, last_map
 from cnnc.activations.first_filters import Filters, first_filters
-from cnnc.activations.input_picture import Channel, channels, is_picture, read_input
+from cnnc.activations.input_picture import Channel, channels, read_input
 from cnnc.activations.models import Layer, Values, Watched
 from cnnc.activations.prediction import Predicted, class_index, output_of, predicted
 from cnnc.activations.selection import choose
 from cnnc.activations.statistics import Figures, figures
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.class_labels import without_background
+from cnnc.ir.pixels import is_picture_shape
 
 if TYPE_CHECKING:  # a TFLite file by itself needs no jax
     from cnnc.activations.pairing import Compared, Paired
@@ -95,7 +96,7 @@ def look(
     values, found = _evaluated(watched, value, () if paired else [layer.name for layer in layers])
     index = _index(found, wanted)
     heat, reason = _cam(watched, value, values, index, cam_layer)
-    is_seen = is_picture(watched.input) and value.dtype == np.uint8
+    is_seen = is_picture_shape(watched.input) and value.dtype == np.uint8
     shown, other_found = (
         (_alone(layers, values), None) if paired is None else _beside(paired, layers, watched, other, value)
     )
@@ -146,7 +147,7 @@ def _cam(
     watched: Watched, value: NDArray[Any], values: Values, index: int | None, layer: str | None
 ) -> tuple[Cam | None, str]:
     """Where the class is seen, or why that cannot be told."""
-    if not is_picture(watched.input) or value.dtype != np.uint8:
+    if not is_picture_shape(watched.input) or value.dtype != np.uint8:
         return None, "Grad-CAM is laid over pictures, and this is none"
     if index is None:
         return None, "Grad-CAM is of a class, and the network has no single output of classes"

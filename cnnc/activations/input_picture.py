@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.activations.models import Watched, picture_layers
-from cnnc.data.pictures.decode import MODES, decode
+from cnnc.data.pictures.decode import decode
 from cnnc.diagnostics import CnnError, clause
+from cnnc.ir.pixels import is_picture_shape
 from cnnc.ops import Bgr, format_shape
 
 _NAMES: Final = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "opacity")}
@@ -43,7 +44,7 @@ def read_input(path: Path, watched: Watched) -> NDArray[Any]:
     shape = watched.input
     if path.suffix.lower() == ".npy":
         return _array(path, watched)
-    if not is_picture(shape):
+    if not is_picture_shape(shape):
         raise CnnError.of(
             "data",
             f"`{watched.what}` takes {format_shape(shape)}, and a picture is height x width x 1, 3 or 4",
@@ -54,11 +55,6 @@ def read_input(path: Path, watched: Watched) -> NDArray[Any]:
     except CnnError as error:  # its help is of folders of pictures
         (diagnostic,) = error.diagnostics
         raise CnnError.of(diagnostic.code, diagnostic.message) from error
-
-
-def is_picture(shape: tuple[int, ...]) -> bool:
-    """Whether an input takes a picture."""
-    return len(shape) == 3 and shape[-1] in MODES
 
 
 def channels(watched: Watched, value: NDArray[Any]) -> tuple[Channel, ...]:

@@ -18,6 +18,7 @@ from cnnc.evaluation.predictor import single_input
 from cnnc.evaluation.tflite import TFLitePredictor, open_tflite
 from cnnc.ir import Graph, Node
 from cnnc.ir.model import Model
+from cnnc.ir.pixels import PIXEL_LAYERS
 from cnnc.runs.trained import Trained
 from cnnc.tflite_file.program import ABSENT, DTYPES, Operator, Program, Tensor
 
@@ -167,7 +168,7 @@ def is_int8(program: Program) -> bool:
 def picture_layers(graph: Graph) -> list[Node]:
     """The input and what brings its pixels to the range and order that the network wants, in order."""
     found = [graph.inputs[0]]
-    while len(readers := graph.consumers[found[-1].name]) == 1 and isinstance(readers[0].op, ops.Normalize | ops.Bgr):
+    while len(readers := graph.consumers[found[-1].name]) == 1 and isinstance(readers[0].op, PIXEL_LAYERS):
         found.append(readers[0])
     return found
 

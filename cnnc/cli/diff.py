@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,13 @@ import click
 from cnnc.cli.console.extras import extra
 from cnnc.cli.console.terminal import echo, echo_json
 from cnnc.cli.options.common import OUTPUT_FILE, format_option
-from cnnc.cli.options.model import say, threads_of
+from cnnc.cli.options.model import say_message, threads_of
 from cnnc.cli.options.training import data_options
 from cnnc.files import require_apart
 
 if TYPE_CHECKING:
     from cnnc.evaluation.difference import Difference
     from cnnc.evaluation.distortion import Layer
-    from cnnc.runs.events import Event
 
 _LISTED = 20
 """A table lists so many layers."""
@@ -53,19 +53,13 @@ def diff(
         require_apart(out, [model, data])
     with extra("train", "a comparison"):
         from cnnc.evaluation.difference import diff as compare
+        from cnnc.evaluation.test_set import load_test_set
         from cnnc.runs.trained import open_run
 
-    found = compare(
-        open_run(run, last=last),
-        model,
-        data,
-        samples=samples,
-        folder=data_dir,
-        held_out=held_out,
-        skip_corrupt=skip_corrupt,
-        threads=threads_of(threads),
-        report=_report,
-    )
+    options = {"folder": data_dir, "held_out": held_out, "skip_corrupt": skip_corrupt, "report": say_message}
+    load = partial(load_test_set, data=data, **options)
+    network, threads = open_run(run, last=last), threads_of(threads)
+    found = compare(network, model, load, samples=samples, skip_corrupt=skip_corrupt, threads=threads)
     if out is not None:
         from cnnc.training.plots import draw_difference
 
@@ -74,13 +68,6 @@ def diff(
         echo_json({"run": str(run), "model": str(model), **_in_words(found)})
     else:
         _show(found, out)
-
-
-def _report(event: Event) -> None:
-    from cnnc.runs.events import Message
-
-    if isinstance(event, Message):
-        say([event.text])
 
 
 def _in_words(found: Difference) -> dict[str, Any]:

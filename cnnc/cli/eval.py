@@ -16,7 +16,7 @@ from cnnc.cli.options.model import (
     labels_option,
     open_predictor,
     require_fitting,
-    say,
+    say_message,
     weights_option,
 )
 from cnnc.cli.options.training import data_options
@@ -27,11 +27,9 @@ from cnnc.printable import printable
 if TYPE_CHECKING:
     from cnnc.evaluation.evaluate import Evaluation
     from cnnc.evaluation.predictor import Predictor
-    from cnnc.runs.events import Event
 
 _LISTED = 50
 """A table lists so many classes."""
-_CONFUSED = 5
 
 
 @click.command("eval")
@@ -88,7 +86,7 @@ def eval(
         held_out=held_out,
         skip_corrupt=skip_corrupt,
         classes=classes,
-        report=_report,
+        report=say_message,
     )
     found = evaluate_on(predictor, test_set, skip_corrupt=skip_corrupt, batch=batch, crop=crop)
     head, title = _heading(kind, run, weights, predictor)
@@ -113,13 +111,6 @@ def _heading(
 def _no_data(what: Path) -> CnnError:
     help = f"cnnc eval {what} --data digits, or another set or folder"
     return CnnError.of("data", "it is not said what to evaluate on", help=help)
-
-
-def _report(event: Event) -> None:
-    from cnnc.runs.events import Message
-
-    if isinstance(event, Message):
-        say([event.text])
 
 
 def _in_words(found: Evaluation) -> dict[str, Any]:

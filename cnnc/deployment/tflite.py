@@ -8,9 +8,8 @@ from cnnc import backends
 from cnnc.deployment.calibration_samples import Samples
 from cnnc.deployment.report import Compiled
 from cnnc.evaluation.answers import description_of, stated_reading
-from cnnc.ir import Graph
 from cnnc.ir.model import Model
-from cnnc.ops import Bgr, Normalize
+from cnnc.ir.pixels import is_picture_shape, takes_pixels
 from cnnc.passes.pipelines import Change, describe
 from cnnc.runs.calibration import NO_PIXELS, extents_unlike_pixels
 from cnnc.runs.trained import Trained
@@ -74,7 +73,7 @@ def describe_file(trained: Trained) -> metadata.Description:
     extents = extents_unlike_pixels(trained.calibration, graph)
     inputs = []
     for node in graph.inputs:
-        is_image = is_picture(graph, node.name) and node.name not in extents
+        is_image = is_picture_shape(node.shape) and takes_pixels(graph, node.name) and node.name not in extents
         colours = {1: "grey", 3: "rgb"}.get(node.shape[-1], "") if is_image else ""
         text = "pixels of 0 to 255, as they are" if is_image else ""
         if node.name in extents:
@@ -94,11 +93,3 @@ def describe_file(trained: Trained) -> metadata.Description:
         inputs=tuple(inputs),
         outputs=tuple(outputs),
     )
-
-
-def is_picture(graph: Graph, name: str) -> bool:
-    """Whether an input is a picture: it has height, width and 1, 3 or 4 channels, and is normalised first."""
-    shape = graph[name].shape
-    readers = graph.consumers[name]
-    looks = len(shape) == 3 and shape[-1] in (1, 3, 4)
-    return looks and bool(readers) and all(isinstance(reader.op, Normalize | Bgr) for reader in readers)

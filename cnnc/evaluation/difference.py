@@ -29,12 +29,12 @@ from cnnc.evaluation.distortion import ChannelSums, Layer, is_equalizable
 from cnnc.evaluation.evaluate import Agreement, compare, has_single_vector
 from cnnc.evaluation.network import network_predictor
 from cnnc.evaluation.output_losses import classified
-from cnnc.evaluation.test_set import label_as, load_test_set
+from cnnc.evaluation.predictor import Predictor
+from cnnc.evaluation.test_set import TestSet, label_as, load_test_set
 from cnnc.evaluation.tflite import TFLitePredictor, open_tflite
 from cnnc.ir import Graph
 from cnnc.ir.model import Model
 from cnnc.passes import pipelines as passes
-from cnnc.runs.events import Report, ignore
 from cnnc.runs.trained import Trained
 from cnnc.tflite_file.program import Program, Tensor
 
@@ -67,27 +67,21 @@ class Difference:
 def diff(
     run: Trained,
     path: Path,
-    data: str | None = None,
+    load: Callable[[Predictor], TestSet] = load_test_set,
     *,
     samples: int | None = None,
-    folder: Path | None = None,
-    held_out: float | None = None,
     skip_corrupt: bool = False,
     threads: int | None = None,
-    report: Report = ignore,
 ) -> Difference:
     """A run beside the int8 file that was compiled of it, on test data as `cnnc eval` takes it.
 
     Args:
         run: the run.
         path: the file.
-        data: the data, by default what the run was trained on.
+        load: loads the test set for a predictor, by default that of the data which the run was trained on.
         samples: pictures to look at, drawn at random but always the same; by default all, and 64 layer by layer.
-        folder: where the files of a data set by name lie.
-        held_out: the share of a folder without parts that is held out.
         skip_corrupt: whether pictures that cannot be decoded are left out.
         threads: of the CPU for the file.
-        report: is told what takes long.
 
     Raises:
         CnnError: the file is damaged, has no 8-bit tensors, or is of another network than the run.
@@ -100,7 +94,7 @@ def diff(
     # The file is held to what the network computes in float32, whatever it was trained in.
     net = replace(run.net, recipe=replace(run.net.recipe, precision="f32"))
     network = network_predictor(replace(run, net=net))
-    test_set = load_test_set(network, data, folder=folder, held_out=held_out, skip_corrupt=skip_corrupt, report=report)
+    test_set = load(network)
     part, _ = label_as(network, test_set)
     feed = _feed(_drawn(part, samples), graph, skip_corrupt)
     few = _feed(_drawn(part, min(samples or LAYER_SAMPLES, LAYER_SAMPLES)), graph, skip_corrupt)

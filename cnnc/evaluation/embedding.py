@@ -60,13 +60,7 @@ def embed(
     """
     graph = network.net.graph
     name = classifier_input(graph) if layer is None else named_layer(graph, layer)
-    options = Options(skip_corrupt=skip_corrupt)
-    paths = tuple(
-        path for given in pictures for path in (load_loose(given, options).paths if given.is_dir() else (given,))
-    )
-    for path in paths:
-        if not path.is_file():
-            raise CnnError.of("picture", f"there is no picture `{path}`")
+    paths = _picture_files(pictures, skip_corrupt)
     # The labels are the pictures' places: they tell which are left when some are left out.
     files = Files(paths, np.arange(len(paths), dtype=np.int32))
     feed = prepare(files, [node.shape for node in graph.inputs], skip_corrupt=skip_corrupt, crop=crop)
@@ -84,6 +78,18 @@ def embed(
     if not len(places):
         raise undecodable(len(paths))
     return Embedded(tuple(paths[i] for i in places), np.concatenate(parts), name, tuple(sorted(feed.broken)))
+
+
+def _picture_files(pictures: Sequence[Path], skip_corrupt: bool) -> tuple[Path, ...]:
+    """The files among pictures and folders of them. Raises CnnError for one that is not there."""
+    options = Options(skip_corrupt=skip_corrupt)
+    paths = tuple(
+        path for given in pictures for path in (load_loose(given, options).paths if given.is_dir() else (given,))
+    )
+    for path in paths:
+        if not path.is_file():
+            raise CnnError.of("picture", f"there is no picture `{path}`")
+    return paths
 
 
 def classifier_input(graph: Graph) -> str:

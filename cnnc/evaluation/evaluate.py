@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnc.backends.protocols import Devices
-from cnnc.data.feeding.batches import evaluation_batches, prefetch
+from cnnc.data.feeding.batches import Batch, evaluation_batches, prefetch
 from cnnc.data.feeding.feed import Feed, prepare
 from cnnc.data.pictures.decode import undecodable
 from cnnc.diagnostics import CnnError
@@ -97,21 +97,26 @@ def evaluate(
     for item in prefetch(evaluation_batches(feed, batch)):
         if should_stop():
             raise StopRequest
-        values, targets, valid = predictor.predict(item.inputs, item.valid), item.targets, item.valid
-        if devices is not None:
-            targets, valid = devices.whole(devices.place_batch((targets, valid)))
-        rows = np.asarray(valid)
-        parts.append(
-            tuple(
-                outcome(output, own[rows], np.asarray(target)[rows], has_classes=has_classes)
-                for output, own, target, has_classes in zip(predictor.outputs, values, targets, known, strict=True)
-            )
-        )
+        parts.append(_outcomes(predictor, item, known, devices))
     outcomes = [gather([part[i] for part in parts]) for i in range(len(known))]
     if not len(outcomes[0].losses):
         raise undecodable(len(feed))
     counts = [max(output.shape[-1], 2) for output in predictor.outputs]
     return tuple(score(found, count) for found, count in zip(outcomes, counts, strict=True))
+
+
+def _outcomes(
+    predictor: Predictor, batch: Batch, has_classes: tuple[bool, ...], devices: Devices | None
+) -> tuple[Outcome, ...]:
+    """The outcome of a batch at every output; of all processes' parts of it, where devices share it."""
+    values, targets, valid = predictor.predict(batch.inputs, batch.valid), batch.targets, batch.valid
+    if devices is not None:
+        targets, valid = devices.whole(devices.place_batch((targets, valid)))
+    rows = np.asarray(valid)
+    return tuple(
+        outcome(output, own[rows], np.asarray(target)[rows], has_classes=has)
+        for output, own, target, has in zip(predictor.outputs, values, targets, has_classes, strict=True)
+    )
 
 
 def compare(first: Predictor, second: Predictor, feed: Feed, what: str) -> Agreement:

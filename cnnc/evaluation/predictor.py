@@ -14,10 +14,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.data.pictures.decode import MODES, centred, decode
+from cnnc.data.pictures.decode import centred, decode
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.answers import Activation, Answer, Reading, activated, answer
 from cnnc.evaluation.class_labels import require_labels
+from cnnc.ir.pixels import is_picture_shape
 from cnnc.ops import Shape, format_shape
 from cnnc.recipe import Loss
 from cnnc.runs.data_note import DataNote
@@ -125,7 +126,7 @@ def picture_shape(predictor: Predictor) -> tuple[int, int, int]:
         raise CnnError.of(
             "data", f"`{predictor.name}` takes {wanted.type}, and pictures go in as uint8, int8 or float32"
         )
-    if len(wanted.shape) != 3 or wanted.shape[-1] not in MODES:
+    if not is_picture_shape(wanted.shape):
         raise CnnError.of(
             "data",
             f"`{predictor.name}` takes {format_shape(wanted.shape)}, and a picture is height x width x 1, 3 or 4",

@@ -68,17 +68,23 @@ def load_test_set(
     options = Options(share, 0 if note is None else note.seed, skip_corrupt)
     path = Path(data).expanduser()
     if classes is not None:
-        if data in NAMES or not os.path.isdir(path):
-            raise CnnError.of("data", f"`--classes` lists those of a folder of pictures, and `{data}` is none")
-        listed = read_class_list(classes)
-        pictures = load_listed(path, listed, options)
-        return TestSet(pictures, listed.names, f"all {len(pictures):,} pictures of {data}", is_listed=True)
+        return _load_listed(data, classes, options)
     if held_out is None and not is_same_data(data, note) and is_undivided(data):
         files = load_all(path, options)
         return TestSet(files, class_names(path), f"all {len(files):,} pictures of {data}")
     data_set: DataSet = load_data(data, folder=folder, options=options, report=lambda line: report(Message(line)))
     what = f"the {len(data_set.test):,} {data_set.kind} pictures of {data}"
     return TestSet(data_set.test, data_set.classes, what)
+
+
+def _load_listed(data: str, classes: Path, options: Options) -> TestSet:
+    """All pictures of a folder, whose classes a list has."""
+    path = Path(data).expanduser()
+    if data in NAMES or not os.path.isdir(path):
+        raise CnnError.of("data", f"`--classes` lists those of a folder of pictures, and `{data}` is none")
+    listed = read_class_list(classes)
+    pictures = load_listed(path, listed, options)
+    return TestSet(pictures, listed.names, f"all {len(pictures):,} pictures of {data}", is_listed=True)
 
 
 def is_same_data(data: str, note: DataNote | None) -> bool:

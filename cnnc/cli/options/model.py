@@ -17,6 +17,7 @@ from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
     from cnnc.evaluation.predictor import Predictor
+    from cnnc.runs.events import Event
     from cnnc.runs.trained import Trained
 
 _RANDOM_SEED: Final = 0
@@ -189,3 +190,11 @@ def say(notes: Iterable[str]) -> None:
     """Notes for the user, beside the output."""
     for note in notes:
         echo(note, err=True)
+
+
+def say_message(event: Event) -> None:
+    """Report what an event tells, beside the output."""
+    from cnnc.runs.events import Message
+
+    if isinstance(event, Message):
+        say([event.text])
