@@ -71,7 +71,7 @@ def bind_block(
                 value = 1
         if parameter.type.kind != "layer":
             value = binding.check(value, parameter.type, name, at)
-        inner.bind(name, value)
+        inner.define(name, value, 0 if parameter.default is REQUIRED else parameter.default.span.end)
 
 
 def bind_operator(
@@ -129,7 +129,7 @@ def _is_list(expression: syntax.Expression, scope: Scope) -> bool:
     match expression:
         case syntax.ListOf():
             return True
-        case syntax.Name(text=text):
-            return isinstance(scope.values.get(text), list)
+        case syntax.Name():
+            return isinstance(scope.value(expression), list)
         case _:
             return isinstance(evaluate(expression, scope), list)

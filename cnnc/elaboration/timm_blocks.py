@@ -46,7 +46,7 @@ def stages(arguments: tuple[ScopedArgument, ...], span: Span) -> tuple[list[synt
     blocks, scope = matched["blocks"].argument.value, matched["blocks"].scope
     texts = evaluate(blocks, scope)
     spans = [item.span for item in blocks.items] if isinstance(blocks, syntax.ListOf) else []
-    inner = replace(scope, values={})
+    inner = replace(scope, values={}, ends={})
     layers: dict[str, str] = {}
     for parameter in FORMS[TIMM][1:]:
         layers[parameter.name] = parameter.default
