@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Span
-from cnnc.elaboration import block_results, timm_blocks
-from cnnc.elaboration.arguments import ScopedArgument, bind_block, bind_operator, match_arguments
+from cnnc.elaboration import binding, block_results, timm_blocks
+from cnnc.elaboration.arguments import ScopedArgument, bind_block, bind_operator
 from cnnc.elaboration.arithmetic import show_value, type_name
 from cnnc.elaboration.expressions import evaluate, truth, unknown
 from cnnc.elaboration.graph_builder import GraphBuilder, LimitReached
@@ -130,7 +130,7 @@ class Expander:
                 case syntax.Name():
                     return self._apply(layer, (), scope, layer.span, x, use)
                 case syntax.Call(function=function, arguments=arguments):
-                    scoped = tuple(ScopedArgument(a, scope) for a in arguments)
+                    scoped = tuple(ScopedArgument(a.name, a.value, a.span, scope) for a in arguments)
                     return self._apply(function, scoped, scope, layer.span, x, use)
                 case syntax.Incoming():
                     raise CnnError.of("type", "`in` is a result; only a line or a branch may start with it", layer.span)
@@ -186,7 +186,7 @@ class Expander:
         if block is not None:
             return self._block(block, arguments, scope, span, x, use)
         if name.text == IDENTITY:
-            match_arguments(IDENTITY, FORMS[IDENTITY], arguments, span)
+            binding.match(IDENTITY, FORMS[IDENTITY], arguments, span)
             return x
         if name.text == TIMM:
             return self._timm(arguments, scope, span, x, use)
@@ -225,10 +225,12 @@ class Expander:
                 pass
             case _:
                 raise CnnError.of("type", f"`{name.text}` is a pipeline and takes no arguments", span)
-        named = {each.argument.name.text for each in arguments if each.argument.name is not None}
-        kept = [ScopedArgument(a, home) for a in own if a.name is None or a.name.text not in named]
-        by_position = [g for g in kept if g.argument.name is None]
-        by_name = [g for g in kept if g.argument.name is not None]
+        named = {each.name.text for each in arguments if each.name is not None}
+        kept = [
+            ScopedArgument(a.name, a.value, a.span, home) for a in own if a.name is None or a.name.text not in named
+        ]
+        by_position = [each for each in kept if each.name is None]
+        by_name = [each for each in kept if each.name is not None]
         with self._limits:
             return self._apply(function, (*by_position, *arguments, *by_name), home, span, x, use)
 
