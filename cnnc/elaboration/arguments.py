@@ -19,20 +19,10 @@ from cnnc.ops.signature import REQUIRED, Parameter, Type, signature_of
 
 
 @dataclass(frozen=True)
-class ScopedArgument:
+class ScopedArgument(syntax.Argument):
     """An argument with the scope it was written in."""
 
-    argument: syntax.Argument
     scope: Scope
-
-
-def match_arguments(
-    callee: str, parameters: Sequence[Parameter], arguments: tuple[ScopedArgument, ...], span: Span
-) -> dict[str, ScopedArgument]:
-    """The argument of each parameter that has one. Raises CnnError("argument") as `binding.match` does."""
-    scopes = {id(each.argument): each for each in arguments}
-    matched = binding.match(callee, parameters, [each.argument for each in arguments], span)
-    return {name: scopes[id(argument)] for name, argument in matched.items()}
 
 
 def bind_block(
@@ -58,7 +48,7 @@ def bind_block(
         scale: the factors for what the model's body states.
         turn: the turn of the repeat whose body it is, to the first of which its stride belongs.
     """
-    matched = match_arguments(callee, parameters, arguments, span)
+    matched = binding.match(callee, parameters, arguments, span)
     for parameter in parameters:
         name = parameter.name
         own = matched.get(name)
@@ -66,12 +56,13 @@ def bind_block(
             value, at = _value(own, parameter, scale, turn)
         else:
             value, at = argument(parameter.default, parameter, inner)
-            value = _scaled(value, parameter.type, scale if site.scales else None)
+            if site.scales:
+                value = _scaled(value, parameter.type, scale)
             if name == "stride" and turn is not None and turn.repeat > 0:
                 value = 1
         if parameter.type.kind != "layer":
             value = binding.check(value, parameter.type, name, at)
-        inner.bind(name, value)
+        inner.define(name, value, 0 if parameter.default is REQUIRED else parameter.default.span.end)
 
 
 def bind_operator(
@@ -81,13 +72,13 @@ def bind_operator(
     cls: type = kind
     if not arguments and not _is_demanding(cls):
         return {}, {}
-    matched = match_arguments(kind.names[0], signature_of(kind), arguments, span)
+    matched = binding.match(kind.names[0], signature_of(kind), arguments, span)
     attributes: dict[str, Any] = {}
     for name, own in matched.items():
         parameter = _named_parameters(cls)[name]
         value, at = _value(own, parameter, scale, turn)
         attributes[name] = binding.convert(value, parameter.type, name, at)
-    return attributes, {name: own.argument.span for name, own in matched.items()}
+    return attributes, {name: own.span for name, own in matched.items()}
 
 
 @cache
@@ -106,17 +97,17 @@ def _value(own: ScopedArgument, parameter: Parameter, scale: Scale, turn: Turn |
 
     A stride belongs to the first turn; a list for each repeat says so itself.
     """
-    expression, scope = own.argument.value, own.scope
+    expression, scope = own.value, own.scope
     value, at = argument(expression, parameter, scope)
     if turn is not None and turn.repeat > 0 and parameter.name == "stride":
         is_listed = not turn.by_stage and _is_list(expression, scope)
         return value if is_listed else 1, at
-    return _scaled(value, parameter.type, scale if scope.scales else None), at
+    return _scaled(value, parameter.type, scale) if scope.scales else value, at
 
 
-def _scaled(value: Any, type: Type, scale: Scale | None) -> Any:
-    """A number of channels or repeats written in the model's body, scaled; any other value as it is."""
-    if scale is None or isinstance(value, Count | bool) or not isinstance(value, int):
+def _scaled(value: Any, type: Type, scale: Scale) -> Any:
+    """A number of channels or repeats, scaled; any other value as it is."""
+    if isinstance(value, Count | bool) or not isinstance(value, int):
         return value
     if type.kind == "channels" and value > 0:
         return Count(round_channels(value, scale.width))
@@ -129,7 +120,7 @@ def _is_list(expression: syntax.Expression, scope: Scope) -> bool:
     match expression:
         case syntax.ListOf():
             return True
-        case syntax.Name(text=text):
-            return isinstance(scope.values.get(text), list)
+        case syntax.Name():
+            return isinstance(scope.value(expression), list)
         case _:
             return isinstance(evaluate(expression, scope), list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from cnnc.diagnostics import CnnError, Label, Span, did_you_mean
 from cnnc.elaboration.arithmetic import is_number, show_value, type_name
@@ -12,29 +12,33 @@ from cnnc.language import syntax
 from cnnc.ops.signature import PADDINGS, REQUIRED, Parameter, Type
 from cnnc.wording import number_of
 
+A = TypeVar("A", bound=syntax.Argument)
+
 
 def match(
     callee: str,
     parameters: Sequence[Parameter],
-    arguments: Sequence[syntax.Argument],
+    arguments: Sequence[A],
     span: Span,
     *,
     partial: bool = False,
-) -> dict[str, syntax.Argument]:
+) -> dict[str, A]:
     """The argument of each parameter, but for those left to their defaults. With `partial` any may be missing.
 
     Raises:
         CnnError: `argument`, for the first one that is unknown, given twice, one too many, or missing.
     """
     names = [p.name for p in parameters]
-    matched: dict[str, syntax.Argument] = {}
+    matched: dict[str, A] = {}
     is_named = False
     for position, argument in enumerate(arguments):
         if argument.name is None:
-            if is_named and position < len(names):
+            if position >= len(names):
+                raise _too_many(callee, parameters, position, argument.span)
+            if is_named:
                 message = "an argument without a name follows one with a name"
                 raise CnnError.of("argument", message, argument.span, help="name it, or put it first")
-            name = _name_at(position, callee, parameters, argument.span)
+            name = names[position]
         else:
             name, is_named = argument.name.text, True
             if name not in names:
@@ -52,15 +56,12 @@ def match(
     return matched
 
 
-def _name_at(position: int, callee: str, parameters: Sequence[Parameter], span: Span) -> str:
-    """The name of the parameter that takes the argument of a position."""
+def _too_many(callee: str, parameters: Sequence[Parameter], position: int, span: Span) -> CnnError:
     if not parameters:
-        raise CnnError.of("argument", f"`{callee}` takes no arguments", span)
-    if position >= len(parameters):
-        taken = f"`{callee}` takes {number_of(len(parameters), 'argument')}"
-        message = f"{taken}, but this is the {_ordinal(position + 1)}"
-        raise CnnError.of("argument", message, span, help=_signature(callee, parameters))
-    return parameters[position].name
+        return CnnError.of("argument", f"`{callee}` takes no arguments", span)
+    taken = f"`{callee}` takes {number_of(len(parameters), 'argument')}"
+    message = f"{taken}, but this is the {_ordinal(position + 1)}"
+    return CnnError.of("argument", message, span, help=_signature(callee, parameters))
 
 
 def _signature(callee: str, parameters: Sequence[Parameter]) -> str:

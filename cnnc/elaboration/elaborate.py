@@ -71,7 +71,7 @@ def build(
     recipe = Recipe()
     for train in unit.file.trains[:1]:
         outputs = [label for label, _ in graph.outputs] if graph else []
-        recipe, faults = train_section.read(train, scope, outputs)
+        recipe, faults = train_section.read(train, scope.at(math.inf), outputs)
         diagnostics.extend(f for f in faults if graph or f.code != "name" or "no output" not in f.message)
     return (None if diagnostics else graph), recipe, diagnostics
 
@@ -204,12 +204,13 @@ def _set_parameters(model: syntax.Model, request: _Request, scope: Scope, expand
     for definition in model.parameters:
         name = definition.name.text
         try:
-            scope.bind(name, _parameter(definition, request.settings.get(name), scope))
+            value = _parameter(definition, request.settings.get(name), scope)
         except CnnError as error:
             expander.report(error, Location())
-            scope.values[name] = POISON
+            value = POISON
         except Poisoned:
-            scope.values[name] = POISON
+            value = POISON
+        scope.define(name, value, definition.span.end)
 
 
 def _parameter(definition: syntax.ParameterDef, setting: syntax.Argument | None, scope: Scope) -> Any:
@@ -221,7 +222,7 @@ def _parameter(definition: syntax.ParameterDef, setting: syntax.Argument | None,
         raise CnnError.of("argument", message, definition.span, help=f"give it a default, or --set {name}=...")
     if parameter.type.kind == "string" and isinstance(expression, syntax.Name) and setting is not None:
         return expression.text
-    value, span = argument(expression, parameter, scope)
+    value, span = argument(expression, parameter, scope if setting is None else scope.at(definition.span.start))
     if isinstance(value, Layer):
         return value
     value = binding.check(value, parameter.type, name, span)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cnnc.diagnostics import MOST_REPORTED, CnnError, Diagnostic, Label, Span
-from cnnc.elaboration import block_results, timm_blocks
-from cnnc.elaboration.arguments import ScopedArgument, bind_block, bind_operator, match_arguments
+from cnnc.elaboration import binding, block_results, timm_blocks
+from cnnc.elaboration.arguments import ScopedArgument, bind_block, bind_operator
 from cnnc.elaboration.arithmetic import show_value, type_name
 from cnnc.elaboration.expressions import evaluate, truth, unknown
 from cnnc.elaboration.graph_builder import GraphBuilder, LimitReached
@@ -86,15 +86,15 @@ class Expander:
 
     def _spoil(self, statement: syntax.Statement, scope: Scope) -> Poison:
         if isinstance(statement, syntax.Assignment):
-            scope.values[statement.name.text] = POISON
+            scope.define(statement.name.text, POISON, statement.value.span.end)
         if isinstance(statement, syntax.Flow) and statement.label is not None:
-            scope.values[statement.label.text] = POISON
+            scope.define(statement.label.text, POISON, statement.value.span.end)
         return POISON
 
     def _statement(self, statement: syntax.Statement, scope: Scope, location: Location, x: Result) -> Result:
         match statement:
             case syntax.Assignment(name=name, value=value):
-                scope.bind(name.text, evaluate(value, scope))
+                scope.define(name.text, evaluate(value, scope), value.span.end)
             case syntax.If(test=test, then=then, otherwise=otherwise):
                 return self.body(then if truth(test, scope) else otherwise, scope, location, x)
             case syntax.Flow(label=label, value=value):
@@ -130,7 +130,7 @@ class Expander:
                 case syntax.Name():
                     return self._apply(layer, (), scope, layer.span, x, use)
                 case syntax.Call(function=function, arguments=arguments):
-                    scoped = tuple(ScopedArgument(a, scope) for a in arguments)
+                    scoped = tuple(ScopedArgument(a.name, a.value, a.span, scope) for a in arguments)
                     return self._apply(function, scoped, scope, layer.span, x, use)
                 case syntax.Incoming():
                     raise CnnError.of("type", "`in` is a result; only a line or a branch may start with it", layer.span)
@@ -141,13 +141,12 @@ class Expander:
     def _start(self, layer: syntax.Expression, x: Result, scope: Scope, use: Use) -> Result:
         """The named result, or merge of results, that a pipeline starts from; None when it starts with a layer."""
         match layer:
-            case syntax.Name(text=text) if isinstance(scope.values.get(text), Tensor | Poison):
-                result: Tensor | Poison = scope.values[text]
+            case syntax.Name() if isinstance(result := scope.value(layer), Tensor | Poison):
                 return result
             case syntax.Incoming() | syntax.Attribute():
                 return block_results.start(layer, scope)
             case syntax.Call(function=function, arguments=arguments) if function.text in MERGES and not isinstance(
-                scope.values.get(function.text), Layer
+                scope.value(function), Layer
             ):
                 branches = tuple(syntax.Branch(None, a.value, a.span) for a in arguments)
                 return self._branches(syntax.Branches(function, branches, layer.span), x, scope, use)
@@ -177,10 +176,9 @@ class Expander:
     def _apply(
         self, name: syntax.Name, arguments: tuple[ScopedArgument, ...], scope: Scope, span: Span, x: Result, use: Use
     ) -> Result:
-        if name.text in scope.values and (
-            isinstance(scope.values[name.text], Layer | Tensor | Poison)
-            or not is_operator_or_block(name.text, scope.namespace)
-        ):
+        value = scope.value(name)
+        is_hiding = isinstance(value, Layer | Tensor | Poison)
+        if is_hiding or (value is not None and not is_operator_or_block(name.text, scope.namespace)):
             return self._apply_value(name, arguments, scope, span, x, use)
         if name.text in OPS:
             return self._operator(OPS[name.text], arguments, scope, span, x, use)
@@ -188,7 +186,7 @@ class Expander:
         if block is not None:
             return self._block(block, arguments, scope, span, x, use)
         if name.text == IDENTITY:
-            match_arguments(IDENTITY, FORMS[IDENTITY], arguments, span)
+            binding.match(IDENTITY, FORMS[IDENTITY], arguments, span)
             return x
         if name.text == TIMM:
             return self._timm(arguments, scope, span, x, use)
@@ -201,7 +199,7 @@ class Expander:
         self, name: syntax.Name, arguments: tuple[ScopedArgument, ...], scope: Scope, span: Span, x: Result, use: Use
     ) -> Result:
         """A layer that a name stands for; arguments are added to those it was written with."""
-        value = scope.values[name.text]
+        value = scope.value(name)
         if value is POISON:
             raise Poisoned
         if isinstance(value, Tensor):
@@ -227,10 +225,12 @@ class Expander:
                 pass
             case _:
                 raise CnnError.of("type", f"`{name.text}` is a pipeline and takes no arguments", span)
-        named = {each.argument.name.text for each in arguments if each.argument.name is not None}
-        kept = [ScopedArgument(a, home) for a in own if a.name is None or a.name.text not in named]
-        by_position = [g for g in kept if g.argument.name is None]
-        by_name = [g for g in kept if g.argument.name is not None]
+        named = {each.name.text for each in arguments if each.name is not None}
+        kept = [
+            ScopedArgument(a.name, a.value, a.span, home) for a in own if a.name is None or a.name.text not in named
+        ]
+        by_position = [each for each in kept if each.name is None]
+        by_name = [each for each in kept if each.name is not None]
         with self._limits:
             return self._apply(function, (*by_position, *arguments, *by_name), home, span, x, use)
 
@@ -323,7 +323,7 @@ class Expander:
         """A result, which has the label from now on."""
         if not isinstance(result, Poison):
             result = self._tensor(result, span, scope)
-        scope.label(label.text, result)
+        scope.define(label.text, result, span.end)
         return result
 
     def _tensor(self, x: Result, span: Span, scope: Scope) -> Tensor:

@@ -56,10 +56,10 @@ def number(expression: syntax.Expression, scope: Scope) -> int | float:
 
 
 def _name(name: syntax.Name, scope: Scope) -> Any:
-    if name.text in scope.values:
-        value = scope.values[name.text]
-        if value is POISON:
-            raise Poisoned
+    value = scope.value(name)
+    if value is POISON:
+        raise Poisoned
+    if value is not None:
         return value
     if name.text in TURN:
         return getattr(scope.turn or Turn(), name.text)
@@ -141,7 +141,7 @@ def argument(expression: syntax.Expression, parameter: Parameter, scope: Scope) 
 def _value_or_word(expression: syntax.Expression, words: tuple[str, ...], scope: Scope) -> Any:
     """The value of an expression that may be a word, a list of words, or a choice between words."""
     match expression:
-        case syntax.Name(text=text) if text not in scope.values and text not in TURN:
+        case syntax.Name(text=text) if scope.value(expression) is None and text not in TURN:
             if text in words:
                 return text
             if not is_layer(text, scope.namespace):

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cnnc.diagnostics import CnnError, Span
-from cnnc.elaboration.arguments import ScopedArgument, match_arguments
+from cnnc.elaboration import binding
+from cnnc.elaboration.arguments import ScopedArgument
 from cnnc.elaboration.arithmetic import show_value, type_name
 from cnnc.elaboration.expressions import argument, evaluate
 from cnnc.elaboration.names import FORMS, TIMM
@@ -42,18 +43,18 @@ def stages(arguments: tuple[ScopedArgument, ...], span: Span) -> tuple[list[synt
     Raises:
         CnnError: for arguments that do not fit, and the first token at fault.
     """
-    matched = match_arguments(TIMM, FORMS[TIMM], arguments, span)
-    blocks, scope = matched["blocks"].argument.value, matched["blocks"].scope
+    matched = binding.match(TIMM, FORMS[TIMM], arguments, span)
+    blocks, scope = matched["blocks"].value, matched["blocks"].scope
     texts = evaluate(blocks, scope)
     spans = [item.span for item in blocks.items] if isinstance(blocks, syntax.ListOf) else []
-    inner = replace(scope, values={})
+    inner = replace(scope, values={}, ends={})
     layers: dict[str, str] = {}
     for parameter in FORMS[TIMM][1:]:
         layers[parameter.name] = parameter.default
         if parameter.name in matched:
             layers[parameter.name] = f"{TIMM} {parameter.name}"  # no name of the language
             own = matched[parameter.name]
-            inner.values[layers[parameter.name]], _ = argument(own.argument.value, parameter, own.scope)
+            inner.values[layers[parameter.name]], _ = argument(own.value, parameter, own.scope)
     listed = texts if isinstance(texts, list) else [texts]
     return [_stage(text, spans[n] if spans else blocks.span, layers) for n, text in enumerate(listed)], inner
 

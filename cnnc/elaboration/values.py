@@ -96,8 +96,7 @@ class Turn:
 class Scope:
     """The names that an expression sees: parameters, assigned values, labels. A block sees nothing of its caller.
 
-    A layer that a name stands for sees the names above it: its `values` are a copy, and `body` are those of the body
-    that it is written in, to which the labels within it go as well.
+    A name stands for what is defined above it, also where a layer is used further down or in a later turn of a repeat.
     """
 
     namespace: Namespace
@@ -107,22 +106,28 @@ class Scope:
     scales: bool
     """Whether numbers written here are scaled by width and depth: in a model's body, not in a block's."""
     turn: Turn | None = None
-    body: dict[str, Any] | None = None
+    position: float | None = None
+    """The offset that stands for those of the names, where they are not written in the body itself."""
+    ends: dict[str, int] = field(default_factory=dict)
+    """Offsets of the ends of definitions; a name without one is seen everywhere."""
 
     def within(self, turn: Turn | None) -> Scope:
         """The same names, seen from a turn of a repeat."""
-        return Scope(self.namespace, self.values, self.incoming, self.scales, turn, self.body)
+        return Scope(self.namespace, self.values, self.incoming, self.scales, turn, self.position, self.ends)
 
-    def bind(self, name: str, value: Any) -> None:
-        """Give a name its value; in `bn = bn(momentum=0.9)` the value's own `bn` is the operator."""
-        if isinstance(value, Layer) and value.scope.values is self.values:
-            body = self.values if self.body is None else self.body
-            home = Scope(self.namespace, dict(self.values), self.incoming, self.scales, value.scope.turn, body)
-            value = Layer(value.expression, home, value.shared)
+    def at(self, position: float) -> Scope:
+        """The same names, as seen from an offset in the body."""
+        return Scope(self.namespace, self.values, self.incoming, self.scales, self.turn, position, self.ends)
+
+    def define(self, name: str, value: Any, end: int) -> None:
+        """Give a name its value, from the offset `end` on: in `bn = bn(momentum=0.9)` the second is the operator."""
         self.values[name] = value
+        self.ends[name] = end
 
-    def label(self, name: str, result: Tensor | Poison) -> None:
-        """Give a label its result."""
-        self.values[name] = result
-        if self.body is not None:
-            self.body[name] = result
+    def value(self, name: syntax.Name) -> Any:
+        """The value of a name where it is written; None where nothing above defines it."""
+        value = self.values.get(name.text)
+        if value is None:
+            return None
+        position = name.span.start if self.position is None else self.position
+        return value if self.ends.get(name.text, 0) <= position else None

@@ -7,6 +7,7 @@ that is not taken, may be refused by the first alone.
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
 from random import Random
 
@@ -23,6 +24,8 @@ from tests.support.name_texts import named
 from tests.support.networks_of_texts import PICTURE, assert_same_text, names, network
 
 SKIP = "\nblock gated {\n z: conv(3, 3)\n relu\n}\n"
+TWICE = [f"repeat1.{turn}{layer}" for turn in range(2) for layer in (".relu1", ".relu", "")]
+LATE = ["s1.tanh1", "s1.a", "s1.add1", "relu1", "add1"]
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,12 @@ SKIP = "\nblock gated {\n z: conv(3, 3)\n relu\n}\n"
         ("conv = conv(3, bias=false)\nconv(8) | conv(4)", ["conv1", "conv2"]),
         ("b\nblock b(relu: layer = relu) { relu }", ["b1.relu1"]),
         ("x = relu\nrelu = tanh | x\nrelu", ["tanh1", "relu1"]),
+        ("acts = [relu, tanh]\nrelu = elu\n2 x b(acts)\nblock b(act: layer) { act }", ["b1.0.relu1", "b1.1.tanh1"]),
+        # nor does a name see what an earlier turn, or an earlier use, gave to a label below it
+        ("2 x add {\n relu\n relu: tanh\n}", TWICE),
+        ("repeat1 = add {\n relu\n relu: tanh\n}\nr: 2 x repeat1", [name.replace("repeat1", "r") for name in TWICE]),
+        # but a label above it, whenever the layer that the label is in is used
+        ("s = tanh | add {\n a: elu\n identity\n}\nt = add {\n a | relu\n identity\n}\ns\nt", LATE),
         # a stride is of the block that writes it
         ("b(conv)\nblock b(layer: layer, s=2) { 2 x layer(3, 4, stride=s * 1) }", ["b1.layer1.0", "b1.layer1.1"]),
         # labels within a block, read through any result
@@ -102,6 +111,17 @@ def test_a_long_chain_of_names_for_a_layer_is_a_limit() -> None:
     chain = "".join(f"a{n + 1} = a{n}(bias=false)\n" for n in range(600))
     with pytest.raises(CnnError, match="nest more than 250 deep"):
         cnnc.load_text(f"input 4\na0 = dense(4)\n{chain}a600(bias=true)\n")
+
+
+def test_many_names_for_layers_take_no_more_memory_each() -> None:
+    peaks = []
+    for count in (1000, 2000):
+        lines = "".join(f"a{n} = relu\n" for n in range(count))
+        tracemalloc.start()
+        cnnc.load_text(f"input 4\n{lines}a0\n")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2.5 * peaks[0]
 
 
 def test_every_file_sees_its_own_blocks(tmp_path: Path) -> None:
