@@ -56,8 +56,14 @@ def diff(
         from cnnc.evaluation.test_set import load_test_set
         from cnnc.runs.trained import open_run
 
-    options = {"folder": data_dir, "held_out": held_out, "skip_corrupt": skip_corrupt, "report": say_message}
-    load = partial(load_test_set, data=data, **options)
+    load = partial(
+        load_test_set,
+        data=data,
+        folder=data_dir,
+        held_out=held_out,
+        skip_corrupt=skip_corrupt,
+        report=say_message,
+    )
     network, threads = open_run(run, last=last), threads_of(threads)
     found = compare(network, model, load, samples=samples, skip_corrupt=skip_corrupt, threads=threads)
     if out is not None:

@@ -48,12 +48,15 @@ class Range:
 
     @property
     def bounds(self) -> str:
-        return f"above {self.low}" if self.high == inf else f"between {self.low} and {self.high}"
+        """Where a number must lie, as the options and keywords of a training say it."""
+        if self.high == inf:
+            return f"{'above' if self.below else 'at least'} {self.low}"
+        return f"between {self.low} and {self.high}"
 
     def __str__(self) -> str:
-        """The condition on a number, as `be above 0`."""
+        """The condition on a number, as the train section says it."""
         if self.high == inf:
-            return f"be above {self.low}" if self.below else "not be negative"
+            return f"be {self.bounds}" if self.below or self.low else "not be negative"
         if self.below:
             return f"be above {self.low} and {'below' if self.above else 'at most'} {self.high}"
         return f"be from {self.low} {'up to' if self.above else 'to'} {self.high}"

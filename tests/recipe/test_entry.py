@@ -20,6 +20,7 @@ from cnnc.recipe.entry import FRACTION, NOT_NEGATIVE, OPEN_UNIT, POSITIVE, SHARE
         (POSITIVE, (1e-9, 1e300), (0, -1, inf, nan), "be above 0"),
         (NOT_NEGATIVE, (0, 1e300), (-1e-9, inf, nan), "not be negative"),
         (Range(0, 0.5), (0, 0.5), (0.501,), "be from 0 to 0.5"),
+        (Range(2), (2, 3), (1, inf), "be at least 2"),
     ],
 )
 def test_ranges(range: Range, inside: tuple[float, ...], outside: tuple[float, ...], words: str) -> None:
