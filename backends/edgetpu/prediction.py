@@ -163,21 +163,7 @@ def to_json(report: Report) -> dict[str, Any]:
     cost = report.cost
     time = cost.latency if cost else None
     return {
-        "operators": [
-            {
-                "index": verdict.index,
-                "op": verdict.op,
-                "version": verdict.version,
-                "name": verdict.name,
-                "mapped": verdict.mapped,
-                "certainty": verdict.certainty,
-                "reason": verdict.reason,
-                "doubt": verdict.doubt,
-                "remedy": verdict.remedy or None,
-                "source": verdict.source,
-            }
-            for verdict in report.operators
-        ],
+        "operators": [_verdict_json(verdict) for verdict in report.operators],
         "mapped": dict(report.mapped),
         "mapped_at_least": report.mapped_at_least,
         "cached_bytes": cost.parameters.cached if cost else None,
@@ -198,6 +184,21 @@ def to_json(report: Report) -> dict[str, Any]:
         ],
         "cut": report.cut,
         "compiler": facts.COMPILER,
+    }
+
+
+def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "index": verdict.index,
+        "op": verdict.op,
+        "version": verdict.version,
+        "name": verdict.name,
+        "mapped": verdict.mapped,
+        "certainty": verdict.certainty,
+        "reason": verdict.reason,
+        "doubt": verdict.doubt,
+        "remedy": verdict.remedy or None,
+        "source": verdict.source,
     }
 
 

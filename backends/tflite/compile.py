@@ -19,7 +19,7 @@ from cnnc.backends.tflite.lowering.graph import Lowered, lower
 from cnnc.backends.tflite.lowering.lowering_site import Flavour
 from cnnc.backends.tflite.lowering.work import macs
 from cnnc.backends.tflite.quantization.calibrate import Calibration, calibrate
-from cnnc.backends.tflite.quantization.fidelity import Measurement, decibels, fed, measure
+from cnnc.backends.tflite.quantization.fidelity import Measurement, as_input, decibels, measure
 from cnnc.backends.tflite.quantization.input_normalization import absorb, round_means
 from cnnc.backends.tflite.quantization.quantize import Io, Known, quantize
 from cnnc.backends.tflite.quantization.ranges import METHODS, Method
@@ -210,7 +210,7 @@ class _Search:
         with execute(replace(program, outputs=watch, output_names=watch)) as infer:
             for index in _judges(self.raw, program):
                 sample, expected = self.raw[index], state.calibration.watched[index]
-                values = infer({name: fed(program[name], sample[name]) for name in program.inputs})
+                values = infer({name: as_input(program[name], sample[name]) for name in program.inputs})
                 for name in watch:
                     real, truth = _decoded(program[name], values[name]), expected[name].astype(np.float64)
                     noise[name] += float(((real - truth) ** 2).mean())

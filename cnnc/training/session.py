@@ -110,7 +110,7 @@ def open_session(
     for line in data.notes:
         report(Message(line))
     shapes = [node.shape for node in net.graph.inputs]
-    val = prepare(data.val, shapes, skip_corrupt=skip_corrupt, workers=workers, shard=cluster.shard)
+    val = prepare(data.val, shapes, skip_corrupt=skip_corrupt, workers=workers)
     train = prepare(
         data.train,
         shapes,
@@ -119,8 +119,8 @@ def open_session(
         skip_corrupt=skip_corrupt,
         widths=[output.shape[-1] for output in outputs],
         workers=workers,
-        shard=cluster.shard,
     )
+    train, val = replace(train, shard=cluster.shard), replace(val, shard=cluster.shard)
     cluster.devices.require_even(min(recipe.batch, len(train)), len(train))
     for feed in (train, val):
         require_targets(outputs, feed)

@@ -70,7 +70,9 @@ def test_the_number_of_workers_changes_nothing(files: Files, entries: Sequence[A
 @pytest.mark.parametrize("count", [2, 4])
 def test_shards_are_the_parts_of_every_batch(files: Files, entries: Sequence[Augment], count: int) -> None:
     whole = list(training_batches(feed_of(files, entries), 16, 1))
-    parts = [list(training_batches(feed_of(files, entries, shard=Shard(i, count)), 16, 1)) for i in range(count)]
+    parts = [
+        list(training_batches(replace(feed_of(files, entries), shard=Shard(i, count)), 16, 1)) for i in range(count)
+    ]
     for batch, *own in zip(whole, *parts, strict=True):
         assert np.array_equal(batch.inputs[0], np.concatenate([b.inputs[0] for b in own]))
         assert np.array_equal(batch.targets[0], np.concatenate([b.targets[0] for b in own]))
@@ -81,14 +83,14 @@ def test_shards_of_an_evaluation_count_every_example_once(files: Files) -> None:
     seen = [
         i
         for index in range(4)
-        for b in evaluation_batches(feed_of(files, shard=Shard(index, 4)), 20)
+        for b in evaluation_batches(replace(feed_of(files), shard=Shard(index, 4)), 20)
         for i in b.indices[b.valid].tolist()
     ]
     assert sorted(seen) == list(range(48))
 
 
 def test_a_batch_that_does_not_split_over_the_processes_is_refused(files: Files) -> None:
-    feed = feed_of(files, shard=Shard(0, 3))
+    feed = replace(feed_of(files), shard=Shard(0, 3))
     message = error_of(lambda: next(training_batches(feed, 16, 1)))
     assert "a batch of 16 does not split over 3 processes" in message
     assert "--batch 18" in message

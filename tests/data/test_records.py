@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,7 +118,8 @@ def test_array_records_are_a_data_set(tmp_path: Path) -> None:
 
 def test_shards_of_different_sizes_give_every_process_as_much(tmp_path: Path) -> None:
     part = records_of(imagenet(tmp_path / "set", sizes=(30, 1, 0, 9)))
-    feeds = [prepare(part, [(8, 8, 3)], augment=[RandomResizedCrop()], shard=Shard(i, 2)) for i in range(2)]
+    whole = prepare(part, [(8, 8, 3)], augment=[RandomResizedCrop()])
+    feeds = [replace(whole, shard=Shard(i, 2)) for i in range(2)]
     seen = [[b.indices for b in training_batches(feed, 8, 1)] for feed in feeds]
     assert [sum(map(len, own)) for own in seen] == [20, 20]
     assert sorted(np.concatenate([*seen[0], *seen[1]]).tolist()) == list(range(40))

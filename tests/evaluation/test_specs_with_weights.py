@@ -191,7 +191,7 @@ def test_lists_that_say_no_classes_are_refused(made: Path, tmp_path: Path) -> No
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
     assert "it is not UTF-8 text" in error_of(lambda: read_class_list(tmp_path / "bytes"))
     assert "cannot be read: field larger than" in fails(f"0\t{'a' * 200_000}")
-    assert read_class_list(write_list(tmp_path / "c.csv", "0,a", header="index,name")).places == {"a": 0}
+    assert read_class_list(write_list(tmp_path / "c.csv", "0,a", header="index,name")).indices == {"a": 0}
     classes = write_list(tmp_path / "c.tsv", "0\tk1\tdark", "1\tk3\tlight")
     folder = loose(tmp_path / "loose")
     assert "is of no class in the list" in error_of(lambda: load_listed(folder, read_class_list(classes)))

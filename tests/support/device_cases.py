@@ -83,7 +83,7 @@ class Training:
         shapes = [node.shape for node in self.graph.inputs]
         data = load_digits()
         self.feed, self.val = (
-            prepare(part, shapes, shard=Shard(*self.devices.part)) for part in (data.train, data.val)
+            replace(prepare(part, shapes), shard=Shard(*self.devices.part)) for part in (data.train, data.val)
         )
         losses = output_losses(net)
         self.recipe, self.net = recipe, net

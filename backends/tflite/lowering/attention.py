@@ -30,13 +30,21 @@ def _(op: ops.Positions, site: Site) -> str:
 @lower_op.register
 def _(op: ops.Attention, site: Site) -> str:
     shape = site.out.shape(site.x)
-    places, channels = prod(shape[:-1]), shape[-1]
-    heads, features = site.weights["query_kernel"].shape[1:]
-    flat = site.out.reshape(site.x, (1, 1, places, channels), site.part("places"))
+    positions, channels = prod(shape[:-1]), shape[-1]
+    flat = site.out.reshape(site.x, (1, 1, positions, channels), site.part("places"))
+    rows = _attend(site, *_project_inputs(site, flat))
+    name = site.name if site.shape == (1, 1, positions, channels) else site.part("output")
+    kernel, bias = site.weights["output_kernel"].reshape(-1, channels), site.weights["output_bias"]
+    return site.out.reshape(_project(site, rows, kernel, bias, "output", name), site.shape, site.name)
+
+
+def _project_inputs(site: Site, flat: str) -> list[str]:
+    """Queries, keys and values of all heads, `(1, 1, positions, heads * features)`."""
+    channels, _, features = site.weights["query_kernel"].shape
     # The scores' 1 / sqrt(features) goes into the queries.
     scales = {"query": 1 / sqrt(features), "key": 1.0, "value": 1.0}
-    parts = {
-        part: _projected(
+    return [
+        _project(
             site,
             flat,
             site.weights[f"{part}_kernel"].reshape(channels, -1) * scale,
@@ -44,52 +52,36 @@ def _(op: ops.Attention, site: Site) -> str:
             part,
         )
         for part, scale in scales.items()
-    }
-    site.out.islands = True
-    split = {
-        part: transpose(
+    ]
+
+
+def _attend(site: Site, *projections: str) -> str:
+    """The values of every head, weighted by softmax(queries keys^T): `(1, 1, positions, heads * features)`."""
+    out, (_, heads, features) = site.out, site.weights["query_kernel"].shape
+    positions = out.shape(projections[0])[2]
+    out.islands = True
+    queries, keys, values = (
+        transpose(
             site,
-            site.out.reshape(x, (1, places, heads, features), site.part(f"{part}_heads")),
+            out.reshape(x, (1, positions, heads, features), site.part(f"{part}_heads")),
             (0, 2, 1, 3),
             site.part(f"{part}_turned"),
         )
-        for part, x in parts.items()
-    }
-    square = (1, heads, places, places)
-    scores = site.out.emit(
-        "BATCH_MATMUL",
-        (split["query"], split["key"]),
-        square,
-        site.part("scores"),
-        adjoint_x=False,
-        adjoint_y=True,
+        for part, x in zip(("query", "key", "value"), projections, strict=True)
     )
-    shares = site.out.emit("SOFTMAX", (scores,), square, site.part("shares"), beta=1.0)
-    mixed = site.out.emit(
-        "BATCH_MATMUL",
-        (shares, split["value"]),
-        (1, heads, places, features),
-        site.part("mixed"),
-        adjoint_x=False,
-        adjoint_y=False,
-    )
+    square, name = (1, heads, positions, positions), site.part("scores")
+    scores = out.emit("BATCH_MATMUL", (queries, keys), square, name, adjoint_x=False, adjoint_y=True)
+    shares = out.emit("SOFTMAX", (scores,), square, site.part("shares"), beta=1.0)
+    by_head, name = (1, heads, positions, features), site.part("mixed")
+    mixed = out.emit("BATCH_MATMUL", (shares, values), by_head, name, adjoint_x=False, adjoint_y=False)
     together = transpose(site, mixed, (0, 2, 1, 3), site.part("together"))
-    rows = site.out.reshape(together, (1, 1, places, heads * features), site.part("rows"))
-    site.out.islands = False
-    name = site.name if site.shape == (1, 1, places, channels) else site.part("output")
-    y = _projected(
-        site,
-        rows,
-        site.weights["output_kernel"].reshape(-1, channels),
-        site.weights["output_bias"],
-        "output",
-        name,
-    )
-    return site.out.reshape(y, site.shape, site.name)
+    rows = out.reshape(together, (1, 1, positions, heads * features), site.part("rows"))
+    out.islands = False
+    return rows
 
 
-def _projected(site: Site, x: str, kernel: Array, bias: Array, part: str, name: str = "") -> str:
-    """A dense map of every place: a convolution of one value."""
+def _project(site: Site, x: str, kernel: Array, bias: Array, part: str, name: str = "") -> str:
+    """Map the features of every position by a matrix: a convolution of one value."""
     shape = (*site.out.shape(x)[:-1], kernel.shape[-1])
     weights = site.out.constant(f"{site.name}.{part}_kernel", kernel.T[:, None, None])
     shift = site.out.constant(f"{site.name}.{part}_bias", bias)

@@ -64,53 +64,46 @@ def _(op: ops.Depthwise, site: Site) -> str:
 
 @lower_op.register
 def _(op: ops.ConvTranspose, site: Site) -> str:
-    kernel = site.weights["kernel"]  # (*kernel, filters, channels)
-    bias = site.weights.get("bias")
-    found = op.windows(site.shapes[0])
-    spread_out = _dilated(kernel, op.dilation)
-    rank = len(op.kernel)
-    cuts, extra = [(w.before, max(w.after, 0)) for w in found], [(0, max(-w.after, 0)) for w in found]
-    full = tuple(w.before + w.size + max(w.after, 0) - more for w, (_, more) in zip(found, extra, strict=True))
-    name = site.name if bias is None and not any(map(any, cuts)) and not any(map(any, extra)) else site.part("full")
-    if rank == 3:
-        shape = (1, *full, op.filters)
-        where = site.out.constant(site.part("shape"), list(shape))
-        weights = site.out.constant(f"{site.name}.kernel", spread_out)
-        site.out.islands = True
-        y = site.out.emit(
-            "CONV_3D_TRANSPOSE", (where, weights, site.x), shape, name, **_volume_options(op.stride, (1, 1, 1), "VALID")
-        )
-        site.out.islands = False
-    else:
-        if rank == 1:
-            spread_out, full, cuts, extra = spread_out[None], (1, *full), [(0, 0), *cuts], [(0, 0), *extra]
-        shape = (1, *full, op.filters)
-        where = site.out.constant(site.part("shape"), list(shape))
-        weights = site.out.constant(f"{site.name}.kernel", spread_out.transpose(2, 0, 1, 3))
-        stride = (1, *op.stride) if rank == 1 else op.stride
-        y = site.out.emit(
-            "TRANSPOSE_CONV",
-            (where, weights, site.x),
-            shape,
-            name,
-            padding="VALID",
-            stride_h=stride[0],
-            stride_w=stride[1],
-        )
-    if any(map(any, extra)):
-        is_last = bias is None and not any(map(any, cuts))
-        y = pad_with(site, "PAD", y, extra, site.name if is_last else site.part("extended"))
-    if any(map(any, cuts)):
-        sizes = site.shape
-        y = crop(site, y, [before for before, _ in cuts], sizes, site.name if bias is None else site.part("cut"))
-    if bias is not None:
-        flat = rows(site.shape)
-        shift = site.out.constant(f"{site.name}.bias", bias.reshape(1, 1, 1, -1))
-        y = site.out.reshape(y, flat, site.part("rows"))
-        name = site.name if flat == site.shape else site.part("shifted")
-        y = site.out.emit("ADD", (y, shift), flat, name, activation="NONE")
-        y = site.out.reshape(y, site.shape, site.name)
+    bias, axes = site.weights.get("bias"), op.windows(site.shapes[0])
+    cuts, extra = [(w.before, max(w.after, 0)) for w in axes], [(0, max(-w.after, 0)) for w in axes]
+    full = tuple(w.before + w.size + max(w.after, 0) - more for w, (_, more) in zip(axes, extra, strict=True))
+    if len(full) == 1:
+        full, cuts, extra = (1, *full), [(0, 0), *cuts], [(0, 0), *extra]
+    is_cut, is_extended = any(map(any, cuts)), any(map(any, extra))
+    name = site.name if bias is None and not is_cut and not is_extended else site.part("full")
+    y = _transposed_convolution(op, site, (1, *full, op.filters), name)
+    if is_extended:
+        y = pad_with(site, "PAD", y, extra, site.name if bias is None and not is_cut else site.part("extended"))
+    if is_cut:
+        y = crop(site, y, [before for before, _ in cuts], site.shape, site.name if bias is None else site.part("cut"))
+    return y if bias is None else _add_bias(site, y, bias)
+
+
+def _transposed_convolution(op: ops.ConvTranspose, site: Site, shape: tuple[int, ...], name: str) -> str:
+    """A transposed convolution without padding or bias; its kernel is `(*sizes, filters, channels)`."""
+    kernel, is_volume = _dilated(site.weights["kernel"], op.dilation), len(op.kernel) == 3
+    if not is_volume:
+        kernel = (kernel[None] if kernel.ndim == 3 else kernel).transpose(2, 0, 1, 3)
+    where = site.out.constant(site.part("shape"), list(shape))
+    inputs = (where, site.out.constant(f"{site.name}.kernel", kernel), site.x)
+    if not is_volume:
+        height, width = (1, *op.stride)[-2:]
+        options = {"padding": "VALID", "stride_h": height, "stride_w": width}
+        return site.out.emit("TRANSPOSE_CONV", inputs, shape, name, **options)
+    site.out.islands = True
+    y = site.out.emit("CONV_3D_TRANSPOSE", inputs, shape, name, **_volume_options(op.stride, (1, 1, 1), "VALID"))
+    site.out.islands = False
     return y
+
+
+def _add_bias(site: Site, y: str, bias: Array) -> str:
+    flat = rows(site.shape)
+    shift = site.out.constant(f"{site.name}.bias", bias.reshape(1, 1, 1, -1))
+    y = site.out.reshape(y, flat, site.part("rows"))
+    y = site.out.emit(
+        "ADD", (y, shift), flat, site.name if flat == site.shape else site.part("shifted"), activation="NONE"
+    )
+    return site.out.reshape(y, site.shape, site.name)
 
 
 @lower_op.register

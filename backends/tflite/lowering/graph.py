@@ -7,6 +7,7 @@ holds, so that tools find layers again; parts of a node that takes several opera
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from cnnc.backends.tflite.lowering.fusion import FUSED, fuse
 from cnnc.backends.tflite.lowering.lowering_site import Flavour, Site, device_shape, lower_op
 from cnnc.backends.tflite.lowering.op_versions import set_versions
 from cnnc.backends.tflite.lowering.widen import widen
+from cnnc.ir import Graph
 from cnnc.ir.model import Model
 from cnnc.tflite_file.program import Program
 
@@ -48,46 +50,54 @@ def lower(model: Model, flavour: Flavour = "float") -> Lowered:
         CnnError: `backend`, for an operator that has no lowering.
     """
     graph, out = model.graph, Emitter()
-    work = graph.mac_count
-    values: dict[str, str] = {}
-    inputs: list[str] = []
-    for node in graph:
-        out.origin = node.name
-        if isinstance(node.op, ops.Input):
-            name = out.tensor(node.name, (1, *node.shape), "INT32" if node.op.dtype == "int" else "FLOAT32")
-            inputs.append(name)
-            shaped = (
-                out.reshape(name, device_shape(node.shape), f"{node.name}:rows") if node.op.dtype == "float" else name
-            )
-            values[node.name] = shaped
-        else:
-            site = Site(
-                node,
-                tuple(values[name] for name in node.inputs),
-                graph.input_shapes(node),
-                {short: np.asarray(array) for short, array in model.weights.get(node.name, {}).items()},
-                out,
-                flavour,
-                work,
-            )
-            values[node.name] = lower_op(node.op, site)
-            assert out.shape(values[node.name]) == device_shape(node.shape), (node, out.shape(values[node.name]))
-    outputs: list[str] = []
-    for label, name in graph.outputs:
-        out.origin = name
-        plain = out.reshape(values[name], (1, *graph[name].shape), f"{name}:output")
-        if plain in (*inputs, *outputs):  # TFLite wants outputs apart from inputs and from each other
-            plain = out.emit(
-                "RESHAPE",
-                (plain, out.constant(f"{label}:shape", list(out.shape(plain)))),
-                out.shape(plain),
-                f"{label}:output",
-                new_shape=out.shape(plain),
-            )
-        outputs.append(plain)
+    inputs, values = _lower_nodes(model, flavour, out)
+    outputs = _output_tensors(graph, values, inputs, out)
     program = out.program(graph.name, inputs, outputs, [label for label, _ in graph.outputs])
     for operator in program:  # an activation that follows an island is of it, fused or not
         if operator.kind in FUSED and operator.inputs[0] in out.float_only:
             out.float_only.update(operator.outputs)
     program = set_versions(widen(fuse(program, out.float_only), flavour))
     return Lowered(program, frozenset(out.float_only & program.tensors.keys()))
+
+
+def _lower_nodes(model: Model, flavour: Flavour, out: Emitter) -> tuple[list[str], dict[str, str]]:
+    """Emit every node; the tensors of the inputs, and those that hold the nodes' values, by node."""
+    graph = model.graph
+    work = graph.mac_count
+    values: dict[str, str] = {}
+    inputs: list[str] = []
+    for node in graph:
+        out.origin = node.name
+        if isinstance(node.op, ops.Input):
+            is_float = node.op.dtype == "float"
+            name = out.tensor(node.name, (1, *node.shape), "FLOAT32" if is_float else "INT32")
+            inputs.append(name)
+            rows = f"{node.name}:rows"
+            values[node.name] = out.reshape(name, device_shape(node.shape), rows) if is_float else name
+            continue
+        site = Site(
+            node,
+            tuple(values[name] for name in node.inputs),
+            graph.input_shapes(node),
+            {short: np.asarray(array) for short, array in model.weights.get(node.name, {}).items()},
+            out,
+            flavour,
+            work,
+        )
+        values[node.name] = lower_op(node.op, site)
+        assert out.shape(values[node.name]) == device_shape(node.shape), (node, out.shape(values[node.name]))
+    return inputs, values
+
+
+def _output_tensors(graph: Graph, values: Mapping[str, str], inputs: Sequence[str], out: Emitter) -> list[str]:
+    """The tensors of the outputs, of the shapes that the graph gives them."""
+    outputs: list[str] = []
+    for label, name in graph.outputs:
+        out.origin = name
+        plain = out.reshape(values[name], (1, *graph[name].shape), f"{name}:output")
+        if plain in (*inputs, *outputs):  # TFLite wants outputs apart from inputs and from each other
+            shape = out.shape(plain)
+            operands = (plain, out.constant(f"{label}:shape", list(shape)))
+            plain = out.emit("RESHAPE", operands, shape, f"{label}:output", new_shape=shape)
+        outputs.append(plain)
+    return outputs

@@ -51,28 +51,16 @@ def calibrate(
     if not samples:
         raise CnnError.of("calibration", "there is nothing to measure ranges on: 0 samples")
     _require_finite_weights(program)
-    moved = {name for op in program if op.kind in MOVES for name in op.outputs}
-    met = {op.inputs[0] for op in program if op.kind in _MEETS_WEIGHTS}
-    wanted = [
-        tensor.name
-        for tensor in program.activations()
-        if tensor.type == "FLOAT32"
-        and tensor.name not in program.inputs
-        and (tensor.name not in moved or tensor.name in met or tensor.name in watch or tensor.name in also)
-    ]
-    gatherers = {name: Gatherer() for name in (*wanted, *_float_inputs(program))}
+    convolved = {op.inputs[0] for op in program if op.kind in _MEETS_WEIGHTS}
+    names = _measured(program, {*convolved, *watch, *also})
+    gatherers = {name: Gatherer() for name in (*names, *_float_inputs(program))}
     watched: list[dict[str, Array]] = []
-    with execute(replace(program, outputs=tuple(wanted), output_names=tuple(wanted))) as run:
+    with execute(replace(program, outputs=names, output_names=names)) as run:
         for number, sample in enumerate(samples, start=1):
             values = {**{name: sample[name] for name in _float_inputs(program)}, **run(sample)}
             for name, gatherer in gatherers.items():
-                gatherer.see(values[name], channels=name in met or name in sample)
-                if not (np.isfinite(gatherer.low) and np.isfinite(gatherer.high)):
-                    raise CnnError.of(
-                        "calibration",
-                        f"`{name}` is not finite on calibration sample {number}",
-                        help="the weights are broken, or the sample is no number everywhere",
-                    )
+                gatherer.see(values[name], channels=name in convolved or name in sample)
+                _require_finite(name, gatherer, number)
             watched.append({name: np.array(values[name]) for name in watch})
             del values
     statistics = {name: gatherer.statistics() for name, gatherer in gatherers.items()}
@@ -80,6 +68,27 @@ def calibrate(
         {name: replace(seen, read=read_as(program, name, seen.centres)) for name, seen in statistics.items()},
         tuple(watched),
     )
+
+
+def _measured(program: Program, moved: Collection[str]) -> tuple[str, ...]:
+    """The float activations but the inputs; of those that an operator only moves values into, the ones in `moved`."""
+    targets = {name for op in program if op.kind in MOVES for name in op.outputs}
+    return tuple(
+        tensor.name
+        for tensor in program.activations()
+        if tensor.type == "FLOAT32"
+        and tensor.name not in program.inputs
+        and (tensor.name not in targets or tensor.name in moved)
+    )
+
+
+def _require_finite(name: str, gatherer: Gatherer, sample: int) -> None:
+    if not (np.isfinite(gatherer.low) and np.isfinite(gatherer.high)):
+        raise CnnError.of(
+            "calibration",
+            f"`{name}` is not finite on calibration sample {sample}",
+            help="the weights are broken, or the sample is no number everywhere",
+        )
 
 
 def _require_finite_weights(program: Program) -> None:

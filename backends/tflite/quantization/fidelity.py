@@ -92,53 +92,70 @@ def measure(
             out of all tensors but the outputs.
     """
     ends = {
-        label: _before_heads(exact, mine, rounded, theirs)
-        for label, mine, theirs in zip(exact.output_names, exact.outputs, rounded.outputs, strict=True)
+        label: _before_heads(exact, float_output, rounded, output)
+        for label, float_output, output in zip(exact.output_names, exact.outputs, rounded.outputs, strict=True)
     }
     sources = _sources(exact, rounded, graph)
     for (_, before, _), output in zip(ends.values(), rounded.outputs, strict=True):
         for name in _after(rounded, before, output):
             sources.pop(name, None)
-    pairs = {**sources, **{theirs: mine for mine, theirs, _ in ends.values()}}
+    pairs = {**sources, **{name: float_name for float_name, name, _ in ends.values()}}
     names = [name for name in rounded.tensors if name in pairs]
-    outputs = {theirs for _, theirs, _ in ends.values()}
+    outputs = {name for _, name, _ in ends.values()}
     sums = {name: _Sums(rounded[name], equalized=equalized and name not in outputs) for name in names}
-    mine = tuple(dict.fromkeys(pairs[name] for name in names if pairs[name] not in exact.inputs))
-    theirs = tuple(name for name in names if name not in rounded.inputs)
-    with (
-        execute(replace(exact, outputs=mine, output_names=mine)) as run_exact,
-        execute(replace(rounded, outputs=theirs, output_names=theirs)) as run_rounded,
-    ):
-        for sample in samples:
-            given = {name: fed(exact[name], sample[name]) for name in exact.inputs}
-            stored = {name: fed(rounded[name], sample[name]) for name in rounded.inputs}
-            _see(sums, pairs, graph, {**given, **run_exact(given)}, {**stored, **run_rounded(stored)})
-    origins = _origins(rounded)
-    found = {name: sums[name].fidelity(name, origins.get(name, name)) for name in names}
+    _run_both(exact, rounded, graph, samples, pairs, sums)
+    origins = {name: operator.origin for operator in rounded for name in operator.outputs}
+    fidelities = {name: sums[name].fidelity(name, origins.get(name, name)) for name in names}
     return Measurement(
-        {label: replace(found[theirs], name=label) for label, (_, theirs, _) in ends.items()},
-        {name: replace(found[name], before=_before(rounded, found, name)) for name in names if name in sources},
+        {label: replace(fidelities[name], name=label) for label, (_, name, _) in ends.items()},
+        {
+            name: replace(fidelities[name], before=_before(rounded, fidelities, name))
+            for name in names
+            if name in sources
+        },
         {label: heads for label, (_, _, heads) in ends.items()},
         len(samples),
     )
 
 
-def _see(
+def _run_both(
+    exact: Program,
+    rounded: Program,
+    graph: Graph,
+    samples: Sequence[Sample],
+    pairs: Mapping[str, str],
+    sums: Mapping[str, _Sums],
+) -> None:
+    """Add the values of both programs to the sums: `pairs` gives the float tensor of every int8 one."""
+    float_names = tuple(dict.fromkeys(pairs[name] for name in sums if pairs[name] not in exact.inputs))
+    names = tuple(name for name in sums if name not in rounded.inputs)
+    with (
+        execute(replace(exact, outputs=float_names, output_names=float_names)) as run_exact,
+        execute(replace(rounded, outputs=names, output_names=names)) as run_rounded,
+    ):
+        for sample in samples:
+            float_values = {name: as_input(exact[name], sample[name]) for name in exact.inputs}
+            codes = {name: as_input(rounded[name], sample[name]) for name in rounded.inputs}
+            _add(sums, pairs, graph, {**float_values, **run_exact(float_values)}, {**codes, **run_rounded(codes)})
+
+
+def _add(
     sums: Mapping[str, _Sums],
     pairs: Mapping[str, str],
     graph: Graph,
-    truths: Mapping[str, Array],
+    float_values: Mapping[str, Array],
     codes: Mapping[str, Array],
 ) -> None:
-    """Add a sample's values. The arrays are LiteRT's own memory, of which nothing may be held on to."""
+    """Add a sample's values. The arrays are LiteRT's own memory, to which no reference may stay."""
     inputs = {node.name for node in graph.inputs}
-    for name, each in sums.items():
-        truth = truths[pairs[name]]
-        each.see(input_forms(graph, pairs[name], truth) if pairs[name] in inputs else [truth], codes[name])
+    for name, tensor_sums in sums.items():
+        values = float_values[pairs[name]]
+        forms = input_forms(graph, pairs[name], values) if pairs[name] in inputs else [values]
+        tensor_sums.add(forms, codes[name])
 
 
-def fed(tensor: Tensor, array: Array) -> Array:
-    """A sample as a user feeds an input: bytes are pixels, and other numbers go by the tensor's scale.
+def as_input(tensor: Tensor, array: Array) -> Array:
+    """A sample as a user feeds it to an input: bytes are pixels, and other numbers go by the tensor's scale.
 
     Pixel p is p in uint8 and float32 and p - 128 in int8, whatever the scale: what the scale says of it is its
     normalised value.
@@ -170,7 +187,7 @@ class _Sums:
         self.code_high = np.full(self.channels, -inf)
         self.count, self.beyond = 0, np.zeros(0)
 
-    def see(self, forms: Sequence[Array], codes: Array) -> None:
+    def add(self, forms: Sequence[Array], codes: Array) -> None:
         rows = codes.reshape(-1, self.channels)
         q = _real(self.tensor, rows)
         if not self.forms:
@@ -242,10 +259,10 @@ def _real(tensor: Tensor, codes: Array) -> NDArray[np.float64]:
     return scale * (real - zero)
 
 
-def _before_heads(exact: Program, mine: str, rounded: Program, theirs: str) -> tuple[str, str, tuple[str, ...]]:
+def _before_heads(exact: Program, float_output: str, rounded: Program, output: str) -> tuple[str, str, tuple[str, ...]]:
     """The tensors before the last softmax or sigmoid of an output in both, and which of these follow."""
-    (a, kinds), (b, others) = _walk(exact, mine), _walk(rounded, theirs)
-    return (a, b, kinds) if kinds == others and exact[a].size == rounded[b].size else (mine, theirs, ())
+    (a, kinds), (b, others) = _walk(exact, float_output), _walk(rounded, output)
+    return (a, b, kinds) if kinds == others and exact[a].size == rounded[b].size else (float_output, output, ())
 
 
 def _walk(program: Program, name: str) -> tuple[str, tuple[str, ...]]:
@@ -287,21 +304,17 @@ def read(program: Program, name: str) -> list[str]:
     return [each for each in operator.inputs if each and program[each].data is None]
 
 
-def _before(rounded: Program, found: Mapping[str, Fidelity], name: str) -> float | None:
+def _before(rounded: Program, fidelities: Mapping[str, Fidelity], name: str) -> float | None:
     """The least figure of the measured tensors that one is made of, with nothing measured between."""
     figures, seen, waiting = [], set(), read(rounded, name)
     while waiting:
         source = waiting.pop()
-        if source in found:
-            figures.append(found[source].sqnr)
+        if source in fidelities:
+            figures.append(fidelities[source].sqnr)
         elif source not in seen:
             seen.add(source)
             waiting += read(rounded, source)
     return min(figures, default=None)
-
-
-def _origins(program: Program) -> dict[str, str]:
-    return {name: operator.origin for operator in program for name in operator.outputs}
 
 
 def input_forms(graph: Graph, name: str, values: Array) -> list[Array]:

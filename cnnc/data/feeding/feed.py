@@ -119,9 +119,8 @@ def prepare(
     crop: float = 1.0,
     widths: Sequence[int] = (),
     workers: int | None = None,
-    shard: Shard = Shard(),  # a frozen value
 ) -> Feed:
-    """The feed of a part for a network whose inputs have these shapes.
+    """The feed of a part, all of it, for a network whose inputs have these shapes.
 
     Args:
         part: the examples.
@@ -132,7 +131,6 @@ def prepare(
         crop: the share of the shorter side that is kept of pictures.
         widths: the channels of the network's outputs; what mixes labels wants them.
         workers: threads that decode and change pictures, one a core by default. What comes out is the same.
-        shard: which part of every batch is wanted.
 
     Raises:
         CnnError: `data` when the examples cannot be brought to the shapes, `train` when `augment` is asked of what it
@@ -141,7 +139,7 @@ def prepare(
     entries, inputs = tuple(augment), tuple(shapes)
     require_pictures(part, inputs, entries)
     require_maps(part, inputs, entries, crop)
-    rest: dict[str, Any] = {"widths": tuple(widths), "workers": workers or WORKERS, "shard": shard}
+    rest: dict[str, Any] = {"widths": tuple(widths), "workers": workers or WORKERS}
     if isinstance(part, Examples) and not needs_resize(part, inputs, crop):
         return Feed(fitted(part, inputs), inputs, entries, seed, **rest)
     size = picture_size(part, inputs)
@@ -150,12 +148,7 @@ def prepare(
         return lazy
     if len(part) * prod(inputs[0]) <= SMALL_BYTES:
         return _whole(lazy)
-    stamps = _stamps(part)
-    held = open_held(len(part), inputs[0], None if stamps is None else _made_of(part, stamps, crop))
-    if held is not None and not skip_corrupt:
-        # What another run left out is to be told of in this one.
-        held.state[held.state == BROKEN] = MISSING
-    return replace(lazy, held=held, stamps=stamps)
+    return _cached(lazy)
 
 
 def example_name(feed: Feed, index: int) -> Path:
@@ -225,6 +218,15 @@ def _whole(feed: Feed) -> Feed:
     whole, good = Examples((pictures,), feed.targets), np.flatnonzero(valid)
     part = whole if valid.all() else take(whole, good)
     return replace(feed, part=part, size=None, names=feed.part if valid.all() else take(feed.part, good))
+
+
+def _cached(feed: Feed) -> Feed:
+    """The feed with a cache of decoded pictures, where it can have one; files must not change from now on."""
+    stamps = _stamps(feed.part)
+    held = open_held(len(feed), feed.shapes[0], None if stamps is None else _made_of(feed.part, stamps, feed.crop))
+    if held is not None and not feed.skip_corrupt:
+        held.state[held.state == BROKEN] = MISSING  # to report in this run what another left out
+    return replace(feed, held=held, stamps=stamps)
 
 
 def _held(feed: Feed, indices: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

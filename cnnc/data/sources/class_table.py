@@ -19,10 +19,10 @@ from cnnc.wording import reason_of
 
 @dataclass(frozen=True)
 class ClassList:
-    """The classes of a table: their names in order, and at which place the class of a key is."""
+    """The classes of a table: their names in order, and the index of the class that a key stands for."""
 
     names: tuple[str, ...]
-    places: Mapping[str, int]
+    indices: Mapping[str, int]
 
 
 def read_class_list(path: Path) -> ClassList:
@@ -34,14 +34,7 @@ def read_class_list(path: Path) -> ClassList:
     Raises:
         CnnError: the table cannot be read, lacks a column, or its indices are not 0 to n - 1, each once.
     """
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-        rows = [row for row in csv.reader(text.splitlines(), delimiter="," if path.suffix == ".csv" else "\t") if row]
-    except FileNotFoundError:
-        raise CnnError.of("labels", f"there is no list of classes `{path}`") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason_of(error)
-        raise CnnError.of("labels", f"the list of classes `{path}` cannot be read: {reason}") from error
+    rows = _read_rows(path)
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     for column in ("index", "name"):
         if column not in header:
@@ -52,20 +45,32 @@ def read_class_list(path: Path) -> ClassList:
             )
     others = [i for i, column in enumerate(header) if column not in ("index", "name")]
     key, index, name = (others or [header.index("name")])[0], header.index("index"), header.index("name")
-    found: dict[int, tuple[str, str]] = {}
+    classes: dict[int, tuple[str, str]] = {}
     for line, row in enumerate(rows[1:], 2):
-        place = row[index].strip() if len(row) == len(header) else ""
-        if not (place.isascii() and place.isdigit()) or int(place) in found:
+        output = row[index].strip() if len(row) == len(header) else ""
+        if not (output.isascii() and output.isdigit()) or int(output) in classes:
             raise CnnError.of("labels", f"line {line} of `{path}` has no index of its own: {' '.join(row)[:80]}")
-        found[int(place)] = (row[key].strip(), row[name].strip())
-    if sorted(found) != list(range(len(found))) or not found:
-        raise CnnError.of("labels", f"the indices of `{path}` are not 0 to {max(len(found) - 1, 0)}, each once")
-    keys = [found[place][0] for place in range(len(found))]
+        classes[int(output)] = (row[key].strip(), row[name].strip())
+    if sorted(classes) != list(range(len(classes))) or not classes:
+        raise CnnError.of("labels", f"the indices of `{path}` are not 0 to {max(len(classes) - 1, 0)}, each once")
+    keys = [classes[output][0] for output in range(len(classes))]
     if len(set(keys)) < len(keys):
         double = next(name for name, count in Counter(keys).items() if count > 1)
         raise CnnError.of("labels", f"two classes of `{path}` are called `{double}`")
-    names = tuple(found[place][1] for place in range(len(found)))
-    return ClassList(names, {name: place for place, name in enumerate(keys)})
+    names = tuple(classes[output][1] for output in range(len(classes)))
+    return ClassList(names, {name: output for output, name in enumerate(keys)})
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    """The rows of a table that are not empty."""
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+        return [row for row in csv.reader(text.splitlines(), delimiter="," if path.suffix == ".csv" else "\t") if row]
+    except FileNotFoundError:
+        raise CnnError.of("labels", f"there is no list of classes `{path}`") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason_of(error)
+        raise CnnError.of("labels", f"the list of classes `{path}` cannot be read: {reason}") from error
 
 
 def load_listed(root: Path, classes: ClassList, options: Options = Options()) -> Files:  # noqa: B008  # a frozen value
@@ -79,13 +84,13 @@ def load_listed(root: Path, classes: ClassList, options: Options = Options()) ->
     for path in loose.paths:
         folders = path.relative_to(root).parts[:-1]
         keys = [*folders, path.stem, path.stem.partition("_")[0]]
-        place = next((classes.places[key] for key in keys if key in classes.places), None)
-        if place is None:
+        label = next((classes.indices[key] for key in keys if key in classes.indices), None)
+        if label is None:
             raise CnnError.of(
                 "labels",
                 f"`{path}` is of no class in the list of classes",
-                help=did_you_mean(keys[0], classes.places)
-                or f"they are called {', '.join(list(classes.places)[:3])}, ...",
+                help=did_you_mean(keys[0], classes.indices)
+                or f"they are called {', '.join(list(classes.indices)[:3])}, ...",
             )
-        labels.append(place)
+        labels.append(label)
     return Files(loose.paths, np.array(labels, np.int32))

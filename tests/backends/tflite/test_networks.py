@@ -13,7 +13,7 @@ from bench.int8_signal import signal_to_noise
 from cnnc import specs
 from cnnc.backends.tflite.compile import Settings, compile_float, compile_int8
 from cnnc.backends.tflite.litert.execute import execute
-from cnnc.backends.tflite.quantization.fidelity import fed
+from cnnc.backends.tflite.quantization.fidelity import as_input
 from cnnc.backends.tflite.random_weights import random_sample, random_weights
 from cnnc.backends.tflite.structure import outline
 from cnnc.ir.model import Model
@@ -45,7 +45,7 @@ def model_of(name: str) -> tuple[Net, Model]:
 
 def run_program(program: Program, inputs: dict[str, Any]) -> dict[str, Any]:
     with execute(program) as infer:
-        found = infer({name: fed(program[name], inputs[name]) for name in program.inputs})
+        found = infer({name: as_input(program[name], inputs[name]) for name in program.inputs})
         return {name: np.array(found[name]) for name in program.outputs}
 
 

@@ -15,7 +15,7 @@ from cnnc.backends import reference
 from cnnc.backends.tflite.compile import Quantized, Settings, compile_float, compile_int8
 from cnnc.backends.tflite.litert.execute import execute
 from cnnc.backends.tflite.lowering.lowering_site import Flavour
-from cnnc.backends.tflite.quantization.fidelity import fed
+from cnnc.backends.tflite.quantization.fidelity import as_input
 from cnnc.backends.tflite.quantization.scale_groups import MOVES, moved_inputs
 from cnnc.backends.tflite.quantization.scales import affine, decode, encode, span, weight_scales
 from cnnc.backends.tflite.random_weights import random_sample, random_weights
@@ -38,7 +38,7 @@ Arrays = dict[str, Any]
 def run_program(program: Program, inputs: Arrays) -> Arrays:
     with execute(program) as infer:
         named = zip(program.inputs, program.input_names, strict=True)
-        found = infer({tensor: fed(program[tensor], inputs[name]) for tensor, name in named})
+        found = infer({tensor: as_input(program[tensor], inputs[name]) for tensor, name in named})
         return {name: np.array(found[name]) for name in program.outputs}
 
 
