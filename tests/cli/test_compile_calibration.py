@@ -80,5 +80,5 @@ def test_data_of_other_classes_measures_nothing(made: Path, empty: Path) -> None
     message = refused("labels", *command)
     assert "3 classes of the data are not among the labels of `tiny`: `cat`, `dog`, `owl`" in message
     spec = ("compile", "mlp", "--random-weights", "--target", "tflite-int8", "-o", "a.tflite", "--data", "pets")
-    assert "the data has 3 classes, and `mlp` has 10 outputs" in refused("labels", *spec)
+    assert "the data has 3 classes, and `mlp` has 10 and no labels" in refused("labels", *spec)
     assert not Path("a.tflite").exists()
