@@ -22,6 +22,7 @@ from cnnc.weights.importing.readers.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.readers.state_dict import name_layers
 from cnnc.weights.importing.readers.state_dict_prefixes import without_prefixes
 
+_StateDict = Mapping[Any, Any]
 _INSIDE: Final = (
     "state_dict",
     "model_state_dict",
@@ -68,31 +69,11 @@ def read_pytorch(path: Path, most: int = MOST_BYTES, copy: str | None = None) ->
     """
     require_size(path, path.stat().st_size, most)
     _refuse_programs(path, most)
-    found = _load(path)
-    ignored: dict[str, str] = {}
-    above: list[Any] = []
-    while isinstance(found, Mapping) and not _is_state_dict(found):
-        if any(found is each for each in above):
-            raise fault(path, "what it holds lies within itself", help=CUT_SHORT)
-        above.append(found)
-        inside = [key for key in _INSIDE if isinstance(found.get(key), Mapping)]
-        if not inside:
-            break
-        if copy in inside:
-            key, copy = copy, None
-        else:
-            key = inside[0]
-            copied = [each for each in inside if _shapes(found[each]) and _shapes(found[each]) == _shapes(found[key])]
-            if len(copied) > 1:
-                raise several(path, copied)
-        ignored |= {each: f"beside `{key}`, which is read" for each in inside if each != key}
-        found = found[key]
-    if not isinstance(found, Mapping) or not _is_state_dict(found):
-        raise _no_state_dict(path, found)
-    tensors = [value for value in found.values() if _is_tensor(value)]
+    state, ignored, copy = _find_state_dict(path, _load(path), copy)
+    tensors = [value for value in state.values() if _is_tensor(value)]
     require_size(path, sum(4 * value.numel() for value in tensors), most)  # a view is as large as it seems
     arrays: dict[str, NDArray[Any]] = {}
-    for name, value in found.items():
+    for name, value in state.items():
         if _is_tensor(value):
             arrays[str(name)] = _array(path, str(name), value)
         else:
@@ -101,6 +82,32 @@ def read_pytorch(path: Path, most: int = MOST_BYTES, copy: str | None = None) ->
     return Source(
         path, "PyTorch state dict", named.layers, "written", channels_first=True, ignored={**ignored, **named.ignored}
     )
+
+
+def _find_state_dict(path: Path, content: Any, copy: str | None) -> tuple[_StateDict, dict[str, str], str | None]:
+    """The state dict in a checkpoint, why what lies beside it is ignored, and `copy` unless a key was it."""
+    ignored: dict[str, str] = {}
+    above: list[Any] = []
+    while isinstance(content, Mapping) and not _is_state_dict(content):
+        if any(content is each for each in above):
+            raise fault(path, "what it holds lies within itself", help=CUT_SHORT)
+        above.append(content)
+        inside = [key for key in _INSIDE if isinstance(content.get(key), Mapping)]
+        if not inside:
+            break
+        if copy in inside:
+            key, copy = copy, None
+        else:
+            key = inside[0]
+            shapes = _shapes(content[key])
+            copied = [each for each in inside if shapes and _shapes(content[each]) == shapes]
+            if len(copied) > 1:
+                raise several(path, copied)
+        ignored |= {each: f"beside `{key}`, which is read" for each in inside if each != key}
+        content = content[key]
+    if not isinstance(content, Mapping) or not _is_state_dict(content):
+        raise _no_state_dict(path, content)
+    return content, ignored, copy
 
 
 def _refuse_programs(path: Path, most: int) -> None:
