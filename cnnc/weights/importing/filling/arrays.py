@@ -11,7 +11,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.ops import BatchNorm, GroupNorm, LayerNorm
 from cnnc.ops.base import Shape, format_shape
-from cnnc.weights.importing.filling.axes import arranged, change
+from cnnc.weights.importing.filling.axes import change, reorder
 from cnnc.weights.importing.layers.file_layers import Array, Role, Source, SourceLayer, SourceTensor
 from cnnc.weights.importing.layers.graph_layers import KINDS, Unit
 from cnnc.weights.importing.layers.layer_forms import Reading
@@ -121,7 +121,7 @@ def _kernel(match: _Match, tensor: SourceTensor, shape: Shape) -> tuple[Array, s
         _require_class(match.layer, match.drop, array.shape[axis])
         array = np.delete(array, match.drop, axis=axis)
     kind, flattened, channels_first = KINDS[type(unit.node.op)], unit.flattened, match.channels_first
-    array = arranged(array, reading.layout, kind, shape, flattened=flattened, channels_first=channels_first)
+    array = reorder(array, reading.layout, kind, shape, flattened=flattened, channels_first=channels_first)
     moved = change(reading.layout, kind, shape, flattened=flattened, channels_first=channels_first)
     return (_swapped(array), f"{moved}, RGB <-> BGR".removeprefix(", ")) if match.swap else (array, moved)
 

@@ -16,7 +16,7 @@ from typing import Literal
 from cnnc.weights.importing.layers.file_layers import Source
 from cnnc.weights.importing.layers.graph_layers import Target
 from cnnc.weights.importing.layers.layer_forms import Reading, readings
-from cnnc.weights.importing.matching.by_graph import matched_by_graph
+from cnnc.weights.importing.matching.by_graph import match_by_graph
 from cnnc.weights.importing.matching.by_name import Group, Names, resolve
 
 Evidence = Literal["map", "name", "form", "graph", "numbers", "names", "order", "file order"]
@@ -186,13 +186,13 @@ def _by_graph(
             for layer in layers:
                 layer_colours[layer] = colour
             colour += 1
-    matched = matched_by_graph(known, target, layer_colours, unit_colours)
-    if matched is None:
+    correspondence = match_by_graph(known, target, layer_colours, unit_colours)
+    if correspondence is None:
         return _open(layer_readings, target, pairs)
-    for unit, layer in matched.pairs.items():
+    for unit, layer in correspondence.pairs.items():
         if unit not in pairs and fitting(layer_readings[layer], target, unit):
             pairs[unit] = Pair(unit, layer, "graph")
-    return [Group(units, layers) for units, layers in matched.alike]
+    return [Group(units, layers) for units, layers in correspondence.alike]
 
 
 def _open(layer_readings: Sequence[tuple[Reading, ...]], target: Target, pairs: Mapping[int, Pair]) -> list[Group]:

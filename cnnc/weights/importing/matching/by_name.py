@@ -11,7 +11,7 @@ from typing import Final, Literal
 from cnnc.weights.importing.layers.file_layers import Source
 from cnnc.weights.importing.layers.graph_layers import Target
 from cnnc.weights.importing.matching import name_distance
-from cnnc.weights.importing.matching.norms_by_name import Beside
+from cnnc.weights.importing.matching.norms_by_name import NormsByName
 
 Why = Literal["numbers", "names", "order", "file order"]
 Pairs = dict[int, tuple[int, Why]]
@@ -72,7 +72,7 @@ class Names:
         ]
         self.distance = cache(lambda own, other: name_distance.distance(self.tokens[own], self.tokens[other]))
         self.ways: dict[Group, list[tuple[int, ...]]] = {}
-        self.beside = Beside(source, target, self.tokens)
+        self.norms = NormsByName(source, target, self.tokens)
         self.knows_shortcuts = any(map(name_distance.is_shortcut, self.tokens))
         self.knows_pools = any(map(name_distance.is_pooled, self.tokens))
 
@@ -92,10 +92,10 @@ class Names:
             total += _STRANGE
         return total
 
-    def _nearest(self, unit: int, beside: Callable[[int], Sequence[int]], taken: Mapping[int, int]) -> list[int]:
+    def _nearest(self, unit: int, neighbours: Callable[[int], Sequence[int]], taken: Mapping[int, int]) -> list[int]:
         seen, edge = {unit}, {unit}
         while edge:
-            edge = {other for each in edge for other in beside(each)} - seen
+            edge = {other for each in edge for other in neighbours(each)} - seen
             seen |= edge
             if edge & taken.keys():
                 return sorted(taken[other] for other in edge & taken.keys())
@@ -136,7 +136,7 @@ def _likeliest(
     single = {group.units[0]: group.layers[0] for group in groups if len(group.units) == 1}
     if single:
         return single, "numbers"
-    if pairs := names.beside.found([(group.units, group.layers) for group in groups], known):
+    if pairs := names.norms.match([(group.units, group.layers) for group in groups], known):
         return pairs, "names"
     if nearest := _nearest(names, groups, known):
         return nearest, "names"

@@ -15,8 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.layers.copies import several
-from cnnc.weights.importing.layers.file_errors import BROKEN_ARCHIVE, CUT_SHORT, damaged, fault, listed, told
+from cnnc.weights.importing.layers.copies import ambiguous_copies
+from cnnc.weights.importing.layers.file_errors import (
+    BROKEN_ARCHIVE,
+    CUT_SHORT,
+    fault,
+    library_errors,
+    library_fault,
+    name_list,
+)
 from cnnc.weights.importing.layers.file_layers import Source
 from cnnc.weights.importing.readers.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.readers.state_dict import name_layers
@@ -102,7 +109,7 @@ def _find_state_dict(path: Path, content: Any, copy: str | None) -> tuple[_State
             shapes = _shapes(content[key])
             copied = [each for each in inside if shapes and _shapes(content[each]) == shapes]
             if len(copied) > 1:
-                raise several(path, copied)
+                raise ambiguous_copies(path, copied)
         ignored |= {each: f"beside `{key}`, which is read" for each in inside if each != key}
         content = content[key]
     if not isinstance(content, Mapping) or not _is_state_dict(content):
@@ -113,7 +120,7 @@ def _find_state_dict(path: Path, content: Any, copy: str | None) -> tuple[_State
 def _refuse_programs(path: Path, most: int) -> None:
     if not zipfile.is_zipfile(path):
         return
-    with told(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
+    with library_errors(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         require_size(path, sum(entry.file_size for entry in archive.infolist()), most)
     if any("/code/" in name or name.endswith("constants.pkl") for name in names):
@@ -149,7 +156,7 @@ def _load(path: Path) -> Any:
             # What PyTorch advises then is to run the code.
             raise fault(path, "it is a pickle that PyTorch does not read", help=CUT_SHORT) from error
         if code is None and "Unsupported" not in str(error):
-            raise damaged(path, error) from error
+            raise library_fault(path, error) from error
         if code is not None and code.group(1).endswith("."):  # a name that the file's end cuts off
             raise fault(path, "it ends within a name", help=CUT_SHORT) from error
         what = f"`{code.group(1)}`" if code is not None else "something that is no tensor"
@@ -186,7 +193,7 @@ def _array(path: Path, name: str, tensor: Any) -> NDArray[Any]:
 
 def _no_state_dict(path: Path, found: Any) -> CnnError:
     if isinstance(found, Mapping):
-        reason = f"it holds no state dict, but {listed(map(str, found))}" if found else "its state dict is empty"
+        reason = f"it holds no state dict, but {name_list(map(str, found))}" if found else "its state dict is empty"
     else:
         reason = f"it holds a {type(found).__name__}, and no state dict"
     return fault(path, reason, help="save the weights alone: `torch.save(model.state_dict(), FILE)`")
