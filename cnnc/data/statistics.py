@@ -74,8 +74,8 @@ class PartStatistics:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """The sums over one picture."""
+class _PictureStatistics:
+    """The sums over one picture; `reason` says why it cannot be read."""
 
     stored: int
     digest: bytes
@@ -93,13 +93,13 @@ class _Total:
         self.sums: NDArray[np.float64] = np.zeros((3, 1))
         self.broken: list[Broken] = []
 
-    def add(self, part: Part, index: int, seen: _Seen) -> None:
-        self.bytes += seen.stored
-        if seen.size is not None and seen.sums is not None:
-            self.sizes[seen.size] += 1
-            self.sums = self.sums + seen.sums
+    def add(self, part: Part, index: int, picture: _PictureStatistics) -> None:
+        self.bytes += picture.stored
+        if picture.size is not None and picture.sums is not None:
+            self.sizes[picture.size] += 1
+            self.sums = self.sums + picture.sums
         else:
-            self.broken.append(Broken(name_of(part, index), seen.reason or ""))
+            self.broken.append(Broken(name_of(part, index), picture.reason or ""))
 
     def statistics(self, name: str, part: Part, classes: int) -> PartStatistics:
         pixels, sums, squares = self.sums
@@ -136,22 +136,22 @@ def inspect(data: DataSet, channels: int = 3) -> tuple[list[PartStatistics], lis
     Raises:
         CnnError: the data are no labelled pictures.
     """
-    found: list[PartStatistics] = []
+    statistics: list[PartStatistics] = []
     first: dict[bytes, tuple[str, int]] = {}
     repeated: list[Repeated] = []
     parts = parts_of(data)
     for name, part in parts.items():
         _require_pictures(part)
         total, own = _Total(), dict[bytes, tuple[str, int]]()
-        for index, seen in enumerate(_mapped(part, channels)):
-            total.add(part, index, seen)
-            if seen.digest in first:
-                other, at = first[seen.digest]
+        for index, picture in enumerate(_measure_all(part, channels)):
+            total.add(part, index, picture)
+            if picture.digest in first:
+                other, at = first[picture.digest]
                 repeated.append(Repeated(name_of(part, index), name, name_of(parts[other], at), other))
-            own.setdefault(seen.digest, (name, index))
+            own.setdefault(picture.digest, (name, index))
         first = {**own, **first}
-        found.append(total.statistics(name, part, len(data.classes)))
-    return found, repeated
+        statistics.append(total.statistics(name, part, len(data.classes)))
+    return statistics, repeated
 
 
 def _require_pictures(part: Part) -> None:
@@ -159,34 +159,36 @@ def _require_pictures(part: Part) -> None:
         raise CnnError.of("data", "the data are no pictures", help="`cnnc data` looks at sets of labelled pictures")
 
 
-def _mapped(part: Part, channels: int) -> Iterator[_Seen]:
-    """Every picture looked at by threads, a bounded number ahead."""
+def _measure_all(part: Part, channels: int) -> Iterator[_PictureStatistics]:
+    """Every picture measured by threads, a bounded number ahead."""
     with ThreadPoolExecutor(WORKERS) as pool:
         for start in range(0, len(part), _AHEAD):
             indices = range(start, min(start + _AHEAD, len(part)))
-            yield from pool.map(lambda index: _look(part, index, channels), indices)
+            yield from pool.map(lambda index: _measure(part, index, channels), indices)
 
 
-def _look(part: Part, index: int, channels: int) -> _Seen:
+def _measure(part: Part, index: int, channels: int) -> _PictureStatistics:
     if isinstance(part, Examples):
         array = part.inputs[0][index]
         height, width, own = array.shape
-        return _Seen(0, _digest(array.tobytes()), (width, height, own), _sums(array))
+        return _PictureStatistics(0, _digest(array.tobytes()), (width, height, own), _sums(array))
     name = name_of(part, index)
     try:
         raw = read_bytes(name, MOST_BYTES) if isinstance(part, Files) else read_picture(part, index)
     except OSError as error:
-        return _Seen(0, str(name).encode(), None, None, reason_of(error))
+        return _PictureStatistics(0, str(name).encode(), None, None, reason_of(error))
     except CnnError as error:
-        return _Seen(0, str(name).encode(), None, None, error.diagnostics[0].message)
+        return _PictureStatistics(0, str(name).encode(), None, None, error.diagnostics[0].message)
     try:
         size = _size(raw)
         scale = max(1, ceil(max(size[:2]) / _MOST_PIXELS))
         smaller = (max(1, size[1] // scale), max(1, size[0] // scale))
         picture = decode_bytes(raw, str(name), smaller, channels, lambda width, height: (0, 0, width, height))
     except CnnError as error:
-        return _Seen(len(raw), _digest(raw), None, None, error.diagnostics[0].message)
-    return _Seen(len(raw), _digest(raw), size, _sums(picture) * (size[0] * size[1] / (picture.size / channels)))
+        return _PictureStatistics(len(raw), _digest(raw), None, None, error.diagnostics[0].message)
+    return _PictureStatistics(
+        len(raw), _digest(raw), size, _sums(picture) * (size[0] * size[1] / (picture.size / channels))
+    )
 
 
 def _size(raw: bytes) -> tuple[int, int, int]:

@@ -185,8 +185,8 @@ def test_the_cache_keeps_to_its_limit_and_drops_what_was_not_used_for_longest(
             os.utime(path, (path.stat().st_mtime - 100,) * 2)
     assert len(list(cache.iterdir())) == 2
     monkeypatch.setenv("CNNC_CACHE_BYTES", "0")
-    assert (lazy := feed_of(files)).held is not None
-    assert lazy.held.partial is None
+    assert (lazy := feed_of(files)).decoded is not None
+    assert lazy.decoded.partial is None
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(
@@ -205,7 +205,7 @@ def test_a_disk_without_room_is_done_without(files: Files, monkeypatch: pytest.M
     monkeypatch.setattr("os.posix_fallocate", full)
     monkeypatch.setattr(decoded_cache, "MEMORY_BYTES", 0)
     feed = feed_of(files)
-    assert feed.held is None
+    assert feed.decoded is None
     (everything,) = evaluation_batches(feed, 48)
     assert np.array_equal(everything.inputs[0], decoded(files))
 

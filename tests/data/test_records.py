@@ -18,7 +18,7 @@ from cnnc.data.sources import record_sets
 from cnnc.data.sources.by_name import load_data
 from cnnc.data.sources.data_set import Records, name_of
 from cnnc.data.sources.folder import Options
-from cnnc.data.sources.record_pictures import listed
+from cnnc.data.sources.record_pictures import record_entries
 from cnnc.data.sources.record_sets import has_records, load_records
 from cnnc.data.sources.tf_example import read_example
 from cnnc.recipe import RandomResizedCrop
@@ -108,12 +108,12 @@ def test_array_records_are_a_data_set(tmp_path: Path) -> None:
     path = root / "pets-train.array_record-00001-of-00002"
     raw = path.read_bytes()
     path.write_bytes(raw[: len(raw) // 2])
-    assert f"cannot read `{path}`: it is cut short" in error_of(lambda: [*listed(path, "array_record")])
+    assert f"cannot read `{path}`: it is cut short" in error_of(lambda: [*record_entries(path, "array_record")])
     damaged = bytearray(raw)
     damaged[len(raw) // 2 + 1] ^= 1
     damaged[2000] ^= 1
     path.write_bytes(damaged)
-    assert f"`{path}`: " in error_of(lambda: [*listed(path, "array_record")])
+    assert f"`{path}`: " in error_of(lambda: [*record_entries(path, "array_record")])
 
 
 def test_shards_of_different_sizes_give_every_process_as_much(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_truncated_file_is_named_with_the_byte(tmp_path: Path) -> None:
     root = imagenet(tmp_path / "set")
     path = root / "train-00002-of-00003"
     whole = path.read_bytes()
-    starts = [place.place.offset for place in listed(path, "tfrecord")]
+    starts = [entry.extent.offset for entry in record_entries(path, "tfrecord")]
     for cut in (starts[-1] + 5, starts[-1] + 100, len(whole) - 1):
         path.write_bytes(whole[:cut])
         message = error_of(lambda: load_records(root))

@@ -174,7 +174,7 @@ def test_pictures_too_many_to_hold_are_decoded_as_they_are_wanted(
     monkeypatch.setattr("cnnc.data.sources.decoded_cache.MEMORY_BYTES", 100)
     monkeypatch.setenv("CNNC_CACHE_BYTES", "0")
     lazy = prepare(files, [(8, 8, 3)], augment=(Flip(),))
-    assert (held.size, lazy.size, lazy.held) == (None, (8, 8), None)
+    assert (held.size, lazy.size, lazy.decoded) == (None, (8, 8), None)
     for one, other in zip(training_batches(held, 4, 1), training_batches(lazy, 4, 1), strict=True):
         np.testing.assert_array_equal(one.inputs[0], other.inputs[0])
         np.testing.assert_array_equal(one.targets[0], other.targets[0])

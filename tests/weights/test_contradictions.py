@@ -20,7 +20,7 @@ from cnnc.tflite_file.write import write_file
 from cnnc.weights.importing.any_file import read_source
 from cnnc.weights.importing.import_weights import Options, combine
 from cnnc.weights.importing.layers.file_layers import Source
-from cnnc.weights.importing.matching.by_user import Mapped
+from cnnc.weights.importing.matching.by_user import MappingLine
 from tests.support import weight_sources as made
 
 pytestmark = [
@@ -86,9 +86,9 @@ def test_a_match_that_the_files_connections_contradict_is_refused(tmp_path: Path
     first, second, third = (layer.name for layer in source.layers)
     right = [(first, "conv1"), (second, "conv2"), (third, "conv3")]
     wrong = [(second, "conv1"), (first, "conv2"), (third, "conv3")]
-    combine(net.graph, source, Options(tuple(Mapped(*pair, "a test") for pair in right)))
+    combine(net.graph, source, Options(tuple(MappingLine(*pair, "a test") for pair in right)))
     with pytest.raises(CnnError, match=f"`{second}` of the file sees relu of `{first}`, and `conv1` sees the input"):
-        combine(net.graph, source, Options(tuple(Mapped(*pair, "a test") for pair in wrong)))
+        combine(net.graph, source, Options(tuple(MappingLine(*pair, "a test") for pair in wrong)))
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [("", " | conv(5x5, 8) | relu"), (" | conv(5x5, 8) | relu", "")])
@@ -97,7 +97,7 @@ def test_a_layer_without_a_counterpart_is_no_contradiction(theirs: str, ours: st
     text = "input 8x8x4\na: conv(3x3, 8)\nrelu{}\nz: conv(1x1, 2)\n"
     source = tflite(cnnc.load_text(text.format(theirs)), tmp_path / "a.tflite")
     names = [layer.name for layer in source.layers]
-    given = (Mapped(names[0], "a", "a test"), Mapped(names[-1], "z", "a test"))
+    given = (MappingLine(names[0], "a", "a test"), MappingLine(names[-1], "z", "a test"))
     found = combine(cnnc.load_text(text.format(ours)).graph, source, Options(given, partial=True))
     assert found.values == 3 * 3 * 4 * 8 + 8 + 8 * 2 + 2
     assert (len(found.initial), len(found.unused)) == (2 * bool(ours), 2 * bool(theirs))

@@ -93,8 +93,8 @@ def _ahead(feed: Feed, rows: Sequence[NDArray[np.int64]], epoch: int) -> Iterato
             yield waiting.popleft()()
     finally:
         pool.shutdown(cancel_futures=True)
-    if feed.held is not None:
-        settle(feed.held)
+    if feed.decoded is not None:
+        settle(feed.decoded)
 
 
 def _replaced(fetched: Fetched) -> Fetched:

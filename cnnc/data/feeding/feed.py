@@ -26,7 +26,7 @@ from cnnc.data.augmentation.mix import split_off
 from cnnc.data.feeding.checks import fitted, is_map, needs_resize, picture_size, require_maps, require_pictures
 from cnnc.data.pictures.decode import BoxOf, Picture, centred, decode, decode_bytes, resize, to_channels, undecodable
 from cnnc.data.sources.data_set import Examples, Files, Part, Records, name_of, take, targets_of
-from cnnc.data.sources.decoded_cache import BROKEN, GOOD, MISSING, Held, open_held
+from cnnc.data.sources.decoded_cache import BROKEN, GOOD, MISSING, DecodedPictures, open_decoded
 from cnnc.data.sources.record_pictures import read_picture
 from cnnc.diagnostics import CnnError
 from cnnc.ops.base import Shape
@@ -69,8 +69,8 @@ class Shard:
 class Feed:
     """Examples for a network whose inputs have `shapes`, changed at random by `augment` under `seed`.
 
-    `size` is the height and width that pictures of another size are brought to as they are wanted, `held` where they
-    stay then; None means that `part` is in memory and of the network's size. `widths` are the channels of the
+    `size` is the height and width that pictures of another size are brought to as they are wanted, `decoded` their
+    cache; None means that `part` is in memory and of the network's size. `widths` are the channels of the
     network's outputs, for what mixes labels. `crop` is the share of the shorter side that is kept, and `broken` gathers
     the pictures that were left out.
     """
@@ -83,7 +83,7 @@ class Feed:
     skip_corrupt: bool = False
     crop: float = 1.0
     broken: set[Path] = field(default_factory=set)
-    held: Held | None = None
+    decoded: DecodedPictures | None = None
     stamps: NDArray[np.int64] | None = None
     widths: tuple[int, ...] = ()
     workers: int = WORKERS
@@ -147,7 +147,7 @@ def prepare(
     if entries and isinstance(entries[0], RandomResizedCrop):
         return lazy
     if len(part) * prod(inputs[0]) <= SMALL_BYTES:
-        return _whole(lazy)
+        return _decode_all(lazy)
     return _cached(lazy)
 
 
@@ -169,10 +169,10 @@ def begin(feed: Feed, indices: NDArray[np.integer], epoch: int, pool: Executor) 
     def wait() -> Fetched:
         done = [future.result() for future in waiting]
         inputs, targets = (
-            tuple(map(_joined, zip(*arrays, strict=True)))
+            tuple(map(_concatenate, zip(*arrays, strict=True)))
             for arrays in ([chunk.inputs for chunk in done], [chunk.targets for chunk in done])
         )
-        return Fetched(inputs, targets, _joined([chunk.valid for chunk in done]))
+        return Fetched(inputs, targets, _concatenate([chunk.valid for chunk in done]))
 
     return wait
 
@@ -193,7 +193,7 @@ def _produce(feed: Feed, indices: NDArray[np.integer], epoch: int) -> Fetched:
         maps = crop_maps(maps, entries[0], numbers)
         inputs, entries, first = (pictures,), entries[1:], 1
     else:
-        pictures, valid = _held(feed, indices)
+        pictures, valid = _from_cache(feed, indices)
         inputs = (pictures,)
     if entries:
         changed, maps = augment_with_maps(inputs[0], maps, entries, draw, first=first)
@@ -204,7 +204,7 @@ def _produce(feed: Feed, indices: NDArray[np.integer], epoch: int) -> Fetched:
     return Fetched(shaped, tuple(targets), valid)
 
 
-def _whole(feed: Feed) -> Feed:
+def _decode_all(feed: Feed) -> Feed:
     """The feed with every picture decoded into memory, and without those that cannot be."""
     indices = np.arange(len(feed))
     with ThreadPoolExecutor(feed.workers) as pool:
@@ -212,7 +212,7 @@ def _whole(feed: Feed) -> Feed:
             lambda part: _read_all(feed, part, [None] * len(part)),
             np.array_split(indices, max(1, len(feed) // 64)),
         )
-        pictures, valid = (_joined(arrays) for arrays in zip(*chunks, strict=True))
+        pictures, valid = (_concatenate(arrays) for arrays in zip(*chunks, strict=True))
     if not valid.any():
         raise undecodable(len(feed))
     whole, good = Examples((pictures,), feed.targets), np.flatnonzero(valid)
@@ -223,21 +223,21 @@ def _whole(feed: Feed) -> Feed:
 def _cached(feed: Feed) -> Feed:
     """The feed with a cache of decoded pictures, where it can have one; files must not change from now on."""
     stamps = _stamps(feed.part)
-    held = open_held(len(feed), feed.shapes[0], None if stamps is None else _made_of(feed.part, stamps, feed.crop))
-    if held is not None and not feed.skip_corrupt:
-        held.state[held.state == BROKEN] = MISSING  # to report in this run what another left out
-    return replace(feed, held=held, stamps=stamps)
+    decoded = open_decoded(len(feed), feed.shapes[0], None if stamps is None else _origin(feed.part, stamps, feed.crop))
+    if decoded is not None and not feed.skip_corrupt:
+        decoded.state[decoded.state == BROKEN] = MISSING  # to report in this run what another left out
+    return replace(feed, decoded=decoded, stamps=stamps)
 
 
-def _held(feed: Feed, indices: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Pictures out of what is held, and into it where they are not yet."""
-    held = feed.held
-    if held is None:
+def _from_cache(feed: Feed, indices: NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Pictures out of the cache, and into it where they are not yet."""
+    decoded = feed.decoded
+    if decoded is None:
         return _read_all(feed, indices, [None] * len(indices))
-    for i in indices[held.state[indices] == MISSING].tolist():
-        held.keep(i, _read(feed, i, None))
-    state = held.state[indices]
-    out = held.pictures[indices]
+    for i in indices[decoded.state[indices] == MISSING].tolist():
+        decoded.store(i, _read(feed, i, None))
+    state = decoded.state[indices]
+    out = decoded.pictures[indices]
     if (state == BROKEN).any():
         feed.broken.update(name_of(feed.part, int(i)) for i in indices[state == BROKEN])
         out[state == BROKEN] = 0
@@ -311,7 +311,7 @@ def _stamps(part: Part) -> NDArray[np.int64] | None:
     return np.array([_stamp(path) for path in part.paths], np.int64).reshape(-1, 2)
 
 
-def _made_of(part: Part, stamps: NDArray[np.int64], crop: float) -> Iterator[bytes]:
+def _origin(part: Part, stamps: NDArray[np.int64], crop: float) -> Iterator[bytes]:
     """All that decides what the pictures of a part look like."""
     assert not isinstance(part, Examples)
     yield "\n".join(os.path.abspath(path) for path in part.paths).encode(errors="surrogateescape")
@@ -321,5 +321,5 @@ def _made_of(part: Part, stamps: NDArray[np.int64], crop: float) -> Iterator[byt
         yield from (part.file.tobytes(), part.offset.tobytes())
 
 
-def _joined(chunks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def _concatenate(chunks: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)

@@ -25,7 +25,7 @@ from cnnc.data.sources.download import cache_folder
 from cnnc.ops.base import Shape
 
 MEMORY_BYTES = 1 << 30
-"""So much is held in memory where no file can be."""
+"""Decoded pictures may take so much memory where no file can hold them."""
 CACHE_BYTES = 20 << 30
 """The cache's files together; `CNNC_CACHE_BYTES` sets another limit, 0 for no file at all."""
 _STALE_SECONDS = 86_400.0
@@ -35,10 +35,10 @@ MISSING, GOOD, BROKEN = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class DecodedPictures:
     """Decoded pictures `(count, height, width, channels)`, and for each whether it is there yet, or broken.
 
-    `partial` and `final` are where they lie while the first epoch fills them and from then on; None: in memory only.
+    `partial` is their file while the first epoch fills it, `final` from then on; None: in memory only.
     """
 
     pictures: NDArray[np.uint8]
@@ -46,47 +46,47 @@ class Held:
     partial: Path | None = None
     final: Path | None = None
 
-    def keep(self, index: int, picture: NDArray[np.uint8] | None) -> None:
-        """Hold a picture, or that it is broken. Threads may hold the same one at once: it is the same."""
+    def store(self, index: int, picture: NDArray[np.uint8] | None) -> None:
+        """Store a picture, or that it is broken. Threads may store the same one at once: it is the same."""
         if picture is not None:
             self.pictures[index] = picture
         self.state[index] = BROKEN if picture is None else GOOD
 
 
-def open_held(count: int, shape: Shape, made_of: Iterable[bytes] | None) -> Held | None:
-    """A place for the pictures of a feed, filled already if an earlier run did; None where they are too many.
+def open_decoded(count: int, shape: Shape, origin: Iterable[bytes] | None) -> DecodedPictures | None:
+    """A cache for the pictures of a feed, filled already if an earlier run did; None where they are too many.
 
     Args:
         count: how many.
         shape: of each, height x width x channels.
-        made_of: what the pictures come from, in bytes that change when they do; None to stay in memory.
+        origin: what the pictures come from, in bytes that change when they do; None to stay in memory.
     """
     pictures = count * int(np.prod(shape))
-    if made_of is not None:
-        found = _in_cache(count, shape, _name(count, shape, made_of))
-        if found is not None:
-            return found
+    if origin is not None:
+        cached = _in_cache(count, shape, _name(count, shape, origin))
+        if cached is not None:
+            return cached
     if pictures > MEMORY_BYTES:
         return None
-    return Held(np.empty((count, *shape), np.uint8), np.zeros(count, np.uint8))
+    return DecodedPictures(np.empty((count, *shape), np.uint8), np.zeros(count, np.uint8))
 
 
-def settle(held: Held) -> None:
+def settle(decoded: DecodedPictures) -> None:
     """Put a file that is filled in its place for later runs. Nothing happens to one that is not, or is there."""
-    if held.partial is None or held.final is None or not held.state.all() or not held.partial.exists():
+    if decoded.partial is None or decoded.final is None or not decoded.state.all() or not decoded.partial.exists():
         return
-    assert isinstance(held.pictures, np.memmap)
-    held.pictures.flush()
+    assert isinstance(decoded.pictures, np.memmap)
+    decoded.pictures.flush()
     try:
-        with held.partial.open("r+b") as file:
+        with decoded.partial.open("r+b") as file:
             file.seek(0, os.SEEK_END)
-            file.write(held.state.tobytes())
+            file.write(decoded.state.tobytes())
             file.flush()
             os.fsync(file.fileno())
-        held.partial.replace(held.final)
+        decoded.partial.replace(decoded.final)
     except OSError:
         # Of use to later runs only: this one has its pictures mapped.
-        held.partial.unlink(missing_ok=True)
+        decoded.partial.unlink(missing_ok=True)
 
 
 def limit() -> int:
@@ -95,14 +95,14 @@ def limit() -> int:
     return int(text) if text.isdecimal() else CACHE_BYTES
 
 
-def _name(count: int, shape: Shape, made_of: Iterable[bytes]) -> str:
+def _name(count: int, shape: Shape, origin: Iterable[bytes]) -> str:
     digest = hashlib.sha256(f"{_VERSION} {PIL.__version__} {count} {shape}".encode())
-    for part in made_of:
+    for part in origin:
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()[:32]
 
 
-def _in_cache(count: int, shape: Shape, name: str) -> Held | None:
+def _in_cache(count: int, shape: Shape, name: str) -> DecodedPictures | None:
     """The pictures in the cache's file of a name, made if it is not there; None where the disk has no room for it."""
     size = count * int(np.prod(shape))
     if size > limit():
@@ -114,7 +114,7 @@ def _in_cache(count: int, shape: Shape, name: str) -> Held | None:
         if final.is_file() and final.stat().st_size == size + count:
             os.utime(final)
             state = np.fromfile(final, np.uint8, count, offset=size)
-            return Held(np.memmap(final, np.uint8, "c", shape=(count, *shape)), state, None, final)
+            return DecodedPictures(np.memmap(final, np.uint8, "c", shape=(count, *shape)), state, None, final)
         _make_room(folder, size)
         if shutil.disk_usage(folder).free < 2 * size:
             return None
@@ -126,9 +126,9 @@ def _in_cache(count: int, shape: Shape, name: str) -> Held | None:
                 os.posix_fallocate(file.fileno(), 0, size)
     except OSError:
         return None
-    held = Held(pictures, np.zeros(count, np.uint8), partial, final)
-    weakref.finalize(held, partial.unlink, missing_ok=True)
-    return held
+    decoded = DecodedPictures(pictures, np.zeros(count, np.uint8), partial, final)
+    weakref.finalize(decoded, partial.unlink, missing_ok=True)
+    return decoded
 
 
 def _make_room(folder: Path, size: int) -> None:

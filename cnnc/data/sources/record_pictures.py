@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 
 from cnnc.data.sources.data_set import Records, name_of
 from cnnc.data.sources.tf_example import Example, read_example
-from cnnc.data.sources.tfrecord import Place, read, walk
+from cnnc.data.sources.tfrecord import Extent, read, walk
 from cnnc.diagnostics import CnnError
 from cnnc.wording import reason_of
 
 _MOST_OPEN = 256
 
 
-class Listed(NamedTuple):
-    """A record without its picture: its place, its label and the name of the feature that it is in, and the words."""
+class RecordEntry(NamedTuple):
+    """A record without its picture: its bytes, its label and the name of the feature that it is in, and the words."""
 
-    place: Place
+    extent: Extent
     label: int
     label_name: str
     text: str | None
@@ -31,29 +31,29 @@ def read_picture(part: Records, index: int) -> bytes:
     if part.form == "array_record":
         raw = _array_record(path, offset)
     else:
-        raw = read(path, Place(offset, int(part.length[index])))
-    span = _parsed(raw, name_of(part, index)).picture
+        raw = read(path, Extent(offset, int(part.length[index])))
+    span = _parse(raw, name_of(part, index)).picture
     if span is None:
         raise CnnError.of("picture", f"`{name_of(part, index)}` holds no picture")
     return raw[span.start : span.end]
 
 
-def listed(path: Path, form: str) -> Iterator[Listed]:
+def record_entries(path: Path, form: str) -> Iterator[RecordEntry]:
     """Every record of a file.
 
     Raises:
         CnnError: of code `data` or `labels`, naming the record, where the file is damaged or a label is missing.
     """
     if form == "array_record":
-        for number in range(_opened(path).num_records()):
-            yield _listed(Place(number, 0), _array_record(path, number), path / f"record {number}")
+        for number in range(_open(path).num_records()):
+            yield _entry(Extent(number, 0), _array_record(path, number), path / f"record {number}")
     else:
-        for place, content in walk(path):
-            yield _listed(place, content, path / f"byte {place.offset}")
+        for extent, content in walk(path):
+            yield _entry(extent, content, path / f"byte {extent.offset}")
 
 
-def _listed(place: Place, raw: bytes | memoryview, name: Path) -> Listed:
-    example = _parsed(raw, name)
+def _entry(extent: Extent, raw: bytes | memoryview, name: Path) -> RecordEntry:
+    example = _parse(raw, name)
     if example.picture is None:
         raise CnnError.of("data", f"`{name}` holds no picture", help="one is wanted as `image/encoded` or `image`")
     if example.label is None or example.label_name is None:
@@ -62,10 +62,10 @@ def _listed(place: Place, raw: bytes | memoryview, name: Path) -> Listed:
         )
     if example.label < 0:
         raise CnnError.of("labels", f"`{name}` has the label {example.label}, and labels are not negative")
-    return Listed(place, example.label, example.label_name, example.text)
+    return RecordEntry(extent, example.label, example.label_name, example.text)
 
 
-def _parsed(raw: bytes | memoryview, name: Path) -> Example:
+def _parse(raw: bytes | memoryview, name: Path) -> Example:
     try:
         return read_example(raw)
     except ValueError as error:
@@ -74,7 +74,7 @@ def _parsed(raw: bytes | memoryview, name: Path) -> Example:
 
 def _array_record(path: Path, number: int) -> bytes:
     try:
-        (raw,) = _opened(path).read([number])
+        (raw,) = _open(path).read([number])
     except (OSError, RuntimeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CnnError.of(
@@ -85,7 +85,7 @@ def _array_record(path: Path, number: int) -> bytes:
     return bytes(raw)
 
 
-def _opened(path: Path) -> Any:
+def _open(path: Path) -> Any:
     """The reader of a file as it is now."""
     try:
         changed = path.stat().st_mtime_ns

@@ -24,7 +24,7 @@ from cnnc.data.sources.download import Report, cache_folder
 from cnnc.data.sources.file_tree import entries
 from cnnc.data.sources.folder import Options
 from cnnc.data.sources.parts import NAMES
-from cnnc.data.sources.record_pictures import listed
+from cnnc.data.sources.record_pictures import record_entries
 from cnnc.data.sources.tfrecord import is_zipped, unpack
 from cnnc.diagnostics import CnnError
 
@@ -60,7 +60,7 @@ class _Index:
 
 def has_records(root: Path) -> bool:
     """Whether a folder holds files of records."""
-    return os.path.isdir(root) and bool(_found(root))
+    return os.path.isdir(root) and bool(_find_files(root))
 
 
 def load_records(root: Path, options: Options = Options(), report: Report = lambda line: None) -> DataSet:  # noqa: B008
@@ -72,14 +72,14 @@ def load_records(root: Path, options: Options = Options(), report: Report = lamb
         CnnError: of code `data` when a shard is missing, cut short or damaged, `labels` when a label is out of range;
             either names the file and the record.
     """
-    files = _found(root)
+    files = _find_files(root)
     if "train" not in files:
         raise CnnError.of(
             "data", f"`{root}` holds records, but none to train on", help="they are wanted as `train-00000-of-00010`"
         )
-    for part, found in files.items():
-        _require_whole(root, part, found)
-    read = {part: _index(part, found, report) for part, found in files.items()}
+    for part, shards in files.items():
+        _require_complete(root, part, shards)
+    read = {part: _index(part, shards, report) for part, shards in files.items()}
     from_one = all(index.from_one for index in read.values())
     parts = {part: _counted(index.records, from_one) for part, index in read.items()}
     classes = _classes(parts, read["train"], from_one)
@@ -98,9 +98,9 @@ def load_records(root: Path, options: Options = Options(), report: Report = lamb
     return DataSet(str(root), train, val, test, classes, tuple(notes), kind)
 
 
-def _found(root: Path) -> dict[str, list[_File]]:
+def _find_files(root: Path) -> dict[str, list[_File]]:
     """The files of every part, in order."""
-    found: dict[str, list[_File]] = {}
+    files: dict[str, list[_File]] = {}
     for name in entries(root).files:
         path, match = root / name, _FILE.fullmatch(name)
         if match is None or not path.is_file() or not (match["number"] or match["form"] or match["after"]):
@@ -108,11 +108,11 @@ def _found(root: Path) -> dict[str, list[_File]]:
         part = NAMES[match["part"].lower()]
         form: Form = "array_record" if "array" in (match["form"] or match["after"] or "").lower() else "tfrecord"
         file = _File(path, int(match["number"] or 0), int(match["count"] or 1), form)
-        found.setdefault(part, []).append(file)
-    return found
+        files.setdefault(part, []).append(file)
+    return files
 
 
-def _require_whole(root: Path, part: str, files: Sequence[_File]) -> None:
+def _require_complete(root: Path, part: str, files: Sequence[_File]) -> None:
     """Raises CnnError when a part's shards are missing or of two sets."""
     if len({(file.count, file.form) for file in files}) > 1:
         raise CnnError.of(
@@ -142,7 +142,7 @@ def _index(part: str, files: Sequence[_File], report: Report) -> _Index:
     report(f"reading through the {len(paths):,} files of {part} for the labels")
     index = _read_through(paths, form)
     if len(index.records) >= _WORTH_KEEPING:
-        _keep(kept, index)
+        _save(kept, index)
     return index
 
 
@@ -152,8 +152,8 @@ def _read_through(paths: tuple[Path, ...], form: Form) -> _Index:
     from_one = True
     for file, path in enumerate(paths):
         rows = []
-        for record in listed(path, form):
-            rows.append((file, record.place.offset, record.place.length, record.label))
+        for record in record_entries(path, form):
+            rows.append((file, record.extent.offset, record.extent.length, record.label))
             from_one = from_one and record.label > 0 and record.label_name == "image/class/label"
             if record.text:
                 texts.setdefault(record.label, record.text)
@@ -168,7 +168,7 @@ def _read_through(paths: tuple[Path, ...], form: Form) -> _Index:
     return _Index(records, from_one, texts)
 
 
-def _keep(path: Path, index: _Index) -> None:
+def _save(path: Path, index: _Index) -> None:
     """Write an index where later runs look for it; where that cannot be, they read through the files again."""
     temporary = path.with_suffix(f".{os.getpid()}.npz")
     records = index.records

@@ -24,14 +24,14 @@ _HEAD, _TAIL = 12, 4
 _GZIP = b"\x1f\x8b"
 
 
-class Place(NamedTuple):
-    """A record's first byte in its file, and how long its content is."""
+class Extent(NamedTuple):
+    """The bytes of a record in its file: the first, and how long its content is."""
 
     offset: int
     length: int
 
 
-def walk(path: Path) -> Iterator[tuple[Place, memoryview]]:
+def walk(path: Path) -> Iterator[tuple[Extent, memoryview]]:
     """Every record of a file in order and its content, which is read from the disk only where it is looked at.
 
     Raises:
@@ -48,23 +48,23 @@ def walk(path: Path) -> Iterator[tuple[Place, memoryview]]:
         raise CnnError.of("data", f"cannot read `{path}`: {reason_of(error)}") from error
 
 
-def read(path: Path, place: Place) -> bytes:
+def read(path: Path, extent: Extent) -> bytes:
     """A record's content. Raises CnnError when it is not what was written."""
     try:
         with path.open("rb", buffering=0) as file:
-            file.seek(place.offset)
-            raw = file.read(_HEAD + place.length + _TAIL)
+            file.seek(extent.offset)
+            raw = file.read(_HEAD + extent.length + _TAIL)
     except FileNotFoundError:
         raise CnnError.of("data", f"`{path}` was there when the data set was read, and is gone") from None
     except OSError as error:
         raise CnnError.of("data", f"cannot read `{path}`: {reason_of(error)}") from error
-    if len(raw) < _HEAD + place.length + _TAIL:
-        raise _cut_short(path, place.offset, _HEAD + place.length + _TAIL, len(raw))
+    if len(raw) < _HEAD + extent.length + _TAIL:
+        raise _cut_short(path, extent.offset, _HEAD + extent.length + _TAIL, len(raw))
     content = raw[_HEAD:-_TAIL]
-    if struct.unpack("<Q", raw[:8])[0] != place.length or masked_sum(content) != _u32(raw[-_TAIL:]):
+    if struct.unpack("<Q", raw[:8])[0] != extent.length or masked_sum(content) != _u32(raw[-_TAIL:]):
         raise CnnError.of(
             "picture",
-            f"the record at byte {place.offset:,} of `{path}` is damaged: its CRC-32C differs",
+            f"the record at byte {extent.offset:,} of `{path}` is damaged: its CRC-32C differs",
             help="copy the file again, or pass `--skip-corrupt` to leave out what is damaged",
         )
     return content
@@ -100,7 +100,7 @@ def masked_sum(content: bytes | memoryview) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _walk(path: Path, view: memoryview, size: int) -> Iterator[tuple[Place, memoryview]]:
+def _walk(path: Path, view: memoryview, size: int) -> Iterator[tuple[Extent, memoryview]]:
     at = 0
     while at < size:
         if size - at < _HEAD:
@@ -116,7 +116,7 @@ def _walk(path: Path, view: memoryview, size: int) -> Iterator[tuple[Place, memo
         if size - at < whole:
             raise _cut_short(path, at, whole, size - at)
         with view[at + _HEAD : at + _HEAD + length] as content:
-            yield Place(at, length), content
+            yield Extent(at, length), content
         at += whole
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.layers.file_errors import BROKEN_ARCHIVE, CUT_SHORT, damaged, fault, listed
+from cnnc.weights.importing.layers.file_errors import BROKEN_ARCHIVE, CUT_SHORT, fault, library_fault, name_list
 from cnnc.weights.importing.layers.file_layers import Source, SourceTensor
 from cnnc.weights.importing.readers.caffe import read_caffe
 from cnnc.weights.importing.readers.hugging_face import with_config
@@ -124,14 +124,14 @@ def _reader_of_archive(path: Path) -> Callable[[Path, int], Source]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except BROKEN_ARCHIVE as error:
-        raise damaged(path, error) from error
+        raise library_fault(path, error) from error
     if "config.json" in names:
         return read_keras
     if any(name.endswith(".npy") for name in names):
         return read_npz
     if any(name.endswith(("/data.pkl", "data.pkl", "/constants.pkl", ".json")) for name in names):
         return read_pytorch
-    raise _unknown(path, f"a zip archive of {listed(names)}")
+    raise _unknown(path, f"a zip archive of {name_list(names)}")
 
 
 def _reader_of_folder(path: Path) -> Callable[[Path, int], Source]:
@@ -143,7 +143,7 @@ def _reader_of_folder(path: Path) -> Callable[[Path, int], Source]:
         return read_caffe
     if "saved_model.pb" in names:
         raise fault(path, "a SavedModel is not read", help="convert it to TFLite, or save it from Keras as `.keras`")
-    raise _unknown(path, f"a folder of {listed(names)}" if names else "an empty folder")
+    raise _unknown(path, f"a folder of {name_list(names)}" if names else "an empty folder")
 
 
 def _require_own_files(path: Path) -> None:

@@ -16,12 +16,12 @@ from cnnc.ops import Bgr
 from cnnc.ops.base import format_shape
 from cnnc.weights.importing import mismatch_errors
 from cnnc.weights.importing.filling.arrays import Filled, Missing, fill, merged
-from cnnc.weights.importing.layers.copies import copies, several
+from cnnc.weights.importing.layers.copies import ambiguous_copies, copies
 from cnnc.weights.importing.layers.file_layers import Source
 from cnnc.weights.importing.layers.graph_layers import Target, foldable, units_of
 from cnnc.weights.importing.layers.layer_forms import Reading
 from cnnc.weights.importing.matching.align import Alignment, Evidence, Pair, align, fitting
-from cnnc.weights.importing.matching.by_user import Mapped, places
+from cnnc.weights.importing.matching.by_user import MappingLine, mapped_layers
 from cnnc.weights.importing.matching.contradictions import require_agreement
 from cnnc.weights.importing.matching.folded_norms import is_folded, without_norms
 
@@ -42,7 +42,7 @@ class Options:
         seed: of the first values.
     """
 
-    given: tuple[Mapped, ...] = ()
+    given: tuple[MappingLine, ...] = ()
     partial: bool = False
     drop_class: int | None = None
     axes: Axes | None = None
@@ -91,48 +91,48 @@ def combine(graph: Graph, source: Source, options: Options) -> Imported:
     folded = foldable(graph) if is_folded(graph, source) else {}
     source = without_norms(graph, source)
     target = units_of(graph, folded)
-    found = align(
+    alignment = align(
         source,
         target,
-        given=places(options.given, source, target),
+        given=mapped_layers(options.given, source, target),
         dropped=options.drop_class is not None,
         trust_order=options.trust_order,
     )
-    for pair in found.pairs:
-        own = found.readings[pair.layer]
+    for pair in alignment.pairs:
+        own = alignment.readings[pair.layer]
         if pair.evidence == "map" and own and not fitting(own, target, pair.unit):
             raise mismatch_errors.misfit(source.layers[pair.layer], target, target.units[pair.unit])
-    _require_one_copy(source, found)
-    if found.open:
-        raise mismatch_errors.ambiguous(source, target, found.open)
-    if options.drop_class is not None and not found.shortened:
+    _require_one_copy(source, alignment)
+    if alignment.open:
+        raise mismatch_errors.ambiguous(source, target, alignment.open)
+    if options.drop_class is not None and not alignment.shortened:
         raise mismatch_errors.nothing_to_drop(source, options.drop_class)
-    if not options.partial and (found.lacking or found.unused):
-        raise mismatch_errors.mismatched(source, target, found)
-    if not found.pairs:
+    if not options.partial and (alignment.lacking or alignment.unused):
+        raise mismatch_errors.mismatched(source, target, alignment)
+    if not alignment.pairs:
         raise mismatch_errors.of_another_network(source, target)
-    require_agreement(source, target, {pair.unit: pair.layer for pair in found.pairs})
-    return _assembled(graph, source, target, found, options)
+    require_agreement(source, target, {pair.unit: pair.layer for pair in alignment.pairs})
+    return _assemble(graph, source, target, alignment, options)
 
 
-def _require_one_copy(source: Source, found: Alignment) -> None:
+def _require_one_copy(source: Source, alignment: Alignment) -> None:
     """Raises CnnError where layers are left that are there several times."""
-    if not found.unused:
+    if not alignment.unused:
         return
     tensors = [tensor for layer in source.layers for tensor in layer.tensors.values()]
     names = copies({tensor.name: tensor.array.shape for tensor in tensors})
     if names:
-        raise several(source.path, names)
+        raise ambiguous_copies(source.path, names)
 
 
-def _assembled(graph: Graph, source: Source, target: Target, found: Alignment, options: Options) -> Imported:
-    chosen = _chosen(source, target, found, options.axes)
+def _assemble(graph: Graph, source: Source, target: Target, alignment: Alignment, options: Options) -> Imported:
+    chosen = _choose_readings(source, target, alignment, options.axes)
     # A spec that turns pictures round is fed as a file that wants blue first; two turns are none.
     needs_swap = source.bgr is not None and source.bgr != any(isinstance(node.op, Bgr) for node in graph)
     filled: list[Filled] = []
     missing: list[str] = []
     lines = []
-    for pair in found.pairs:
+    for pair in alignment.pairs:
         unit, layer = target.units[pair.unit], source.layers[pair.layer]
         parts = fill(
             source,
@@ -140,7 +140,7 @@ def _assembled(graph: Graph, source: Source, target: Target, found: Alignment, o
             unit,
             layer,
             chosen[pair.unit],
-            drop=options.drop_class if pair.layer in found.shortened else None,
+            drop=options.drop_class if pair.layer in alignment.shortened else None,
             swap=needs_swap and not unit.reads,
         )
         own = [part for part in parts if isinstance(part, Filled)]
@@ -166,10 +166,12 @@ def _assembled(graph: Graph, source: Source, target: Target, found: Alignment, o
     return Imported(ordered, tuple(lines), values, tuple(dict.fromkeys(missing)), unused)
 
 
-def _chosen(source: Source, target: Target, found: Alignment, axes: Axes | None) -> Mapping[int, Reading | None]:
+def _choose_readings(
+    source: Source, target: Target, alignment: Alignment, axes: Axes | None
+) -> Mapping[int, Reading | None]:
     """How each layer's kernel is read. One that fits both ways follows the others, which do so one way only."""
-    options = {pair.unit: fitting(found.readings[pair.layer], target, pair.unit) for pair in found.pairs}
-    layer_of = {pair.unit: pair.layer for pair in found.pairs}
+    options = {pair.unit: fitting(alignment.readings[pair.layer], target, pair.unit) for pair in alignment.pairs}
+    layer_of = {pair.unit: pair.layer for pair in alignment.pairs}
     sure = {_is_first(own[0]) for own in options.values() if len(own) == 1 and own[0].layout}
     usual = axes == "OIHW" if axes is not None else next(iter(sure)) if len(sure) == 1 else None
     chosen: dict[int, Reading | None] = {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cnnc.diagnostics import CnnError
 from cnnc.ops.base import format_shape
-from cnnc.weights.importing.layers.file_errors import listed
+from cnnc.weights.importing.layers.file_errors import name_list
 from cnnc.weights.importing.layers.file_layers import Source, SourceLayer
 from cnnc.weights.importing.layers.graph_layers import Target, Unit
 from cnnc.weights.importing.matching.align import Alignment
@@ -23,7 +23,7 @@ def ambiguous(source: Source, target: Target, groups: Sequence[Group]) -> CnnErr
     for group in groups[:_GROUPS]:
         layers = [source.layers[layer].name for layer in group.layers]
         units = [target.units[unit].name for unit in group.units]
-        notes.append(f"{listed(layers)} of the file could each be any of {listed(units)}")
+        notes.append(f"{name_list(layers)} of the file could each be any of {name_list(units)}")
         pairs.extend(f"{layer} = {unit}" for layer, unit in zip(layers, units, strict=True))
     if len(groups) > _GROUPS:
         notes.append(f"and {len(groups) - _GROUPS} more such groups")
@@ -54,9 +54,9 @@ def mismatched(source: Source, target: Target, found: Alignment) -> CnnError:
         return of_another_network(source, target, lacking, unused)
     notes = []
     if lacking:
-        notes.append(f"the file has nothing for {listed(_described(target, unit) for unit in lacking)}")
+        notes.append(f"the file has nothing for {name_list(_described(target, unit) for unit in lacking)}")
     if unused:
-        notes.append(f"the network has no place for {listed(_layer(layer) for layer in unused)}")
+        notes.append(f"the network has no place for {name_list(_layer(layer) for layer in unused)}")
     return CnnError.of(
         "weights",
         f"`{source.path}` does not hold the weights of `{target.graph.name}`",
@@ -71,9 +71,9 @@ def of_another_network(
     """A file of which next to nothing fits."""
     notes = []
     if lacking:
-        notes.append(f"nothing in the file fits {listed(_described(target, unit) for unit in lacking[:3])}, ...")
+        notes.append(f"nothing in the file fits {name_list(_described(target, unit) for unit in lacking[:3])}, ...")
     if unused:
-        notes.append(f"the file has, for instance, {listed(_layer(layer) for layer in unused[:3])}")
+        notes.append(f"the file has, for instance, {name_list(_layer(layer) for layer in unused[:3])}")
     return CnnError.of(
         "weights",
         f"`{source.path}` is of another network: most layers of `{target.graph.name}` have no counterpart",
@@ -95,7 +95,7 @@ def lacking_arrays(source: Source, names: Sequence[str]) -> CnnError:
     """Arrays that a matched layer does not have."""
     return CnnError.of(
         "weights",
-        f"`{source.path}` lacks {listed(names)}",
+        f"`{source.path}` lacks {name_list(names)}",
         help="--partial leaves what is missing at its first value",
     )
 
@@ -104,7 +104,7 @@ def superfluous_arrays(source: Source, names: Sequence[str]) -> CnnError:
     """Tensors that belong to a matched layer and have no place in its operator."""
     return CnnError.of(
         "weights",
-        f"`{source.path}` has what the network has no place for: {listed(names)}",
+        f"`{source.path}` has what the network has no place for: {name_list(names)}",
         help="--partial leaves what is too many out",
     )
 
@@ -113,7 +113,7 @@ def open_axes(source: Source, names: Sequence[str]) -> CnnError:
     """Square kernels of a file that does not say its order of axes."""
     return CnnError.of(
         "weights",
-        f"the axes of {listed(names)} in `{source.path}` could be in either order",
+        f"the axes of {name_list(names)} in `{source.path}` could be in either order",
         help="say where kernels have outputs: --layout OIHW for first (PyTorch, Caffe), HWIO for last (Keras, Flax)",
     )
 

@@ -25,7 +25,7 @@ from cnnc.diagnostics import CnnError, clause
 from cnnc.documents import parse_json
 from cnnc.tflite_file.metadata import read_description
 from cnnc.tflite_file.read import read_bytes
-from cnnc.weights.importing.layers.file_errors import BROKEN_ARCHIVE, fault, told
+from cnnc.weights.importing.layers.file_errors import BROKEN_ARCHIVE, fault, library_errors
 from cnnc.weights.importing.readers.keras import read_keras
 from cnnc.weights.importing.readers.keras_graph import is_network, layer_configs
 from cnnc.weights.importing.readers.tflite import PREPARATION, read_tflite
@@ -67,7 +67,7 @@ def open_program(path: Path) -> Program:
     if head[4:8] == b"TFL3":
         return _tflite(path)
     if path.is_file() and zipfile.is_zipfile(path):
-        with told(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
+        with library_errors(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if "config.json" in names:
             return _keras(path)
@@ -114,7 +114,7 @@ def _tflite(path: Path) -> Program:
 
 def _keras(path: Path) -> Program:
     read_keras(path)  # refuses what leads to other files, or is larger than it seems
-    with told(path, *BROKEN_ARCHIVE, KeyError), zipfile.ZipFile(path) as archive:
+    with library_errors(path, *BROKEN_ARCHIVE, KeyError), zipfile.ZipFile(path) as archive:
         config = parse_json(archive.read("config.json"))
     classes = {each["class_name"] for each in layer_configs(config)} if is_network(config) else set()
     if "keras" not in sys.modules:
@@ -123,7 +123,7 @@ def _keras(path: Path) -> Program:
         import keras
     except ModuleNotFoundError as error:
         raise _missing("running Keras models", error, "tensorflow") from error
-    with _told(path):  # safe mode: no code of the file's is run, a Lambda's neither
+    with _framework_errors(path):  # safe mode: no code of the file's is run, a Lambda's neither
         model = keras.models.load_model(path, compile=False, safe_mode=True)
 
     def run(pictures: NDArray[Any]) -> NDArray[np.float64]:
@@ -131,7 +131,7 @@ def _keras(path: Path) -> Program:
         wanted = tuple(model.inputs[0].shape[1:])
         if wanted == (fed.shape[-1], *fed.shape[1:-1]) != fed.shape[1:]:
             fed = np.moveaxis(fed, -1, 1)
-        with _told(path):
+        with _framework_errors(path):
             return _flat(_first(model.predict(fed, verbose=0)))
 
     return Program(f"Keras on {keras.backend.backend()}", "pixels" if classes & {*_PREPARING} else "values", False, run)
@@ -142,7 +142,7 @@ def _torch(path: Path, kind: str) -> Program:
         import torch
     except ModuleNotFoundError as error:
         raise _missing("running PyTorch's programs", error, "torch") from error
-    with _told(path):
+    with _framework_errors(path):
         if kind == "TorchScript":
             model = torch.jit.load(str(path), map_location="cpu").eval()
         else:
@@ -150,7 +150,7 @@ def _torch(path: Path, kind: str) -> Program:
 
     def run(pictures: NDArray[Any]) -> NDArray[np.float64]:
         fed = np.ascontiguousarray(np.moveaxis(pictures.astype(np.float32), -1, 1))
-        with _told(path), torch.no_grad():  # one by one: an exported program may have a fixed batch
+        with _framework_errors(path), torch.no_grad():  # one by one: an exported program may have a fixed batch
             found = [_first(model(torch.from_numpy(each[None]))) for each in fed]
         return _flat(np.concatenate([np.asarray(each) for each in found]))
 
@@ -177,7 +177,7 @@ def _missing(purpose: str, error: ModuleNotFoundError, extra: str) -> CnnError:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _framework_errors(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of how frameworks change, which the user of a file cannot

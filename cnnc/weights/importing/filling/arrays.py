@@ -11,8 +11,8 @@ from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.ops import BatchNorm, GroupNorm, LayerNorm
 from cnnc.ops.base import Shape, format_shape
-from cnnc.weights.importing.filling.axes import arranged, change
-from cnnc.weights.importing.layers.file_layers import Array, Role, Source, SourceLayer
+from cnnc.weights.importing.filling.axes import change, reorder
+from cnnc.weights.importing.layers.file_layers import Array, Role, Source, SourceLayer, SourceTensor
 from cnnc.weights.importing.layers.graph_layers import KINDS, Unit
 from cnnc.weights.importing.layers.layer_forms import Reading
 
@@ -43,12 +43,24 @@ class Missing:
 Part = Filled | Missing
 
 
+@dataclass(frozen=True)
+class _Match:
+    """An operator, the layer that it is, and how the layer's arrays become the operator's, as `fill` takes it."""
+
+    unit: Unit
+    layer: SourceLayer
+    reading: Reading | None
+    channels_first: bool
+    drop: int | None
+    swap: bool
+
+
 def fill(
     source: Source,
     graph: Graph,
     unit: Unit,
     layer: SourceLayer,
-    chosen: Reading | None,
+    reading: Reading | None,
     *,
     drop: int | None = None,
     swap: bool = False,
@@ -60,64 +72,73 @@ def fill(
         graph: the graph.
         unit: the operator, with its norm where the file has it folded.
         layer: the layer that it is.
-        chosen: how the layer's kernel is read; None for a layer without one.
+        reading: how the layer's kernel is read; None for a layer without one.
         drop: the class, 0-based, that goes.
         swap: whether the first three input channels change order, from RGB to BGR or back.
     """
+    match = _Match(unit, layer, reading, source.channels_first or False, drop, swap)
     weights = graph.weights(unit.node)
-    parts: list[Part] = []
+    parts = [_part(match, short, weight.shape) for short, weight in weights.items()]
     bias = layer.tensors.get("bias")
-    for short, weight in weights.items():
-        role: Role = short  # type: ignore[assignment]  # an operator's short names are the roles
-        if short == "bias" and unit.norm is not None:
-            parts.append(Filled(unit.name, short, np.zeros(weight.shape, np.float32), change="in the norm's beta"))
-            continue
-        tensor = layer.tensors.get(role)
-        if tensor is None:
-            parts.append(_absent(unit.node, short, weight.shape, layer))
-            continue
-        array, moved = tensor.array, ""
-        if short == "kernel":
-            if chosen is None:
-                raise CnnError.of(
-                    "weights",
-                    f"`{tensor.name}` is {format_shape(array.shape)}, which no kernel of `{unit.name}` can be:"
-                    f" that is {format_shape(weight.shape)}",
-                )
-            if drop is not None:
-                axis = chosen.layout.index("O")
-                _require_class(layer, drop, array.shape[axis])
-                array = np.delete(array, drop, axis=axis)
-            kind, first = KINDS[type(unit.node.op)], source.channels_first or False
-            where = {"flattened": unit.flattened, "channels_first": first}
-            array = arranged(array, chosen.layout, kind, weight.shape, **where)  # type: ignore[arg-type]
-            moved = change(chosen.layout, kind, weight.shape, **where)  # type: ignore[arg-type]
-            if swap:
-                array, moved = _swapped(array), f"{moved}, RGB <-> BGR".removeprefix(", ")
-        elif short == "bias" and drop is not None:
-            array = np.delete(array, drop)
-        _require_size(tensor.name, array, f"{unit.name}.{short}", weight.shape)
-        if drop is not None and short in ("kernel", "bias"):
-            moved = f"{moved}, class {drop} dropped".removeprefix(", ")
-        parts.append(Filled(unit.name, short, array.reshape(weight.shape), tensor.name, tensor.array.shape, moved))
     if unit.norm is not None:
         parts.extend(_folded(graph, unit.norm, layer))
     elif bias is not None and "bias" not in weights:
-        norm = _norm_after(graph, unit.node)
-        if norm is None and not np.any(bias.array):  # TFLite's convolutions always have one
-            parts.append(Filled(unit.name, "-zero", bias.array, bias.name, bias.array.shape))
-            return parts
-        if norm is None:
-            raise CnnError.of(
-                "weights",
-                f"the file has the bias `{bias.name}`, and `{unit.name}` has none",
-                help=f"give the layer a bias in the spec: {type(unit.node.op).names[0]}(..., bias=true)",
-            )
-        _require_size(bias.name, bias.array, f"{norm.name}.mean", graph.weights(norm)["mean"].shape)
-        parts.append(
-            Filled(norm.name, "-bias", bias.array.reshape(-1), bias.name, bias.array.shape, "into the norm's mean")
-        )
+        parts.append(_bias_apart(graph, unit, bias))
     return [_rescaled(unit.node, layer, part) for part in parts]
+
+
+def _part(match: _Match, short: str, shape: Shape) -> Part:
+    """One array of the operator itself."""
+    unit, layer, drop = match.unit, match.layer, match.drop
+    if short == "bias" and unit.norm is not None:
+        return Filled(unit.name, short, np.zeros(shape, np.float32), change="in the norm's beta")
+    role: Role = short  # type: ignore[assignment]  # an operator's short names are the roles
+    tensor = layer.tensors.get(role)
+    if tensor is None:
+        return _absent(unit.node, short, shape, layer)
+    array, moved = tensor.array, ""
+    if short == "kernel":
+        array, moved = _kernel(match, tensor, shape)
+    elif short == "bias" and drop is not None:
+        array = np.delete(array, drop)
+    _require_size(tensor.name, array, f"{unit.name}.{short}", shape)
+    if drop is not None and short in ("kernel", "bias"):
+        moved = f"{moved}, class {drop} dropped".removeprefix(", ")
+    return Filled(unit.name, short, array.reshape(shape), tensor.name, tensor.array.shape, moved)
+
+
+def _kernel(match: _Match, tensor: SourceTensor, shape: Shape) -> tuple[Array, str]:
+    """A kernel in our order of axes, without the class to drop, and a few words on what moved."""
+    unit, reading, array = match.unit, match.reading, tensor.array
+    if reading is None:
+        raise CnnError.of(
+            "weights",
+            f"`{tensor.name}` is {format_shape(array.shape)}, which no kernel of `{unit.name}` can be:"
+            f" that is {format_shape(shape)}",
+        )
+    if match.drop is not None:
+        axis = reading.layout.index("O")
+        _require_class(match.layer, match.drop, array.shape[axis])
+        array = np.delete(array, match.drop, axis=axis)
+    kind, flattened, channels_first = KINDS[type(unit.node.op)], unit.flattened, match.channels_first
+    array = reorder(array, reading.layout, kind, shape, flattened=flattened, channels_first=channels_first)
+    moved = change(reading.layout, kind, shape, flattened=flattened, channels_first=channels_first)
+    return (_swapped(array), f"{moved}, RGB <-> BGR".removeprefix(", ")) if match.swap else (array, moved)
+
+
+def _bias_apart(graph: Graph, unit: Unit, bias: SourceTensor) -> Part:
+    """The bias of a layer whose operator has none: it goes into the mean of the norm behind, or is zero."""
+    norm = _norm_after(graph, unit.node)
+    if norm is not None:
+        _require_size(bias.name, bias.array, f"{norm.name}.mean", graph.weights(norm)["mean"].shape)
+        return Filled(norm.name, "-bias", bias.array.reshape(-1), bias.name, bias.array.shape, "into the norm's mean")
+    if np.any(bias.array):
+        raise CnnError.of(
+            "weights",
+            f"the file has the bias `{bias.name}`, and `{unit.name}` has none",
+            help=f"give the layer a bias in the spec: {type(unit.node.op).names[0]}(..., bias=true)",
+        )
+    return Filled(unit.name, "-zero", bias.array, bias.name, bias.array.shape)  # TFLite's convolutions always have one
 
 
 def _require_size(name: str, array: Array, ours: str, shape: Shape) -> None:
@@ -136,15 +157,15 @@ def _require_class(layer: SourceLayer, drop: int, classes: int) -> None:
 
 def merged(parts: list[Filled]) -> dict[str, dict[str, Array]]:
     """All arrays by node and short name; a convolution's bias goes into the mean of the norm behind it."""
-    found: dict[str, dict[str, Array]] = {}
+    weights: dict[str, dict[str, Array]] = {}
     for part in parts:
         if not part.short.startswith("-"):
-            found.setdefault(part.node, {})[part.short] = part.array
+            weights.setdefault(part.node, {})[part.short] = part.array
     for part in parts:
         if part.short == "-bias":
-            own = found.setdefault(part.node, {})  # of a norm that the file lacks the mean begins at zero
-            own["mean"] = own.get("mean", np.float32(0)) - part.array
-    return found
+            arrays = weights.setdefault(part.node, {})  # of a norm that the file lacks the mean begins at zero
+            arrays["mean"] = arrays.get("mean", np.float32(0)) - part.array
+    return weights
 
 
 def _absent(node: Node, short: str, shape: Shape, layer: SourceLayer) -> Part:
@@ -181,9 +202,9 @@ def _folded(graph: Graph, norm: Node, layer: SourceLayer) -> list[Part]:
             )
             continue
         # Without gamma it is the variance that makes up for epsilon.
-        held = np.float32(1 + norm.op.epsilon) ** np.float32(0.5)
+        gamma = np.float32(1 + norm.op.epsilon) ** np.float32(0.5)
         values = {
-            "gamma": one * held,
+            "gamma": one * gamma,
             "beta": 0 * one,
             "mean": 0 * one,
             "variance": one if "gamma" in weights else one * np.float32(1 - norm.op.epsilon),
@@ -203,8 +224,8 @@ def _rescaled(node: Node, layer: SourceLayer, part: Part) -> Part:
         return replace(part, array=part.array + np.float32(layer.epsilon - node.op.epsilon), change=moved)
     if part.short != "gamma":
         return part
-    found = layer.tensors.get("variance")
-    variance = np.float64(1.0) if found is None else found.array.astype(np.float64)
+    tensor = layer.tensors.get("variance")
+    variance = np.float64(1.0) if tensor is None else tensor.array.astype(np.float64)
     factor = np.sqrt((variance + node.op.epsilon) / (variance + layer.epsilon)).astype(np.float32)
     return replace(part, array=part.array * factor, change=moved)
 

@@ -13,7 +13,7 @@ from cnnc.weights.importing.layers.file_layers import Array, Kind
 _SPACE: Final = "DHW"
 
 
-def arranged(
+def reorder(
     array: Array, layout: str, kind: Kind, shape: Shape, *, flattened: Shape | None = None, channels_first: bool = False
 ) -> Array:
     """A kernel in our order.
@@ -49,7 +49,7 @@ def arranged(
 def change(
     layout: str, kind: Kind, shape: Shape, *, flattened: Shape | None = None, channels_first: bool = False
 ) -> str:
-    """A few words for a table on how `arranged` moves axes; empty where nothing moves."""
+    """A few words for a table on how `reorder` moves axes; empty where nothing moves."""
     ours = _ours(layout, kind)
     plain = layout.replace("1", "")
     if len(layout) == 2 and len(shape) == 2:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from cnnc.diagnostics import CnnError
 from cnnc.ops.base import Shape
-from cnnc.weights.importing.layers.file_errors import fault, listed
+from cnnc.weights.importing.layers.file_errors import fault, name_list
 
 PLAIN: Final = "weights"
 _AVERAGES: Final = ("ema", "model_ema", "ema_model", "module_ema", "ema_module", "averaged", "swa")
@@ -27,7 +27,7 @@ _LEAST: Final = 2
 T = TypeVar("T")
 
 
-def chosen(path: Path, arrays: Mapping[str, T], shapes: Mapping[str, Shape], copy: str | None) -> dict[str, T]:
+def select_copy(path: Path, arrays: Mapping[str, T], shapes: Mapping[str, Shape], copy: str | None) -> dict[str, T]:
     """The arrays of one copy, by names without what comes before all of them.
 
     Args:
@@ -42,7 +42,7 @@ def chosen(path: Path, arrays: Mapping[str, T], shapes: Mapping[str, Shape], cop
     averages = {name: word for name in arrays if (word := _average(name)) is not None}
     if copy is None:
         if _is_average(shapes, averages):
-            raise several(path, [PLAIN, *dict.fromkeys(averages.values())])
+            raise ambiguous_copies(path, [PLAIN, *dict.fromkeys(averages.values())])
         return dict(arrays)
     found = {
         name[len(copy) + 1 :]: array
@@ -53,7 +53,7 @@ def chosen(path: Path, arrays: Mapping[str, T], shapes: Mapping[str, Shape], cop
         return {name: array for name, array in arrays.items() if name not in averages}
     if not found:
         firsts = dict.fromkeys(_first(name) for name in arrays)
-        raise fault(path, f"it has no copy `{copy}`", help=f"names in it begin with {listed(firsts)}")
+        raise fault(path, f"it has no copy `{copy}`", help=f"names in it begin with {name_list(firsts)}")
     return found
 
 
@@ -79,12 +79,12 @@ def copies(shapes: Mapping[str, Shape]) -> list[str]:
     return same if len(same) > 1 and len(stems) == len(same) else []
 
 
-def several(path: Path, names: Iterable[str]) -> CnnError:
+def ambiguous_copies(path: Path, names: Iterable[str]) -> CnnError:
     """The error that a file holds the same weights several times."""
     words = list(names)
     return fault(
         path,
-        f"it holds {len(words)} copies of its weights, {listed(words)}, and does not say which is meant",
+        f"it holds {len(words)} copies of its weights, {name_list(words)}, and does not say which is meant",
         help=f"choose one: --copy {words[-1]}",
     )
 

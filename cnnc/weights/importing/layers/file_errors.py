@@ -22,7 +22,7 @@ def fault(path: Path, reason: str, *, notes: Iterable[str] = (), help: str | Non
     return CnnError.of("weights", f"cannot read weights from `{path}`: {reason}", notes=list(notes), help=help)
 
 
-def damaged(path: Path, error: BaseException) -> CnnError:
+def library_fault(path: Path, error: BaseException) -> CnnError:
     """The error that a library gave up on a file."""
     said = error.args[0] if isinstance(error, KeyError) and error.args else error  # `str` would quote it
     reason = " ".join(str(said).split())
@@ -32,16 +32,16 @@ def damaged(path: Path, error: BaseException) -> CnnError:
 
 
 @contextmanager
-def told(path: Path, *kinds: type[BaseException]) -> Iterator[None]:
-    """A library's errors as ours."""
+def library_errors(path: Path, *kinds: type[BaseException]) -> Iterator[None]:
+    """Raise a library's errors on a file as ours."""
     try:
         yield
     except kinds as error:
-        raise damaged(path, error) from error
+        raise library_fault(path, error) from error
 
 
-def listed(names: Iterable[str]) -> str:
+def name_list(names: Iterable[str]) -> str:
     """Names in backticks, the first of many."""
-    found = list(names)
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return ", ".join(f"`{name}`" for name in found[:_SHOWN]) + more
+    every = list(names)
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(f"`{name}`" for name in every[:_SHOWN]) + more

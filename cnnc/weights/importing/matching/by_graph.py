@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from cnnc.weights.importing.layers.file_layers import Read
 from cnnc.weights.importing.layers.graph_layers import Target
 from cnnc.weights.importing.matching.colour_refinement import Colours, Neighbours, counts, step
-from cnnc.weights.importing.matching.surroundings import Whole
+from cnnc.weights.importing.matching.surroundings import GraphColours
 
 Edges = Sequence[tuple[Read, ...]]
 Class = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Matched:
+class Correspondence:
     """The sources of targets.
 
     Attributes:
@@ -33,9 +33,9 @@ class Matched:
     alike: tuple[Class, ...]
 
 
-def matched_by_graph(
+def match_by_graph(
     sources: Edges, target: Target, source_colours: Colours, target_colours: Colours
-) -> Matched | None:
+) -> Correspondence | None:
     """The correspondence of two graphs, or None if they are not alike.
 
     Args:
@@ -44,8 +44,8 @@ def matched_by_graph(
         source_colours: equal numbers for what may be equal; None for a layer that is to be overlooked.
         target_colours: those of the units.
     """
-    both = _Pair(_edges(sources), _edges([unit.reads for unit in target.units]))
-    return both.match([*source_colours], [*target_colours], Whole(target))
+    both = _GraphPair(_edges(sources), _edges([unit.reads for unit in target.units]))
+    return both.match([*source_colours], [*target_colours], GraphColours(target))
 
 
 def _edges(edges: Edges) -> Neighbours:
@@ -66,19 +66,19 @@ def _path(place: str) -> tuple[int, ...]:
     return tuple(int(each) for each in reversed(place.split("."))) if place else ()
 
 
-class _Pair:
+class _GraphPair:
     def __init__(self, sources: Neighbours, targets: Neighbours) -> None:
         self.sources = sources
         self.targets = targets
 
-    def match(self, sources: Colours, targets: Colours, whole: Whole) -> Matched | None:
+    def match(self, sources: Colours, targets: Colours, graph: GraphColours) -> Correspondence | None:
         while True:
             refined = self._refined(sources, targets)
             if refined is None:
                 return None
             sources, targets = refined
-            alike = _alike(targets)
-            open_ = _told_apart(alike, whole.told_apart(targets)) if alike else set()
+            alike = _repeated(targets)
+            open_ = _distinguished(alike, graph.refine(targets)) if alike else set()
             free = [colour for colour in alike if colour not in open_]
             if not free:
                 break
@@ -94,7 +94,7 @@ class _Pair:
         }
         groups = ((tuple(alike[each]), tuple(i for i, own in enumerate(sources) if own == each)) for each in alike)
         # What has one colour has neighbours of the same colours on both sides: pairs read pairs.
-        return Matched(pairs, tuple(groups))
+        return Correspondence(pairs, tuple(groups))
 
     def _refined(self, sources: Colours, targets: Colours) -> tuple[Colours, Colours] | None:
         """Colours that refinement changes no more, or None where the two sides have other numbers of one."""
@@ -111,7 +111,7 @@ class _Pair:
             targets = step(self.targets, targets, known)
 
 
-def _alike(colours: Colours) -> dict[int, list[int]]:
+def _repeated(colours: Colours) -> dict[int, list[int]]:
     """The colours that several have, with all that have it."""
     places: defaultdict[int, list[int]] = defaultdict(list)
     for index, colour in enumerate(colours):
@@ -120,6 +120,6 @@ def _alike(colours: Colours) -> dict[int, list[int]]:
     return {colour: indices for colour, indices in places.items() if len(indices) > 1}
 
 
-def _told_apart(alike: Mapping[int, Sequence[int]], whole: Colours) -> set[int]:
+def _distinguished(alike: Mapping[int, Sequence[int]], graph: Colours) -> set[int]:
     """The colours of those that the whole graph tells apart."""
-    return {colour for colour, units in alike.items() if len({whole[unit] for unit in units}) > 1}
+    return {colour for colour, units in alike.items() if len({graph[unit] for unit in units}) > 1}

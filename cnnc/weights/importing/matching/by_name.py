@@ -10,11 +10,12 @@ from typing import Final, Literal
 
 from cnnc.weights.importing.layers.file_layers import Source
 from cnnc.weights.importing.layers.graph_layers import Target
-from cnnc.weights.importing.matching import name_distance as told
-from cnnc.weights.importing.matching.norms_by_name import Beside
+from cnnc.weights.importing.matching import name_distance
+from cnnc.weights.importing.matching.norms_by_name import NormsByName
 
 Why = Literal["numbers", "names", "order", "file order"]
-Found = dict[int, tuple[int, Why]]
+Pairs = dict[int, tuple[int, Why]]
+"""The layer of every unit, and the evidence for it."""
 Around = tuple[Sequence[int], Sequence[int]]
 """The nearest layers before and behind a unit."""
 
@@ -52,7 +53,7 @@ class Names:
         self.source = source
         self.target = target
         self.fits = fits
-        self.tokens = [told.tokens(layer.name) for layer in source.layers]
+        self.tokens = [name_distance.tokens(layer.name) for layer in source.layers]
         self.readers: list[list[int]] = [[] for _ in target.units]
         for place, unit in enumerate(target.units):
             for read in unit.reads:
@@ -60,20 +61,20 @@ class Names:
         # Files may have thousands of layers that fit nothing, and few are ever asked about.
         fitting = [place for place in range(len(source.layers)) if is_candidate(place)]
         self.later = cache(
-            lambda own: _bits(i for i in fitting if told.is_before(self.tokens[own], self.tokens[i])),
+            lambda own: _bits(i for i in fitting if name_distance.is_before(self.tokens[own], self.tokens[i])),
         )
         self.earlier = cache(
-            lambda own: _bits(i for i in fitting if told.is_before(self.tokens[i], self.tokens[own])),
+            lambda own: _bits(i for i in fitting if name_distance.is_before(self.tokens[i], self.tokens[own])),
         )
         self.before = target.before
         self.after = [
             _bits(i for i, bits in enumerate(self.before) if bits >> own & 1) for own in range(len(self.before))
         ]
-        self.distance = cache(lambda own, other: told.distance(self.tokens[own], self.tokens[other]))
+        self.distance = cache(lambda own, other: name_distance.distance(self.tokens[own], self.tokens[other]))
         self.ways: dict[Group, list[tuple[int, ...]]] = {}
-        self.beside = Beside(source, target, self.tokens)
-        self.knows_shortcuts = any(map(told.is_shortcut, self.tokens))
-        self.knows_pools = any(map(told.is_pooled, self.tokens))
+        self.norms = NormsByName(source, target, self.tokens)
+        self.knows_shortcuts = any(map(name_distance.is_shortcut, self.tokens))
+        self.knows_pools = any(map(name_distance.is_pooled, self.tokens))
 
     def around(self, unit: int, taken: Mapping[int, int]) -> Around:
         """The nearest layers that are matched, before and behind a unit."""
@@ -85,16 +86,16 @@ class Names:
         own = self.tokens[layer]
         # Less its own depth, so that deep names are as good as others.
         total = sum(min(self.distance(layer, each) for each in near) - len(own) for near in around if near)
-        if self.knows_shortcuts and told.is_shortcut(own) != self.target.units[unit].is_shortcut:
+        if self.knows_shortcuts and name_distance.is_shortcut(own) != self.target.units[unit].is_shortcut:
             total += _STRANGE
-        if self.knows_pools and told.is_pooled(own) != self.target.units[unit].is_pooled:
+        if self.knows_pools and name_distance.is_pooled(own) != self.target.units[unit].is_pooled:
             total += _STRANGE
         return total
 
-    def _nearest(self, unit: int, beside: Callable[[int], Sequence[int]], taken: Mapping[int, int]) -> list[int]:
+    def _nearest(self, unit: int, neighbours: Callable[[int], Sequence[int]], taken: Mapping[int, int]) -> list[int]:
         seen, edge = {unit}, {unit}
         while edge:
-            edge = {other for each in edge for other in beside(each)} - seen
+            edge = {other for each in edge for other in neighbours(each)} - seen
             seen |= edge
             if edge & taken.keys():
                 return sorted(taken[other] for other in edge & taken.keys())
@@ -103,48 +104,45 @@ class Names:
 
 def resolve(
     names: Names, groups: Sequence[Group], taken: Mapping[int, int], *, trust_order: bool
-) -> tuple[Found, tuple[Group, ...]]:
+) -> tuple[Pairs, tuple[Group, ...]]:
     """The layers of the units of all groups as far as names tell, and what stays open."""
-    found: Found = {}
+    pairs: Pairs = {}
     known = dict(taken)
     waiting = list(groups)
     ordered: list[Group] = []
-
-    def take(pairs: Mapping[int, int], why: Why) -> None:
-        known.update(pairs)
-        found.update({unit: (layer, why) for unit, layer in pairs.items()})
-
     while waiting:
         waiting = [part for group in waiting for part in _split(names, group, known)]
-        single = [group for group in waiting if len(group.units) == 1]
-        if single:
-            for group in single:
-                take({group.units[0]: group.layers[0]}, "numbers")
-            waiting = [group for group in waiting if len(group.units) > 1]
-            continue
-        pairs = names.beside.found([(group.units, group.layers) for group in waiting], known)
-        if pairs:
-            take(pairs, "names")
-            waiting = [left for group in waiting if (left := _without(group, pairs)).units]
-            continue
-        chosen = _nearest(names, waiting, known)
-        why: Why = "names"
-        if chosen is None:
-            chosen, why = _in_order(names, waiting, trust_order=trust_order), "order"
-        if chosen is None and trust_order:
-            chosen, why = (waiting[0], dict(zip(waiting[0].units, waiting[0].layers, strict=True))), "file order"
-        if chosen is None:
+        likeliest = _likeliest(names, waiting, known, trust_order=trust_order)
+        if likeliest is None:
             break
-        take(chosen[1], why)
-        waiting.remove(chosen[0])
+        added, why = likeliest
+        known.update(added)
+        pairs.update({unit: (layer, why) for unit, layer in added.items()})
+        waiting = [rest for group in waiting if (rest := _without(group, added)).units]
         if why == "order":
-            ordered.append(chosen[0])
+            ordered.append(Group(tuple(added), tuple(added.values())))
     for group in ordered:
         if _is_contradicted(names, group, known):
             waiting.append(group)
             for unit in group.units:
-                del found[unit]
-    return found, tuple(waiting)
+                del pairs[unit]
+    return pairs, tuple(waiting)
+
+
+def _likeliest(
+    names: Names, groups: Sequence[Group], known: Mapping[int, int], *, trust_order: bool
+) -> tuple[Mapping[int, int], Why] | None:
+    """The layers of some units for which evidence is strongest now, and that evidence; None if nothing tells."""
+    single = {group.units[0]: group.layers[0] for group in groups if len(group.units) == 1}
+    if single:
+        return single, "numbers"
+    if pairs := names.norms.match([(group.units, group.layers) for group in groups], known):
+        return pairs, "names"
+    if nearest := _nearest(names, groups, known):
+        return nearest, "names"
+    if chain := _in_order(names, groups, trust_order=trust_order):
+        return chain, "order"
+    return (dict(zip(groups[0].units, groups[0].layers, strict=True)), "file order") if trust_order else None
 
 
 def _is_contradicted(names: Names, group: Group, known: Mapping[int, int]) -> bool:
@@ -186,14 +184,14 @@ def _split(names: Names, group: Group, known: Mapping[int, int]) -> list[Group]:
 def _possible(names: Names, group: Group, known: Mapping[int, int]) -> dict[int, set[int]]:
     """For every unit the layers before and after which as many may come as before and after the unit."""
     units, layers = _bits(group.units), _bits(group.layers)
-    found = {}
+    possible = {}
     for unit in group.units:
         others = units & ~(1 << unit)
         maybe_earlier = (others & ~names.after[unit]).bit_count()
         maybe_later = (others & ~names.before[unit]).bit_count()
         earlier = _bits(layer for other, layer in known.items() if names.before[unit] >> other & 1)
         later = _bits(layer for other, layer in known.items() if names.after[unit] >> other & 1)
-        found[unit] = {
+        possible[unit] = {
             layer
             for layer in group.layers
             if names.fits(unit, layer)
@@ -202,7 +200,7 @@ def _possible(names: Names, group: Group, known: Mapping[int, int]) -> dict[int,
             and not names.later(layer) & earlier
             and not names.earlier(layer) & later
         }
-    return found
+    return possible
 
 
 def _bits(places: Iterable[int]) -> int:
@@ -212,9 +210,9 @@ def _bits(places: Iterable[int]) -> int:
     return bits
 
 
-def _nearest(names: Names, groups: Sequence[Group], known: Mapping[int, int]) -> tuple[Group, dict[int, int]] | None:
-    """The group whose best way to be matched is nearest by most, if by enough."""
-    best: tuple[float, Group, dict[int, int]] | None = None
+def _nearest(names: Names, groups: Sequence[Group], known: Mapping[int, int]) -> dict[int, int] | None:
+    """The layers of the group whose best way to be matched is nearest by most, if by enough."""
+    best: tuple[float, dict[int, int]] | None = None
     for group in groups:
         if group not in names.ways:
             names.ways[group] = _ways(names, group)
@@ -226,8 +224,8 @@ def _nearest(names: Names, groups: Sequence[Group], known: Mapping[int, int]) ->
         ranked = sorted((sum(costs[pair] for pair in zip(group.units, way, strict=True)), way) for way in ways)
         margin = ranked[1][0] - ranked[0][0] if len(ranked) > 1 else inf
         if margin >= _MARGIN and (best is None or margin > best[0]):
-            best = margin, group, dict(zip(group.units, ranked[0][1], strict=True))
-    return None if best is None else best[1:]
+            best = margin, dict(zip(group.units, ranked[0][1], strict=True))
+    return None if best is None else best[1]
 
 
 def _ways(names: Names, group: Group) -> list[tuple[int, ...]]:
@@ -242,7 +240,7 @@ def _ways(names: Names, group: Group) -> list[tuple[int, ...]]:
     ]
     fitting = [[layer for layer in group.layers if names.fits(unit, layer)] for unit in units]
 
-    found: list[tuple[int, ...]] = []
+    ways: list[tuple[int, ...]] = []
     steps = 0
 
     def extend(way: tuple[int, ...], left: int) -> None:
@@ -250,8 +248,8 @@ def _ways(names: Names, group: Group) -> list[tuple[int, ...]]:
         steps += 1
         place = len(way)
         if place == len(units):
-            found.append(way)
-        if place == len(units) or len(found) > _MOST_TRIED or steps > _MOST_STEPS:
+            ways.append(way)
+        if place == len(units) or len(ways) > _MOST_TRIED or steps > _MOST_STEPS:
             return
         needed = _bits(way[other] for other in before[place])
         for layer in fitting[place]:
@@ -260,11 +258,11 @@ def _ways(names: Names, group: Group) -> list[tuple[int, ...]]:
                 extend((*way, layer), left & ~(1 << layer))
 
     extend((), _bits(group.layers))
-    return found if len(found) <= _MOST_TRIED and steps <= _MOST_STEPS else []
+    return ways if len(ways) <= _MOST_TRIED and steps <= _MOST_STEPS else []
 
 
-def _in_order(names: Names, groups: Sequence[Group], *, trust_order: bool) -> tuple[Group, dict[int, int]] | None:
-    """A group that is a chain in the graph, of a file that keeps the order in which layers run.
+def _in_order(names: Names, groups: Sequence[Group], *, trust_order: bool) -> dict[int, int] | None:
+    """The layers of a group that is a chain in the graph, of a file that keeps the order in which layers run.
 
     That in which an author's code made them is often the same, and need not be: it is taken where it is trusted.
     """
@@ -273,5 +271,5 @@ def _in_order(names: Names, groups: Sequence[Group], *, trust_order: bool) -> tu
     for group in groups:
         pairs = zip(group.units, group.units[1:], strict=False)
         if all(names.target.is_before(first, second) for first, second in pairs):
-            return group, dict(zip(group.units, group.layers, strict=True))
+            return dict(zip(group.units, group.layers, strict=True))
     return None

@@ -13,15 +13,15 @@ from cnnc.weights.importing.layers.graph_layers import Target
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """A line: names of a layer of the file and of an operator, and where it stands."""
+class MappingLine:
+    """A line: names of a layer of the file and of an operator, and the file and line for messages."""
 
     layer: str
     node: str
-    place: str
+    location: str
 
 
-def read_mapping(path: Path) -> tuple[Mapped, ...]:
+def read_mapping(path: Path) -> tuple[MappingLine, ...]:
     """The lines of a file; `#` begins a comment.
 
     Raises:
@@ -32,7 +32,7 @@ def read_mapping(path: Path) -> tuple[Mapped, ...]:
     except (OSError, UnicodeDecodeError) as error:
         reason = (getattr(error, "strerror", None) or "it is no text").lower()
         raise CnnError.of("weights", f"cannot read `{path}`: {reason}") from error
-    found = []
+    lines = []
     for number, line in enumerate(text.splitlines(), 1):
         said = line.partition("#")[0].strip()
         if not said:
@@ -44,22 +44,22 @@ def read_mapping(path: Path) -> tuple[Mapped, ...]:
                 f"`{path}`, line {number}: `{said}` is no pair",
                 help="a line is `layer of the file = layer of the network`",
             )
-        found.append(Mapped(layer, node, f"`{path}`, line {number}"))
-    return tuple(found)
+        lines.append(MappingLine(layer, node, f"`{path}`, line {number}"))
+    return tuple(lines)
 
 
-def places(given: Sequence[Mapped], source: Source, target: Target) -> Mapping[int, int]:
-    """The layers by operators, as places in both."""
-    layers = {layer.name: place for place, layer in enumerate(source.layers)}
-    units = {unit.name: place for place, unit in enumerate(target.units)}
-    found: dict[int, int] = {}
-    for each in given:
-        for name, known, owner in ((each.layer, layers, f"`{source.path}`"), (each.node, units, "the network")):
+def mapped_layers(lines: Sequence[MappingLine], source: Source, target: Target) -> Mapping[int, int]:
+    """The layers by operators, as indices in the source and the target."""
+    layers = {layer.name: index for index, layer in enumerate(source.layers)}
+    units = {unit.name: index for index, unit in enumerate(target.units)}
+    pairs: dict[int, int] = {}
+    for line in lines:
+        for name, known, owner in ((line.layer, layers, f"`{source.path}`"), (line.node, units, "the network")):
             if name not in known:
                 raise CnnError.of(
-                    "weights", f"{each.place}: {owner} has no layer `{name}`", help=did_you_mean(name, known)
+                    "weights", f"{line.location}: {owner} has no layer `{name}`", help=did_you_mean(name, known)
                 )
-        if units[each.node] in found or layers[each.layer] in found.values():
-            raise CnnError.of("weights", f"{each.place}: `{each.layer}` or `{each.node}` has a line already")
-        found[units[each.node]] = layers[each.layer]
-    return found
+        if units[line.node] in pairs or layers[line.layer] in pairs.values():
+            raise CnnError.of("weights", f"{line.location}: `{line.layer}` or `{line.node}` has a line already")
+        pairs[units[line.node]] = layers[line.layer]
+    return pairs

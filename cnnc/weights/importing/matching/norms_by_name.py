@@ -11,23 +11,23 @@ from functools import cache
 
 from cnnc.weights.importing.layers.file_layers import Source
 from cnnc.weights.importing.layers.graph_layers import Target, foldable
-from cnnc.weights.importing.matching import name_distance as told
+from cnnc.weights.importing.matching import name_distance
 
 
-class Beside:
+class NormsByName:
     """The norms of a graph that read a convolution and nothing else does, and where a file's norms are."""
 
-    def __init__(self, source: Source, target: Target, tokens: Sequence[tuple[told.Token, ...]]) -> None:
-        places = {unit.name: place for place, unit in enumerate(target.units)}
-        pairs = ((places.get(conv), places.get(norm.name)) for conv, norm in foldable(target.graph).items())
+    def __init__(self, source: Source, target: Target, tokens: Sequence[tuple[name_distance.Token, ...]]) -> None:
+        units = {unit.name: index for index, unit in enumerate(target.units)}
+        pairs = ((units.get(conv), units.get(norm.name)) for conv, norm in foldable(target.graph).items())
         self.convolutions = {norm: conv for conv, norm in pairs if conv is not None and norm is not None}
-        self.norms = [place for place, layer in enumerate(source.layers) if layer.kind == "batch_norm"]
+        self.norms = [index for index, layer in enumerate(source.layers) if layer.kind == "batch_norm"]
         self.tokens = tokens
         self._nearest = cache(self._nearest_of)
 
-    def found(self, waiting: Sequence[tuple[Sequence[int], Sequence[int]]], known: Mapping[int, int]) -> dict[int, int]:
+    def match(self, waiting: Sequence[tuple[Sequence[int], Sequence[int]]], known: Mapping[int, int]) -> dict[int, int]:
         """The layers of norms, by units, among groups of units and layers that may belong together."""
-        if not self._is_the_way(known):
+        if not self._names_pair_known_norms(known):
             return {}
         pairs: dict[int, int] = {}
         for units, layers in waiting:
@@ -39,7 +39,7 @@ class Beside:
         twice = {norm for norm in pairs.values() if [*pairs.values()].count(norm) > 1}
         return {unit: norm for unit, norm in pairs.items() if norm not in twice}
 
-    def _is_the_way(self, known: Mapping[int, int]) -> bool:
+    def _names_pair_known_norms(self, known: Mapping[int, int]) -> bool:
         """Whether all norms that are known with their convolution are nearest to it, and one at least is."""
         seen = [
             nearest == known[norm]
@@ -50,5 +50,5 @@ class Beside:
 
     def _nearest_of(self, layer: int) -> int | None:
         """The norm whose name is nearest to that of a layer, unless several are."""
-        away = sorted((told.distance(self.tokens[layer], self.tokens[norm]), norm) for norm in self.norms)
+        away = sorted((name_distance.distance(self.tokens[layer], self.tokens[norm]), norm) for norm in self.norms)
         return away[0][1] if len(away) > 1 and away[0][0] < away[1][0] else None

@@ -19,17 +19,17 @@ _NOTHING: Final = (Dropout, DropPath)
 """Operators that trained networks do not have."""
 
 
-class Whole:
+class GraphColours:
     """All nodes of a graph in colours, which get finer as more is known of the units among them."""
 
     def __init__(self, target: Target) -> None:
         graph = target.graph
-        places = {node.name: place for place, node in enumerate(graph)}
-        self.units = [places[unit.name] for unit in target.units]
-        self.neighbours = _neighbours(graph, places)
+        indices = {node.name: index for index, node in enumerate(graph)}
+        self.units = [indices[unit.name] for unit in target.units]
+        self.neighbours = _neighbours(graph, indices)
         labels = {name: label for label, name in graph.outputs}
         known: dict[object, int] = {}
-        first = [
+        labelled = [
             (  # inputs and outputs are what their names say
                 None if isinstance(node.op, _NOTHING) else node.op,
                 labels.get(node.name),
@@ -37,17 +37,17 @@ class Whole:
             )
             for node in graph
         ]
-        self.colours: Colours = [known.setdefault(each, len(known)) for each in first]
+        self.colours: Colours = [known.setdefault(each, len(known)) for each in labelled]
 
-    def told_apart(self, units: Colours) -> Colours:
-        """The colours of units, those given taken into account."""
+    def refine(self, units: Colours) -> Colours:
+        """The colours of units once the graph's are refined by the ones that they have."""
         known: dict[object, int] = {}
         colours: list[object] = [*self.colours]
-        for place, colour in zip(self.units, units, strict=True):
-            colours[place] = (colours[place], colour)
+        for index, colour in zip(self.units, units, strict=True):
+            colours[index] = (colours[index], colour)
         start: Colours = [known.setdefault(each, len(known)) for each in colours]
         self.colours = refined(self.neighbours, start)
-        return [self.colours[place] for place in self.units]
+        return [self.colours[index] for index in self.units]
 
 
 def _neighbours(graph: Graph, places: dict[str, int]) -> Neighbours:

@@ -58,11 +58,13 @@ def with_config(source: Source) -> Source:
         return source
     strides = _strides(config)
     epsilons = _epsilons(config)
-    layers = tuple(_told(layer, strides, epsilons) for layer in source.layers)
+    layers = tuple(_with_settings(layer, strides, epsilons) for layer in source.layers)
     return replace(source, layers=layers, activation=_ACTIVATIONS.get(str(config.get("hidden_act"))))
 
 
-def _told(layer: SourceLayer, strides: Mapping[tuple[bool, int], int], epsilons: Mapping[Kind, float]) -> SourceLayer:
+def _with_settings(
+    layer: SourceLayer, strides: Mapping[tuple[bool, int], int], epsilons: Mapping[Kind, float]
+) -> SourceLayer:
     found = _FIRST_BLOCK.search(layer.name)
     if found is not None and strides:
         stride = strides[int(found[1]) == 0, int(found[2])]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cnnc.documents import parse_json
-from cnnc.weights.importing.layers.file_errors import BROKEN_ARCHIVE, CUT_SHORT, fault, told
+from cnnc.weights.importing.layers.file_errors import BROKEN_ARCHIVE, CUT_SHORT, fault, library_errors
 from cnnc.weights.importing.layers.file_layers import Source
 from cnnc.weights.importing.readers.hdf5 import open_hdf5
 from cnnc.weights.importing.readers.keras_graph import is_network, layer_configs, walk
@@ -36,7 +36,7 @@ def read_keras(path: Path, most: int = MOST_BYTES) -> Source:
     """
     if zipfile.is_zipfile(path):
         return _archive(path, most)
-    with told(path, *_BROKEN), open_hdf5(path, path, most) as file:
+    with library_errors(path, *_BROKEN), open_hdf5(path, path, most) as file:
         names = file.get("model_weights", file)
         if "layer_names" in names.attrs:
             return _legacy(path, names, _config_text(path, file))
@@ -46,7 +46,7 @@ def read_keras(path: Path, most: int = MOST_BYTES) -> Source:
 
 
 def _archive(path: Path, most: int) -> Source:
-    with told(path, *_BROKEN), zipfile.ZipFile(path) as archive:
+    with library_errors(path, *_BROKEN), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if _WEIGHTS not in names:
             raise fault(path, f"it is a Keras model without `{_WEIGHTS}`", help="save it again with `model.save(FILE)`")

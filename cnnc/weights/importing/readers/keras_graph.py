@@ -31,8 +31,8 @@ class Value:
 
 
 @dataclass
-class Walked:
-    """The result of a walk through a configuration. `opaque` are layers whose inside it does not show."""
+class KerasNetwork:
+    """The layers that a configuration describes. `opaque` are layers whose inside it does not show."""
 
     layers: list[SourceLayer] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
@@ -40,13 +40,13 @@ class Walked:
     channels_first: bool = False
 
 
-def walk(config: Config, weights: Group) -> Walked:
+def walk(config: Config, weights: Group) -> KerasNetwork:
     """The layers of a network in the order that they run; without `reads` where one of them hides its inside."""
-    found = Walked()
-    _network(config, weights, "", [Value(step=Step("input"))], found)
-    if found.opaque:
-        found.layers = [replace(layer, reads=None, sees=unknown()) for layer in found.layers]
-    return found
+    network = KerasNetwork()
+    _network(config, weights, "", [Value(step=Step("input"))], network)
+    if network.opaque:
+        network.layers = [replace(layer, reads=None, sees=unknown()) for layer in network.layers]
+    return network
 
 
 def is_network(config: Config) -> bool:
@@ -64,7 +64,9 @@ def layer_configs(config: Config) -> Iterator[Config]:
             yield from layer_configs(each)
 
 
-def _network(config: Config, weights: Group, prefix: str, inputs: Sequence[Value], found: Walked) -> list[Value]:
+def _network(
+    config: Config, weights: Group, prefix: str, inputs: Sequence[Value], network: KerasNetwork
+) -> list[Value]:
     """A network's outputs, for its inputs."""
     inside = config["config"]
     counts: Counter[str] = Counter()
@@ -83,10 +85,10 @@ def _network(config: Config, weights: Group, prefix: str, inputs: Sequence[Value
             continue
         nodes = each.get("inbound_nodes")
         if nodes is None or config["class_name"] == "Sequential":
-            last = _layer(each, group, f"{prefix}{name}", [last], found)
+            last = _layer(each, group, f"{prefix}{name}", [last], network)
             continue
         arguments = [[_value(values, key) for key in _tensors(node)] for node in nodes]
-        results = _calls(each, group, f"{prefix}{name}", arguments, found)
+        results = _calls(each, group, f"{prefix}{name}", arguments, network)
         for place, result in enumerate(results):
             values[name, place] = result
         last = results[-1] if results else last
@@ -97,65 +99,65 @@ def _network(config: Config, weights: Group, prefix: str, inputs: Sequence[Value
 
 
 def _calls(
-    each: Config, group: Group | None, name: str, arguments: list[list[Value]], found: Walked
+    each: Config, group: Group | None, name: str, arguments: list[list[Value]], network: KerasNetwork
 ) -> list[list[Value]]:
     """The results of every call of a layer; one with weights is one layer, however often it is called."""
     if not arguments:
         return []
-    before = len(found.layers)
+    before = len(network.layers)
     first = _layer(
-        each, group, name, [_joined(values) for values in zip(*arguments, strict=False)], found, arguments[0]
+        each, group, name, [_join(values) for values in zip(*arguments, strict=False)], network, arguments[0]
     )
-    if len(found.layers) > before:
+    if len(network.layers) > before:
         return [first] * len(arguments)
-    return [first, *(_layer(each, None, name, values, found) for values in arguments[1:])]
+    return [first, *(_layer(each, None, name, values, network) for values in arguments[1:])]
 
 
 def _layer(
-    each: Config, group: Group | None, name: str, inputs: Any, found: Walked, own: list[Value] | None = None
+    each: Config, group: Group | None, name: str, inputs: Any, network: KerasNetwork, own: list[Value] | None = None
 ) -> list[Value]:
     """Add what a layer holds; what it gives."""
     kind, config = each["class_name"], each["config"]
     flat: list[Value] = [value for item in inputs for value in (item if isinstance(item, list) else [item])]
-    found.channels_first |= config.get("data_format") == "channels_first"
+    network.channels_first |= config.get("data_format") == "channels_first"
     if kind in _NETWORKS and is_network(each):
         inner = group.get("layers") if group is not None else None
-        return _network(each, inner, f"{name}/", flat, found)
-    made: list[SourceLayer] = []
+        return _network(each, inner, f"{name}/", flat, network)
+    layers: list[SourceLayer] = []
     if group is not None:
-        made = _made(kind, name, group, config, found)
-    if not made:
+        layers = _own_layers(kind, name, group, config, network)
+    if not layers:
         return [_through(kind, config, own if own is not None else flat)]
-    value, window = _joined(flat), window_of(kind, config)
-    for layer in made:
-        number = len(found.layers)
+    value, window = _join(flat), window_of(kind, config)
+    for layer in layers:
+        number = len(network.layers)
         leaf = Step("layer", name=layer.name)
-        found.layers.append(replace(layer, reads=value.reads, sees=value.step, gives=leaf, window=window))
+        network.layers.append(replace(layer, reads=value.reads, sees=value.step, gives=leaf, window=window))
         value, window = Value((Read(number),), leaf), None
     return [replace(value, step=activated(config, value.step))]
 
 
-def _made(kind: str, name: str, group: Group, config: Config, found: Walked) -> list[SourceLayer]:
+def _own_layers(kind: str, name: str, group: Group, config: Config, network: KerasNetwork) -> list[SourceLayer]:
     own = variables(group)
     if kind in IGNORED:
         if own:
-            found.ignored[name] = IGNORED[kind]
+            network.ignored[name] = IGNORED[kind]
         return []
     if kind == "MultiHeadAttention":
         whole = multi_head(name, group)
         return [] if whole is None else [whole]
-    inner = layers_within(group, name, found.ignored, kind, config)
+    inner = layers_within(group, name, network.ignored, kind, config)
     if own and len(inner) == len(make_layers(kind, name, own, config)) and (len(inner) == 1 or kind in SEPARABLE):
         return [with_epsilon(layer, config) for layer in inner]
     if inner:
-        found.opaque.append(name)
+        network.opaque.append(name)
     return inner
 
 
 def _through(kind: str, config: Config, inputs: Sequence[Value]) -> Value:
     step = step_of(kind, config, [value.step for value in inputs])
     if kind != "Concatenate":
-        return Value(_joined(inputs).reads, step)
+        return Value(_join(inputs).reads, step)
     reads = (
         replace(read, place=f"{read.place}.{i}" if read.place else str(i))
         for i, value in enumerate(inputs)
@@ -164,7 +166,7 @@ def _through(kind: str, config: Config, inputs: Sequence[Value]) -> Value:
     return Value(tuple(dict.fromkeys(reads)), step)
 
 
-def _joined(values: Sequence[Value]) -> Value:
+def _join(values: Sequence[Value]) -> Value:
     """All that values are made of; how, if all are the same one."""
     steps = list(dict.fromkeys(value.step for value in values))
     reads = tuple(dict.fromkeys(read for value in values for read in value.reads))
@@ -172,8 +174,8 @@ def _joined(values: Sequence[Value]) -> Value:
 
 
 def _value(values: Mapping[tuple[str, int], list[Value]], key: tuple[str, int, int]) -> Value:
-    found = values.get(key[:2], [])
-    return found[key[2]] if key[2] < len(found) else _joined(found)
+    outputs = values.get(key[:2], [])
+    return outputs[key[2]] if key[2] < len(outputs) else _join(outputs)
 
 
 def _tensors(node: Any) -> Iterator[tuple[str, int, int]]:
@@ -193,8 +195,8 @@ def _tensors(node: Any) -> Iterator[tuple[str, int, int]]:
             yield from _tensors(inner)
 
 
-def _ends(found: Any) -> Iterator[tuple[str, int, int]]:
-    return _tensors(list(found.values()) if isinstance(found, Mapping) else list(found))
+def _ends(tensors: Any) -> Iterator[tuple[str, int, int]]:
+    return _tensors(list(tensors.values()) if isinstance(tensors, Mapping) else list(tensors))
 
 
 def _child(group: Group | None, name: str) -> Group | None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.ops.base import format_shape
-from cnnc.weights.importing.layers.file_errors import BROKEN_ARCHIVE, CUT_SHORT, fault, told
+from cnnc.weights.importing.layers.file_errors import BROKEN_ARCHIVE, CUT_SHORT, fault, library_errors
 from cnnc.weights.importing.layers.file_layers import Source
 from cnnc.weights.importing.readers.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.readers.state_dict import name_layers
@@ -34,10 +34,10 @@ def read_npz(path: Path, most: int = MOST_BYTES, copy: str | None = None) -> Sou
     Raises:
         CnnError: the archive is damaged, holds more, or objects, which are pickles and may hold code.
     """
-    with told(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
+    with library_errors(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
         _require_distinct(path, archive.namelist())
         require_size(path, sum(_size(path, archive, entry) for entry in archive.infolist()), most)
-    with told(path, *BROKEN_ARCHIVE), np.load(path) as archive:
+    with library_errors(path, *BROKEN_ARCHIVE), np.load(path) as archive:
         arrays: dict[str, NDArray[Any]] = {}
         for name in archive.files:
             try:

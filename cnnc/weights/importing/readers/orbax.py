@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.layers.file_errors import fault, listed, told
+from cnnc.weights.importing.layers.file_errors import fault, library_errors, name_list
 from cnnc.weights.importing.layers.file_layers import Source
 from cnnc.weights.importing.readers.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.readers.state_dict import name_layers
@@ -80,10 +80,14 @@ def _folder_of_tree(path: Path) -> Path:
     steps = _steps(path)
     if steps:
         raise fault(
-            path, f"it holds the checkpoints of steps, {listed(steps)}", help=f"give one of them: `{path / steps[-1]}`"
+            path,
+            f"it holds the checkpoints of steps, {name_list(steps)}",
+            help=f"give one of them: `{path / steps[-1]}`",
         )
     if inside:
-        raise fault(path, f"it holds several trees, {listed(inside)}", help=f"give one of them: `{path / inside[0]}`")
+        raise fault(
+            path, f"it holds several trees, {name_list(inside)}", help=f"give one of them: `{path / inside[0]}`"
+        )
     raise fault(path, f"it lacks `{_TREE}`, in which Orbax says what a checkpoint holds", help="copy the whole folder")
 
 
@@ -104,7 +108,7 @@ def _load(path: Path, folder: Path, most: int) -> Any:
             help='pip install "cnnc[weights]"',
         ) from error
     _require_arrays(path, folder)
-    with told(path, *_BROKEN), _quiet():
+    with library_errors(path, *_BROKEN), _quiet():
         checkpointer = orbax.PyTreeCheckpointer()
         metadata = checkpointer.metadata(folder.resolve())
         tree = getattr(getattr(metadata, "item_metadata", metadata), "tree", None)
@@ -123,7 +127,7 @@ def _require_arrays(path: Path, folder: Path) -> None:
         return
     lacking = [name for name in ("manifest.ocdbt", "d") if not (folder / name).exists()]
     if lacking:
-        raise fault(path, f"it lacks {listed(lacking)}, where its arrays are", help="copy the whole folder")
+        raise fault(path, f"it lacks {name_list(lacking)}, where its arrays are", help="copy the whole folder")
 
 
 @contextmanager

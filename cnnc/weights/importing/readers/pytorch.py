@@ -15,13 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnnError
-from cnnc.weights.importing.layers.copies import several
-from cnnc.weights.importing.layers.file_errors import BROKEN_ARCHIVE, CUT_SHORT, damaged, fault, listed, told
+from cnnc.weights.importing.layers.copies import ambiguous_copies
+from cnnc.weights.importing.layers.file_errors import (
+    BROKEN_ARCHIVE,
+    CUT_SHORT,
+    fault,
+    library_errors,
+    library_fault,
+    name_list,
+)
 from cnnc.weights.importing.layers.file_layers import Source
 from cnnc.weights.importing.readers.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.readers.state_dict import name_layers
 from cnnc.weights.importing.readers.state_dict_prefixes import without_prefixes
 
+_StateDict = Mapping[Any, Any]
 _INSIDE: Final = (
     "state_dict",
     "model_state_dict",
@@ -68,31 +76,11 @@ def read_pytorch(path: Path, most: int = MOST_BYTES, copy: str | None = None) ->
     """
     require_size(path, path.stat().st_size, most)
     _refuse_programs(path, most)
-    found = _load(path)
-    ignored: dict[str, str] = {}
-    above: list[Any] = []
-    while isinstance(found, Mapping) and not _is_state_dict(found):
-        if any(found is each for each in above):
-            raise fault(path, "what it holds lies within itself", help=CUT_SHORT)
-        above.append(found)
-        inside = [key for key in _INSIDE if isinstance(found.get(key), Mapping)]
-        if not inside:
-            break
-        if copy in inside:
-            key, copy = copy, None
-        else:
-            key = inside[0]
-            copied = [each for each in inside if _shapes(found[each]) and _shapes(found[each]) == _shapes(found[key])]
-            if len(copied) > 1:
-                raise several(path, copied)
-        ignored |= {each: f"beside `{key}`, which is read" for each in inside if each != key}
-        found = found[key]
-    if not isinstance(found, Mapping) or not _is_state_dict(found):
-        raise _no_state_dict(path, found)
-    tensors = [value for value in found.values() if _is_tensor(value)]
+    state, ignored, copy = _find_state_dict(path, _load(path), copy)
+    tensors = [value for value in state.values() if _is_tensor(value)]
     require_size(path, sum(4 * value.numel() for value in tensors), most)  # a view is as large as it seems
     arrays: dict[str, NDArray[Any]] = {}
-    for name, value in found.items():
+    for name, value in state.items():
         if _is_tensor(value):
             arrays[str(name)] = _array(path, str(name), value)
         else:
@@ -103,10 +91,36 @@ def read_pytorch(path: Path, most: int = MOST_BYTES, copy: str | None = None) ->
     )
 
 
+def _find_state_dict(path: Path, content: Any, copy: str | None) -> tuple[_StateDict, dict[str, str], str | None]:
+    """The state dict in a checkpoint, why what lies beside it is ignored, and `copy` unless a key was it."""
+    ignored: dict[str, str] = {}
+    above: list[Any] = []
+    while isinstance(content, Mapping) and not _is_state_dict(content):
+        if any(content is each for each in above):
+            raise fault(path, "what it holds lies within itself", help=CUT_SHORT)
+        above.append(content)
+        inside = [key for key in _INSIDE if isinstance(content.get(key), Mapping)]
+        if not inside:
+            break
+        if copy in inside:
+            key, copy = copy, None
+        else:
+            key = inside[0]
+            shapes = _shapes(content[key])
+            copied = [each for each in inside if shapes and _shapes(content[each]) == shapes]
+            if len(copied) > 1:
+                raise ambiguous_copies(path, copied)
+        ignored |= {each: f"beside `{key}`, which is read" for each in inside if each != key}
+        content = content[key]
+    if not isinstance(content, Mapping) or not _is_state_dict(content):
+        raise _no_state_dict(path, content)
+    return content, ignored, copy
+
+
 def _refuse_programs(path: Path, most: int) -> None:
     if not zipfile.is_zipfile(path):
         return
-    with told(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
+    with library_errors(path, *BROKEN_ARCHIVE), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         require_size(path, sum(entry.file_size for entry in archive.infolist()), most)
     if any("/code/" in name or name.endswith("constants.pkl") for name in names):
@@ -142,7 +156,7 @@ def _load(path: Path) -> Any:
             # What PyTorch advises then is to run the code.
             raise fault(path, "it is a pickle that PyTorch does not read", help=CUT_SHORT) from error
         if code is None and "Unsupported" not in str(error):
-            raise damaged(path, error) from error
+            raise library_fault(path, error) from error
         if code is not None and code.group(1).endswith("."):  # a name that the file's end cuts off
             raise fault(path, "it ends within a name", help=CUT_SHORT) from error
         what = f"`{code.group(1)}`" if code is not None else "something that is no tensor"
@@ -179,7 +193,7 @@ def _array(path: Path, name: str, tensor: Any) -> NDArray[Any]:
 
 def _no_state_dict(path: Path, found: Any) -> CnnError:
     if isinstance(found, Mapping):
-        reason = f"it holds no state dict, but {listed(map(str, found))}" if found else "its state dict is empty"
+        reason = f"it holds no state dict, but {name_list(map(str, found))}" if found else "its state dict is empty"
     else:
         reason = f"it holds a {type(found).__name__}, and no state dict"
     return fault(path, reason, help="save the weights alone: `torch.save(model.state_dict(), FILE)`")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 
 from cnnc.documents import parse_json
-from cnnc.weights.importing.layers.file_errors import fault, told
+from cnnc.weights.importing.layers.file_errors import fault, library_errors
 from cnnc.weights.importing.layers.file_layers import Source
 from cnnc.weights.importing.readers.sizes import MOST_BYTES, require_size
 from cnnc.weights.importing.readers.state_dict import name_layers
@@ -39,7 +39,7 @@ def read_safetensors(path: Path, most: int = MOST_BYTES, copy: str | None = None
         CnnError: the file is cut short, is no safetensors file, holds values of a type that is not read, or is cnnc's
             and was changed since.
     """
-    with told(path, SafetensorError, OSError, ValueError):
+    with library_errors(path, SafetensorError, OSError, ValueError):
         require_size(path, path.stat().st_size, most)
         data = path.read_bytes()
         entries = deserialize(data)  # type: ignore[no-untyped-call]  # it ships no types

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
-from cnnc.weights.importing.layers.copies import chosen
+from cnnc.weights.importing.layers.copies import select_copy
 
 _WRAPPERS: Final = ("module.", "_orig_mod.", "model.", "ema_model.", "network.", "net.")
 """Prefixes that DataParallel, torch.compile and trainers put before every name."""
@@ -20,7 +20,7 @@ T = TypeVar("T")
 def without_prefixes(path: Path, arrays: Mapping[str, T], copy: str | None = None) -> dict[str, T]:
     """Arrays by names without the wrappers' prefixes that all of them have; of several copies, those of one."""
     shapes = {name: tuple(getattr(array, "shape", ())) for name, array in arrays.items()}
-    found = chosen(path, arrays, shapes, copy)
+    found = select_copy(path, arrays, shapes, copy)
     for _ in range(_MOST_WRAPPERS):
         prefix = next((each for each in _WRAPPERS if all(name.startswith(each) for name in found)), None)
         if not found or prefix is None or any(name == prefix for name in found):

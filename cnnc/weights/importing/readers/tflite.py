@@ -112,7 +112,7 @@ class _Walk:
         if operator.kind in _GRAPHS:
             raise fault(self.path, f"it holds {operator.name}, and graphs within graphs are not read")
         weighted = _WEIGHTED.get(operator.kind)
-        if weighted is not None and ABSENT in self.wanted(operator, weighted):
+        if weighted is not None and ABSENT in self.required(operator, weighted):
             raise fault(self.path, f"operator {index}, {operator.name}, lacks an input or its output", help=CUT_SHORT)
         if weighted is not None and self.holds(operator, weighted.kernel):
             self.add_weighted(operator, weighted)
@@ -123,7 +123,7 @@ class _Walk:
         else:
             self.pass_through(operator)
 
-    def wanted(self, operator: Operator, weighted: _Weighted) -> list[str]:
+    def required(self, operator: Operator, weighted: _Weighted) -> list[str]:
         """The tensors that an operator cannot do without."""
         given = dict(enumerate(operator.inputs))
         return [given.get(weighted.kernel, ABSENT), given.get(weighted.x, ABSENT), *(operator.outputs[:1] or (ABSENT,))]
