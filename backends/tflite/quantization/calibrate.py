@@ -1,4 +1,4 @@
-"""The ranges of activations: the float program runs on LiteRT over real samples, every tensor of it looked at."""
+"""The ranges of activations: the float program runs on LiteRT over real samples, and every tensor is measured."""
 
 from __future__ import annotations
 

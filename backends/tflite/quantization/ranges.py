@@ -1,4 +1,4 @@
-"""From what was seen of a tensor's values to the range that its int8 codes are spread over: four ways.
+"""Four ways to choose the range of a tensor's int8 codes from the statistics of its values.
 
 `minmax` keeps every value. The others cut rare extremes, so that steps get finer: `percentile` a fixed share, `mse` so
 that the mean squared error is least, `entropy` so that the codes' distribution tells most of that of the values.
