@@ -92,8 +92,8 @@ def _failure(text: str) -> str | None:
     return None
 
 
-def _fails_after(text: str, place: int) -> bool:
-    return "Compilation failed" in text[place:] or "Internal compiler error" in text[place:]
+def _fails_after(text: str, start: int) -> bool:
+    return "Compilation failed" in text[start:] or "Internal compiler error" in text[start:]
 
 
 def _text(pattern: str, text: str) -> str | None:

@@ -22,7 +22,7 @@ def locate(report: Report, graph: Graph) -> list[Diagnostic]:
     conversions: dict[object, list[_Fault]] = {}
     for fault in _faults(report, graph):
         into = conversions if fault.verdict.op in _CONVERSIONS else faults
-        into.setdefault(fault.place, []).append(fault)
+        into.setdefault(fault.location, []).append(fault)
     whole = [
         Diagnostic("target", f"the Edge TPU cannot run `{graph.name}`: {clause(each.message)}", help=each.remedy)
         for each in report.refused
@@ -48,7 +48,7 @@ class _Fault:
         return self.node.name if self.node is not None else self.verdict.name
 
     @property
-    def place(self) -> object:
+    def location(self) -> object:
         """Equal for layers of one place: where it is written, and where the spec itself calls that."""
         origin = self.node.origin if self.node is not None else None
         if origin is None:

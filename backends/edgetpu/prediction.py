@@ -94,7 +94,7 @@ def check(file: File) -> Report:
     cut = _cut(program, inside, broken)
     later = _later(None if cut is None else broken[cut])
     verdicts = [
-        _mapped(i, operator, doubts[i]) if i in inside else _left(i, operator, broken[i] or later)
+        _mapped(i, operator, doubts[i]) if i in inside else _unmapped(i, operator, broken[i] or later)
         for i, operator in enumerate(program.operators)
     ]
     refused = refusals(file)
@@ -118,7 +118,7 @@ def _mapped(index: int, operator: Operator, unsure: Doubt | None) -> Verdict:
     return Verdict(*about, unsure.certainty, remedy=unsure.remedy, doubt=unsure.reason, origin=operator.origin)
 
 
-def _left(index: int, operator: Operator, rule: Rule) -> Verdict:
+def _unmapped(index: int, operator: Operator, rule: Rule) -> Verdict:
     about = (index, operator.name, operator.version, _name(operator), False)
     return Verdict(*about, rule.certainty, rule.reason, rule.remedy, rule.source, origin=operator.origin)
 
@@ -151,8 +151,8 @@ def _cut(program: Program, inside: Collection[int], broken: Sequence[Rule | None
 
 
 def _cost(program: Program, mapped: Sequence[int]) -> Cost:
-    held = parameters(program, (program.operators[i] for i in mapped))
-    return Cost(held, activation_bytes(program, mapped), latency(program, mapped, held.streamed))
+    sizes = parameters(program, (program.operators[i] for i in mapped))
+    return Cost(sizes, activation_bytes(program, mapped), latency(program, mapped, sizes.streamed))
 
 
 def to_json(report: Report) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cnnc.rendering.text_table import box
 from cnnc.wording import number_of
 
 _MOST = 20
-"""Operators that are told one by one."""
+"""Operators that are listed one by one."""
 
 
 def render(
@@ -35,7 +35,7 @@ def render(
     if report.operators:
         parts.append(_table(report, widest))
     if all(verdict.op != facts.COMPILED for verdict in report.operators):
-        left = _left(report) if faults is None else _faults(faults)
+        left = _reasons(report) if faults is None else _faults(faults)
         parts += map(printable, (*left, *_cut(report), *_doubts(report)))
     parts += _cost(report.cost) if report.cost else []
     parts += map(printable, _warnings(report))
@@ -78,8 +78,8 @@ def _faults(faults: Sequence[Diagnostic]) -> list[str]:
     return [line for each in faults for line in (each.message, f"  {each.help}")]
 
 
-def _left(report: Report) -> list[str]:
-    """Why operators stay on the CPU, like ones told once, without what is said of the whole file already."""
+def _reasons(report: Report) -> list[str]:
+    """Why operators stay on the CPU, like ones listed once, without the reasons that hold for the whole file."""
     known = {refusal.remedy for refusal in report.refused}
     alike: dict[tuple[str, int, str | None, str], list[Verdict]] = {}
     for verdict in report.operators:
@@ -103,7 +103,7 @@ def _cut(report: Report) -> list[str]:
 
 
 def _doubts(report: Report) -> list[str]:
-    """Doubts that differ in their numbers alone are told once."""
+    """Doubts that differ in their numbers alone are listed once."""
     alike: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in report.operators:
         if verdict.doubt is not None and report.compiles:
@@ -120,7 +120,7 @@ def _doubts(report: Report) -> list[str]:
 
 
 def _hidden(count: int) -> list[str]:
-    """How many of `count` are not told."""
+    """How many of `count` are not listed."""
     return [f"... {count - _MOST} more"] if count > _MOST else []
 
 

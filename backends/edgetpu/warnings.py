@@ -20,17 +20,20 @@ class Caution:
 
 
 def cautions(
-    program: Program, mapped: Sequence[int], held: Parameters, activations: int, latency: Latency
+    program: Program, mapped: Sequence[int], parameters: Parameters, activations: int, latency: Latency
 ) -> tuple[Caution, ...]:
     """The warnings of a model, those of the whole first."""
-    return (*_whole(program, held, activations, latency), *(each for i in mapped for each in _one(program, i)))
+    return (
+        *_of_program(program, parameters, activations, latency),
+        *(each for i in mapped for each in _of_operator(program, i)),
+    )
 
 
-def _whole(program: Program, held: Parameters, activations: int, latency: Latency) -> Iterator[Caution]:
-    if held.streamed:
+def _of_program(program: Program, parameters: Parameters, activations: int, latency: Latency) -> Iterator[Caution]:
+    if parameters.streamed:
         yield Caution(
-            f"{held.streamed / 1e6:.1f} MB of parameters do not fit on the chip and are sent with every inference, "
-            f"about {show_ms(held.streamed / STREAMED_PER_MS)} ms",
+            f"{parameters.streamed / 1e6:.1f} MB of parameters do not fit on the chip and are sent with every "
+            f"inference, about {show_ms(parameters.streamed / STREAMED_PER_MS)} ms",
             f"keep parameters under {CACHE_CAPACITY / 2**20:g} MiB: fewer channels, no large dense layers",
         )
     if activations > ACTIVATION_CAPACITY:
@@ -43,7 +46,7 @@ def _whole(program: Program, held: Parameters, activations: int, latency: Latenc
         yield Caution(
             f"a CPU would likely be faster: about {show_ms(latency.cpu_ms)} ms on one core of a desktop of today",
             "sending those parameters costs more than this network's work"
-            if held.streamed / STREAMED_PER_MS > latency.with_edge_tpu_ms / 2
+            if parameters.streamed / STREAMED_PER_MS > latency.with_edge_tpu_ms / 2
             else "the way to the Edge TPU and back costs more than this network's work",
         )
     for tensor in program.activations():
@@ -55,7 +58,7 @@ def _whole(program: Program, held: Parameters, activations: int, latency: Latenc
             return
 
 
-def _one(program: Program, index: int) -> Iterator[Caution]:
+def _of_operator(program: Program, index: int) -> Iterator[Caution]:
     operator = program.operators[index]
     size = layer_bytes(program, operator)[0]
     if size > CACHE_CAPACITY:

@@ -102,9 +102,9 @@ def _statistics(
     wanted = {f"{name}:standard:{part}": (name, part) for name in norms for part in ("mean", "variance")}
     outputs = tuple(wanted)
     found: dict[str, dict[str, Array]] = {}
-    fed = {name: array.astype(program[name].dtype) for name, array in sample.items()}
+    inputs = {name: array.astype(program[name].dtype) for name, array in sample.items()}
     with execute(replace(program, outputs=outputs, output_names=outputs)) as run:
-        for tensor, values in run(fed).items():
+        for tensor, values in run(inputs).items():
             name, part = wanted[tensor]
             found.setdefault(name, {})[part] = np.array(values, np.float32).reshape(-1)
     for statistics in found.values():

@@ -62,10 +62,10 @@ def convolution_of(node: Node, shape: Shape, weights: Arrays) -> Convolution | N
         return None
     groups = shape[-1] if isinstance(op, ops.Depthwise) else op.groups
     kernel = weights["kernel"].reshape(*op.kernel, shape[-1] // groups, -1)
-    found = windows(shape, op.kernel, op.stride, op.dilation, op.padding)
+    geometry = windows(shape, op.kernel, op.stride, op.dilation, op.padding)
     offsets = tuple(
         range(-axis.before, size * step - axis.before, step)
-        for axis, size, step in zip(found, op.kernel, op.dilation, strict=True)
+        for axis, size, step in zip(geometry, op.kernel, op.dilation, strict=True)
     )
     return Convolution(kernel, weights.get("bias"), groups, op.stride, offsets, kernel.size)
 
@@ -104,7 +104,7 @@ def total(first: Convolution, second: Convolution) -> Convolution | None:
         return None
     kernel = np.zeros((*map(len, offsets), first.channels // groups, first.filters))
     for part in (first, second):
-        kernel[_places(offsets, part.offsets)] += _regrouped(part.kernel, part.groups, groups)
+        kernel[_slices(offsets, part.offsets)] += _regrouped(part.kernel, part.groups, groups)
     return Convolution(kernel, _sum(first.bias, second.bias), groups, first.stride, offsets, size)
 
 
@@ -127,7 +127,7 @@ def sequence(first: Convolution, second: Convolution, most: int) -> Convolution 
         read = tuple(
             range(s * e[u] + d[0], s * e[u] + d[-1] + 1, d.step) for (d, e, s), u in zip(axes, tap, strict=True)
         )
-        kernel[_places(offsets, read)] += inner @ outer[tap]
+        kernel[_slices(offsets, read)] += inner @ outer[tap]
     bias = second.bias
     if first.bias is not None:
         taps = outer.sum(tuple(range(outer.ndim - 3)))
@@ -139,11 +139,11 @@ def sequence(first: Convolution, second: Convolution, most: int) -> Convolution 
 
 def _lattice(offsets: Iterable[int], step: int) -> range:
     """The fewest evenly spaced offsets that hold all of these; `step` apart where it is a single one."""
-    found = sorted(set(offsets))
-    return range(found[0], found[-1] + 1, gcd(*(each - found[0] for each in found)) or step)
+    ordered = sorted(set(offsets))
+    return range(ordered[0], ordered[-1] + 1, gcd(*(each - ordered[0] for each in ordered)) or step)
 
 
-def _places(whole: Sequence[range], parts: Sequence[range]) -> tuple[slice, ...]:
+def _slices(whole: Sequence[range], parts: Sequence[range]) -> tuple[slice, ...]:
     """Where the offsets of a part are among those of the whole, axis by axis."""
     pairs = zip(whole, parts, strict=True)
     return tuple(slice(a.index(b[0]), a.index(b[-1]) + 1, max(b.step // a.step, 1)) for a, b in pairs)

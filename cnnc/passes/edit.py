@@ -37,13 +37,13 @@ def rewrite(
         return model
     graph = model.graph
     changed = nodes or {}
-    found: dict[str, str] = {}
+    targets: dict[str, str] = {}
     for node in graph:
         if node.name in aliases:
             target = aliases[node.name]
-            found[node.name] = found.get(target, target)
-    kept = tuple(_redirect(changed.get(node.name, node), found) for node in graph if node.name not in aliases)
-    outputs = tuple((label, found.get(name, name)) for label, name in graph.outputs)
+            targets[node.name] = targets.get(target, target)
+    kept = tuple(_redirect(changed.get(node.name, node), targets) for node in graph if node.name not in aliases)
+    outputs = tuple((label, targets.get(name, name)) for label, name in graph.outputs)
     arrays = {**model.weights, **(weights or {})}
     return Model(Graph(graph.name, kept, outputs), {name: own for name, own in arrays.items() if name not in aliases})
 
@@ -104,7 +104,7 @@ class Draft:
         return without(changed, self._unread)
 
 
-def _redirect(node: Node, found: Mapping[str, str]) -> Node:
-    if not any(name in found for name in node.inputs):
+def _redirect(node: Node, targets: Mapping[str, str]) -> Node:
+    if not any(name in targets for name in node.inputs):
         return node
-    return replace(node, inputs=tuple(found.get(name, name) for name in node.inputs))
+    return replace(node, inputs=tuple(targets.get(name, name) for name in node.inputs))

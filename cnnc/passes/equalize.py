@@ -46,8 +46,8 @@ class _Layer:
         if self.widest_inputs is None:
             size = self.size if self.inputs is None else scale_inputs(self.op, self.size, self.inputs)
             axis = -1 if isinstance(self.op, ops.ConvTranspose) else -2
-            found = size.reshape(-1) if isinstance(self.op, ops.Depthwise) else size.max(axis)
-            self.widest_inputs = found.astype(np.float64)
+            widest = size.reshape(-1) if isinstance(self.op, ops.Depthwise) else size.max(axis)
+            self.widest_inputs = widest.astype(np.float64)
         return self.widest_inputs if self.outputs is None else self.widest_inputs / self.outputs
 
     def of_channels(self) -> Vector:
@@ -91,11 +91,11 @@ def _pairs(graph: Graph) -> Iterator[tuple[Node, Node]]:
     for first in graph:
         if not isinstance(first.op, Linear):
             continue
-        found = readers[first.name]
-        while len(found) == 1 and isinstance(found[0].op, HOMOGENEOUS):
-            found = readers[found[0].name]
-        if len(found) == 1 and _reads_channels(found[0]):
-            yield first, found[0]
+        consumers = readers[first.name]
+        while len(consumers) == 1 and isinstance(consumers[0].op, HOMOGENEOUS):
+            consumers = readers[consumers[0].name]
+        if len(consumers) == 1 and _reads_channels(consumers[0]):
+            yield first, consumers[0]
 
 
 def _reads_channels(node: Node) -> bool:

@@ -60,24 +60,24 @@ def _merge(draft: Draft, add: Node) -> None:
 def _term(draft: Draft, node: Node) -> _Terms:
     if len(node.inputs) == 1 and draft.has_one_reader(node):
         source = draft.node(node.inputs[0])
-        found = convolution_of(node, source.shape, draft.weights(node))
-        if found is not None:
-            return _Terms((node,), source, found)
+        convolution = convolution_of(node, source.shape, draft.weights(node))
+        if convolution is not None:
+            return _Terms((node,), source, convolution)
     return _Terms((node,), node, identity(node.shape))
 
 
 def _together(terms: Sequence[_Terms]) -> list[_Terms]:
     """The terms, those of one source as one where their sum is no more work."""
-    found: list[_Terms] = []
+    merged: list[_Terms] = []
     for term in terms:
-        for i, other in enumerate(found):
+        for i, other in enumerate(merged):
             both = total(other.convolution, term.convolution) if other.source.name == term.source.name else None
             if both is not None:
-                found[i] = _Terms((*other.nodes, *term.nodes), other.source, both)
+                merged[i] = _Terms((*other.nodes, *term.nodes), other.source, both)
                 break
         else:
-            found.append(term)
-    return found
+            merged.append(term)
+    return merged
 
 
 def _precision(draft: Draft, node: Node) -> DTypeLike:

@@ -27,8 +27,8 @@ def _(op: ops.Conv, site: Site) -> str:
     kernel, bias = site.weights["kernel"], _bias(site, op.filters)
     if len(op.kernel) == 3:
         return _convolve_volume(op, site, kernel, bias)
-    found = windows(site.shapes[0], op.kernel, op.stride, op.dilation, op.padding)
-    x, padding = pad(site, site.x, op, found)
+    geometry = windows(site.shapes[0], op.kernel, op.stride, op.dilation, op.padding)
+    x, padding = pad(site, site.x, op, geometry)
     kernel, dilation = _square(site, op, kernel)
     options = _window_options(op.stride, dilation, padding)
     if op.groups == 1 or site.flavour != "edgetpu":
@@ -55,8 +55,8 @@ def _(op: ops.Depthwise, site: Site) -> str:
         for c in range(kernel.shape[-2]):
             full[..., c, c * op.multiplier : (c + 1) * op.multiplier] = kernel[..., c, :]
         return _convolve_volume(op, site, full, bias)
-    found = windows(site.shapes[0], op.kernel, op.stride, op.dilation, op.padding)
-    x, padding = pad(site, site.x, op, found)
+    geometry = windows(site.shapes[0], op.kernel, op.stride, op.dilation, op.padding)
+    x, padding = pad(site, site.x, op, geometry)
     kernel, dilation = _square(site, op, kernel)
     options = _window_options(op.stride, dilation, padding)
     return _depthwise(site, x, kernel, bias, site.shape, site.name, options, op.multiplier)
@@ -175,15 +175,15 @@ def affine(site: Site, scale: Array, shift: Array) -> str:
     return site.out.reshape(y, site.shape, site.name)
 
 
-def pad(site: Site, x: str, op: ops.Conv | ops.Depthwise, found: Sequence[Window]) -> tuple[str, str]:
+def pad(site: Site, x: str, op: ops.Conv | ops.Depthwise, geometry: Sequence[Window]) -> tuple[str, str]:
     """A tensor with the zeros that TFLite's own padding does not give, and the name of the padding to ask for."""
-    if all(axis.before == axis.after == 0 for axis in found):
+    if all(axis.before == axis.after == 0 for axis in geometry):
         return x, "VALID"
     sizes = site.shapes[0][:-1]
-    axes = zip(sizes, op.kernel, op.stride, op.dilation, found, strict=True)
+    axes = zip(sizes, op.kernel, op.stride, op.dilation, geometry, strict=True)
     if all(window(n, k, s, d, "same") == own for n, k, s, d, own in axes):
         return x, "SAME"
-    pairs = [(axis.before, axis.after) for axis in found]
+    pairs = [(axis.before, axis.after) for axis in geometry]
     return pad_with(site, "PAD", x, [(0, 0), *pairs] if len(pairs) == 1 else pairs, site.part("padded")), "VALID"
 
 
@@ -259,9 +259,9 @@ def _convolve_volume(op: ops.Conv | ops.Depthwise, site: Site, kernel: Array, bi
             columns = slice(g * filters, (g + 1) * filters)
             full[..., g * inside : (g + 1) * inside, columns] = kernel[..., columns]
         kernel = full
-    found = windows(site.shapes[0], op.kernel, op.stride, op.dilation, op.padding)
+    geometry = windows(site.shapes[0], op.kernel, op.stride, op.dilation, op.padding)
     site.out.islands = True
-    x, padding = pad(site, site.x, op, found)
+    x, padding = pad(site, site.x, op, geometry)
     weights = site.out.constant(f"{site.name}.kernel", kernel)
     shift = site.out.constant(f"{site.name}.bias", bias)
     options = _volume_options(op.stride, op.dilation, padding)

@@ -80,12 +80,12 @@ def _standardized(site: Site, x: str, axes: Sequence[int], epsilon: float, name:
 def _scaled(site: Site, x: str) -> str:
     """The learnt scale and shift of every channel; the last operator bears the node's name."""
     steps = [("MUL", "gamma"), ("ADD", "beta")]
-    found = [(kind, site.weights[short]) for kind, short in steps if short in site.weights]
-    if not found:  # nothing is learnt: one more product keeps the node's name on its value
-        found = [("MUL", np.ones(1, np.float32))]
+    operations = [(kind, site.weights[short]) for kind, short in steps if short in site.weights]
+    if not operations:  # nothing is learnt: one more product keeps the node's name on its value
+        operations = [("MUL", np.ones(1, np.float32))]
     flat = site.out.shape(x)
-    for i, (kind, array) in enumerate(found, start=1):
+    for i, (kind, array) in enumerate(operations, start=1):
         constant = site.out.constant(site.part(kind.lower()), array.reshape(1, 1, 1, -1))
-        name = site.name if i == len(found) and flat == site.shape else site.part("scaled")
+        name = site.name if i == len(operations) and flat == site.shape else site.part("scaled")
         x = site.out.emit(kind, (x, constant), flat, name, activation="NONE")
     return site.out.reshape(x, site.shape, site.name)

@@ -60,21 +60,21 @@ def _pool(
     count_padding: bool,
 ) -> str:
     assert stride is not None, site.node
-    found = windows(site.shapes[0], kernel, stride, (1,) * len(kernel), padding)
+    geometry = windows(site.shapes[0], kernel, stride, (1,) * len(kernel), padding)
     if len(kernel) == 1:
         kernel, stride = (1, *kernel), (1, *stride)
-        found = (Window(1, 0, 0), *found)
+        geometry = (Window(1, 0, 0), *geometry)
     if len(kernel) == 2:
-        y = _planes(site, mode, site.x, kernel, stride, found, site.name, count_padding=count_padding)
+        y = _planes(site, mode, site.x, kernel, stride, geometry, site.name, count_padding=count_padding)
         return y
     depth, height, width, channels = site.out.shape(site.x)[1:]
     planes = site.out.reshape(site.x, (depth, height, width, channels), site.part("planes"))
     flat = _planes(
-        site, mode, planes, kernel[1:], stride[1:], found[1:], site.part("within"), count_padding=count_padding
+        site, mode, planes, kernel[1:], stride[1:], geometry[1:], site.part("within"), count_padding=count_padding
     )
-    height, width = found[1].size, found[2].size
+    height, width = geometry[1].size, geometry[2].size
     column = site.out.reshape(flat, (1, depth, height * width, channels), site.part("column"))
-    rest = (found[0], Window(height * width, 0, 0))
+    rest = (geometry[0], Window(height * width, 0, 0))
     y = _planes(
         site, mode, column, (kernel[0], 1), (stride[0], 1), rest, site.part("along"), count_padding=count_padding
     )
@@ -87,18 +87,18 @@ def _planes(
     x: str,
     kernel: Sequence[int],
     stride: Sequence[int],
-    found: Sequence[Window],
+    geometry: Sequence[Window],
     name: str,
     *,
     count_padding: bool,
 ) -> str:
     """A pool along height and width of `(planes, height, width, channels)`."""
     before = site.out.shape(x)
-    shape = (before[0], found[0].size, found[1].size, before[-1])
-    pairs = [(axis.before, axis.after) for axis in found]
+    shape = (before[0], geometry[0].size, geometry[1].size, before[-1])
+    pairs = [(axis.before, axis.after) for axis in geometry]
     padded = any(map(any, pairs))
     as_same = all(
-        window(n, k, s, 1, "same") == own for n, k, s, own in zip(before[1:3], kernel, stride, found, strict=True)
+        window(n, k, s, 1, "same") == own for n, k, s, own in zip(before[1:3], kernel, stride, geometry, strict=True)
     )
     if mode == "average" and not padded and site.flavour == "int8" and prod(kernel) <= _FEW_TAPS:
         return _as_convolution(site, x, kernel, stride, shape, name)
@@ -112,7 +112,7 @@ def _planes(
         return _emit(site, "AVERAGE_POOL_2D", around, kernel, stride, "VALID", shape, name)
     # TFLite's mean over explicit zeros counts them: undo that by how many values each window really has.
     mean = _emit(site, "AVERAGE_POOL_2D", around, kernel, stride, "VALID", shape, f"{name}:sum")
-    share = site.out.constant(f"{name}:share", _shares(before[1:3], kernel, stride, found))
+    share = site.out.constant(f"{name}:share", _shares(before[1:3], kernel, stride, geometry))
     return site.out.emit("MUL", (mean, share), shape, name, activation="NONE")
 
 
@@ -180,10 +180,10 @@ def _is_positive(site: Site, x: str) -> bool:
     return False
 
 
-def _shares(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], found: Sequence[Window]) -> Array:
+def _shares(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], geometry: Sequence[Window]) -> Array:
     """For every window the kernel's values over those that lie within the input: `(1, height, width, 1)`."""
     axes = []
-    for n, k, s, own in zip(sizes, kernel, stride, found, strict=True):
+    for n, k, s, own in zip(sizes, kernel, stride, geometry, strict=True):
         starts = np.arange(own.size) * s - own.before
         axes.append(k / (np.minimum(starts + k, n) - np.maximum(starts, 0)))
     return np.asarray(np.outer(axes[0], axes[1])[None, :, :, None], np.float32)

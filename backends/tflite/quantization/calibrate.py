@@ -1,4 +1,4 @@
-"""The ranges of activations: the float program runs on LiteRT over real samples, every tensor of it looked at."""
+"""The ranges of activations: the float program runs on LiteRT over real samples, and every tensor is measured."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Calibration:
 
     def means(self) -> dict[str, Array]:
         """The mean of every channel of the tensors that weights meet."""
-        return {name: seen.mean for name, seen in self.statistics.items() if len(seen.mean)}
+        return {name: tensor.mean for name, tensor in self.statistics.items() if len(tensor.mean)}
 
     def peaks(self) -> dict[str, Array]:
         """The largest size of a value in every channel of these."""
-        return {name: seen.peak for name, seen in self.statistics.items() if len(seen.peak)}
+        return {name: tensor.peak for name, tensor in self.statistics.items() if len(tensor.peak)}
 
 
 def calibrate(
@@ -43,7 +43,7 @@ def calibrate(
         program: the float program.
         samples: what to run it on.
         watch: tensors whose values are kept for every sample.
-        also: tensors to look at although an operator only moves values into them, which have their source's range.
+        also: tensors to measure although an operator only moves values into them, which have their source's range.
 
     Raises:
         CnnError: `calibration`, when there are no samples, or a weight is not finite, or a tensor on a sample.
@@ -59,13 +59,13 @@ def calibrate(
         for number, sample in enumerate(samples, start=1):
             values = {**{name: sample[name] for name in _float_inputs(program)}, **run(sample)}
             for name, gatherer in gatherers.items():
-                gatherer.see(values[name], channels=name in convolved or name in sample)
+                gatherer.add(values[name], channels=name in convolved or name in sample)
                 _require_finite(name, gatherer, number)
             watched.append({name: np.array(values[name]) for name in watch})
             del values
     statistics = {name: gatherer.statistics() for name, gatherer in gatherers.items()}
     return Calibration(
-        {name: replace(seen, read=read_as(program, name, seen.centres)) for name, seen in statistics.items()},
+        {name: replace(tensor, read=read_as(program, name, tensor.centres)) for name, tensor in statistics.items()},
         tuple(watched),
     )
 

@@ -161,8 +161,8 @@ class _Quantizer:
             self.add(name, quantization)
             return name
         outer = f"{name}:{io}"
-        found = _as_uint8(quantization) if io == "uint8" else None
-        self.tensors[outer] = Tensor(outer, tensor.shape, io.upper(), found)
+        outer_quantization = _as_uint8(quantization) if io == "uint8" else None
+        self.tensors[outer] = Tensor(outer, tensor.shape, io.upper(), outer_quantization)
         self.add(name, quantization)
         self.operators.append(Operator("QUANTIZE", (outer,), (name,), origin=name))
         return outer
@@ -175,8 +175,8 @@ class _Quantizer:
         if io == "int8":
             return name
         outer = f"{name}:{io}"
-        found = _as_uint8(self.groups.quantization(name)) if io == "uint8" else None
-        self.tensors[outer] = Tensor(outer, tensor.shape, io.upper(), found)
+        outer_quantization = _as_uint8(self.groups.quantization(name)) if io == "uint8" else None
+        self.tensors[outer] = Tensor(outer, tensor.shape, io.upper(), outer_quantization)
         kind = "QUANTIZE" if io == "uint8" else "DEQUANTIZE"
         self.operators.append(Operator(kind, (name,), (outer,), origin=origin))
         return outer
@@ -237,17 +237,17 @@ class _Quantizer:
         weights = self.program[kernel].data
         shift = None if bias == ABSENT else self.program[bias].data
         assert weights is not None, kernel
-        found = weight_scales(weights, shift, read.scale[0], written.scale[0], _KERNEL_AXES[operator.kind])
-        key = (kernel, found.scale)
+        quantization = weight_scales(weights, shift, read.scale[0], written.scale[0], _KERNEL_AXES[operator.kind])
+        key = (kernel, quantization.scale)
         if key not in self.rounded:
-            self.rounded[key] = _round(operator, weights, found)
+            self.rounded[key] = _round(operator, weights, quantization)
         rounded = self.rounded[key]
-        self.tensors[kernel] = replace(self.program[kernel], type="INT8", quantization=found, data=rounded.codes)
+        self.tensors[kernel] = replace(self.program[kernel], type="INT8", quantization=quantization, data=rounded.codes)
         if shift is None:
             return (*operator.inputs[:-1], x)
         if operator.inputs[0] in self.means:
             shift = shift - _drift(rounded.error, self.means[operator.inputs[0]])
-        scales = np.asarray(found.scale, np.float64) * read.scale[0]
+        scales = np.asarray(quantization.scale, np.float64) * read.scale[0]
         whole = np.rint(shift / scales)
         assert np.abs(whole).max(initial=0.0) < 2**31, operator.origin
         numbers = tuple(map(float, scales.astype(np.float32)))
@@ -287,9 +287,9 @@ class _Quantizer:
         From int8 it is a product with one, which is exact to half a step: XNNPACK's QUANTIZE takes the ratio of the
         scales to the next 256th and rounds halves up, LiteRT's own rounds twice, and both are off by nearly a step.
         """
-        wanted = self.groups.quantization(operator.outputs[0])
+        quantization = self.groups.quantization(operator.outputs[0])
         label = f"{name}:for {operator.outputs[0]}"
-        tensor = Tensor(label, self.program[name].shape, "INT8", wanted)
+        tensor = Tensor(label, self.program[name].shape, "INT8", quantization)
         if name in self.float:
             return self.convert(name, "QUANTIZE", tensor, operator.origin)
         one = f"{label}:one"
@@ -309,19 +309,19 @@ class _Quantizer:
 
 def _float_tensors(lowered: Lowered) -> frozenset[str]:
     """The activations that stay float: those of float operators, and what is only moved between such."""
-    program, found = lowered.program, set(lowered.float_only)
+    program, float_only = lowered.program, set(lowered.float_only)
     for operator in reversed(program.operators):
-        if operator.kind in MOVES and operator.outputs[0] not in found:
+        if operator.kind in MOVES and operator.outputs[0] not in float_only:
             readers = [program.operators[i] for name in operator.outputs for i in program.consumers[name]]
             sources = [program.producers.get(name) for name in moved_inputs(operator) if program[name].data is None]
-            from_float = all(i is not None and program.operators[i].outputs[0] in found for i in sources)
+            from_float = all(i is not None and program.operators[i].outputs[0] in float_only for i in sources)
             ends = any(name in program.outputs for name in operator.outputs)
-            if readers and not ends and from_float and all(reader.outputs[0] in found for reader in readers):
-                found.update(operator.outputs)
-    return frozenset(found)
+            if readers and not ends and from_float and all(reader.outputs[0] in float_only for reader in readers):
+                float_only.update(operator.outputs)
+    return frozenset(float_only)
 
 
-def _round(operator: Operator, weights: Array, found: Quantization) -> Rounded:
+def _round(operator: Operator, weights: Array, quantization: Quantization) -> Rounded:
     """Weights by their scales, symmetric about zero, in float32: a step's half either way is as good."""
     axis = _KERNEL_AXES[operator.kind]
     depthwise = operator.kind == "DEPTHWISE_CONV_2D"
@@ -332,7 +332,7 @@ def _round(operator: Operator, weights: Array, found: Quantization) -> Rounded:
     shape = [1] * weights.ndim
     if axis is not None:
         shape[axis] = -1
-    scale = np.asarray(found.scale, np.float32).reshape(shape)
+    scale = np.asarray(quantization.scale, np.float32).reshape(shape)
     whole = np.rint(weights / scale)
     np.clip(whole, -NARROW, NARROW, out=whole)
     codes = whole.astype(np.int8)
@@ -353,5 +353,5 @@ def _drift(error: Array, mean: Array) -> Array:
     return drift.reshape(-1)
 
 
-def _as_uint8(found: Quantization) -> Quantization:
-    return Quantization(found.scale, tuple(zero + _TO_UINT8 for zero in found.zero_point))
+def _as_uint8(quantization: Quantization) -> Quantization:
+    return Quantization(quantization.scale, tuple(zero + _TO_UINT8 for zero in quantization.zero_point))

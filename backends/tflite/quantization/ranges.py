@@ -1,4 +1,4 @@
-"""From what was seen of a tensor's values to the range that its int8 codes are spread over: four ways.
+"""Four ways to choose the range of a tensor's int8 codes from the statistics of its values.
 
 `minmax` keeps every value. The others cut rare extremes, so that steps get finer: `percentile` a fixed share, `mse` so
 that the mean squared error is least, `entropy` so that the codes' distribution tells most of that of the values.
@@ -28,26 +28,26 @@ _LEVELS: Final = 256
 Array = NDArray[np.float64]
 
 
-def minmax(seen: Statistics) -> Range:
+def minmax(statistics: Statistics) -> Range:
     """All of the values."""
-    return seen.low, seen.high
+    return statistics.low, statistics.high
 
 
-def percentile(seen: Statistics) -> Range:
+def percentile(statistics: Statistics) -> Range:
     """The values but for the outermost hundredth of a per cent on each side."""
-    centres, counts = _histogram(seen)
+    centres, counts = _histogram(statistics)
     share: Array = np.cumsum(counts) / counts.sum()
     first, last = np.searchsorted(share, [1 - PERCENTILE / 100, PERCENTILE / 100])
     return float(centres[int(first)]), float(centres[min(int(last), BINS - 1)])
 
 
-def mse(seen: Statistics) -> Range:
+def mse(statistics: Statistics) -> Range:
     """The range whose codes come nearest to the values, or where a function alone reads these, to its results.
 
     The lower end of what swish reads is of no use to it, and the ends of what a sigmoid reads are of little.
     """
-    read = seen.centres if seen.read is None else seen.read
-    slope = np.gradient(read, seen.centres)
+    read = statistics.centres if statistics.read is None else statistics.read
+    slope = np.gradient(read, statistics.centres)
 
     def cost(centres: Array, counts: Array, low: float, high: float) -> float:
         step = (high - low) / (_LEVELS - 1)
@@ -57,19 +57,19 @@ def mse(seen: Statistics) -> Range:
         outside = read - np.interp(np.clip(centres, low, high), centres, read)
         return float((counts * (outside**2 + (slope * step) ** 2 / 12)).sum())
 
-    return _best(seen, cost)
+    return _best(statistics, cost)
 
 
-def entropy(seen: Statistics) -> Range:
+def entropy(statistics: Statistics) -> Range:
     """The range whose codes lose the least information: the smallest Kullback-Leibler divergence.
 
     Zero counts for nothing: every range holds it exactly, and the many zeros of a relu would ask for the finest steps.
     """
-    if not seen.low <= 0 <= seen.high:
-        return _best(seen, _divergence, _CUTS[::2])
-    counts = seen.counts.copy()
-    counts[np.abs(seen.centres).argmin()] = 0
-    return _best(replace(seen, counts=counts), _divergence) if counts.any() else (seen.low, seen.high)
+    if not statistics.low <= 0 <= statistics.high:
+        return _best(statistics, _divergence, _CUTS[::2])
+    counts = statistics.counts.copy()
+    counts[np.abs(statistics.centres).argmin()] = 0
+    return _best(replace(statistics, counts=counts), _divergence) if counts.any() else (statistics.low, statistics.high)
 
 
 METHODS: Final[Mapping[Method, Callable[[Statistics], Range]]] = {
@@ -80,16 +80,16 @@ METHODS: Final[Mapping[Method, Callable[[Statistics], Range]]] = {
 }
 
 
-def _histogram(seen: Statistics) -> tuple[Array, Array]:
-    return seen.centres, seen.counts.astype(np.float64)
+def _histogram(statistics: Statistics) -> tuple[Array, Array]:
+    return statistics.centres, statistics.counts.astype(np.float64)
 
 
-def _best(seen: Statistics, cost: Callable[[Array, Array, float, float], float], cuts: Array = _CUTS) -> Range:
+def _best(statistics: Statistics, cost: Callable[[Array, Array, float, float], float], cuts: Array = _CUTS) -> Range:
     """The upper end cut as is best, then the lower one."""
-    if not seen.high > seen.low:
-        return seen.low, seen.high
-    centres, counts = _histogram(seen)
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    if not statistics.high > statistics.low:
+        return statistics.low, statistics.high
+    centres, counts = _histogram(statistics)
+    low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
     if high > 0:
         high = min((high * cut for cut in cuts), key=lambda end: cost(centres, counts, low, end))
     if low < 0:

@@ -98,7 +98,7 @@ class Groups:
     def find_double_rounding(self) -> set[int]:
         """The operators that requantise an input, and whose result is requantised on its way by a later one."""
         requantising = {index for index, _ in self.requantised}
-        found: set[int] = set()
+        operators: set[int] = set()
         above, seen = [name for _, name in self.requantised], set[str]()
         while above:
             name = above.pop()
@@ -106,10 +106,10 @@ class Groups:
             if name in seen or index is None or self.program.operators[index].kind not in MOVES:
                 continue
             seen.add(name)
-            found |= {index} & requantising
+            operators |= {index} & requantising
             moved = moved_inputs(self.program.operators[index])
             above += [each for each in moved if (index, each) not in self.requantised]
-        return found
+        return operators
 
     def widen(self, name: str, scale: float) -> None:
         """Let a tensor's scale be at least so much, where it is free."""

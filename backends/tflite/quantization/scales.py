@@ -44,9 +44,9 @@ def affine(low: float, high: float) -> Quantization:
     return Quantization((scale,), (min(max(zero, LOWEST_CODE), HIGHEST_CODE),))
 
 
-def span(found: Quantization) -> Range:
+def span(quantization: Quantization) -> Range:
     """The smallest and largest value that int8 holds under a quantisation for the whole tensor."""
-    (scale,), (zero,) = found.scale, found.zero_point
+    (scale,), (zero,) = quantization.scale, quantization.zero_point
     return scale * (LOWEST_CODE - zero), scale * (HIGHEST_CODE - zero)
 
 
@@ -55,27 +55,27 @@ def union(ranges: Sequence[Range]) -> Range:
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
-def covers(found: Quantization, wanted: Range) -> bool:
+def covers(quantization: Quantization, wanted: Range) -> bool:
     """Whether int8 under a quantisation holds a range, to within a step."""
-    low, high = span(found)
-    step = found.scale[0]
+    low, high = span(quantization)
+    step = quantization.scale[0]
     return low - step <= wanted[0] and wanted[1] <= high + step
 
 
-def encode(values: Array, found: Quantization) -> NDArray[np.int8]:
+def encode(values: Array, quantization: Quantization) -> NDArray[np.int8]:
     """Values as int8; those outside the range become its ends."""
     shape = [1] * values.ndim
-    if found.per_channel:
-        shape[found.axis] = len(found.scale)
-    scale = np.asarray(found.scale, np.float64).reshape(shape if found.per_channel else ())
-    zero = np.asarray(found.zero_point).reshape(shape if found.per_channel else ())
+    if quantization.per_channel:
+        shape[quantization.axis] = len(quantization.scale)
+    scale = np.asarray(quantization.scale, np.float64).reshape(shape if quantization.per_channel else ())
+    zero = np.asarray(quantization.zero_point).reshape(shape if quantization.per_channel else ())
     codes: NDArray[np.int8] = np.clip(np.rint(values / scale) + zero, LOWEST_CODE, HIGHEST_CODE).astype(np.int8)
     return codes
 
 
-def decode(codes: Array, found: Quantization) -> NDArray[np.float64]:
+def decode(codes: Array, quantization: Quantization) -> NDArray[np.float64]:
     """The values that int8 or uint8 codes stand for, of a quantisation for the whole tensor."""
-    (scale,), (zero,) = found.scale, found.zero_point
+    (scale,), (zero,) = quantization.scale, quantization.zero_point
     return scale * (codes.astype(np.float64) - zero)
 
 

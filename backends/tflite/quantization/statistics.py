@@ -39,7 +39,7 @@ class Statistics:
 
 
 class Gatherer:
-    """Sees a tensor's values sample by sample."""
+    """Gathers the statistics of a tensor's values sample by sample."""
 
     def __init__(self) -> None:
         self.low = np.inf
@@ -49,8 +49,8 @@ class Gatherer:
         self.peak: Array | None = None
         self.count = 0
 
-    def see(self, values: Array, *, channels: bool) -> None:
-        """Values `(1, ..., channels)`; `channels` asks for the figures of every channel."""
+    def add(self, values: Array, *, channels: bool) -> None:
+        """Add values `(1, ..., channels)`; `channels` asks for the figures of every channel."""
         if channels:
             rows = values.reshape(-1, values.shape[-1])
             low, high = rows.min(0), rows.max(0)

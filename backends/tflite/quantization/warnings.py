@@ -28,28 +28,28 @@ _NAMED: Final = 3
 """So many layers are named where more lose the same."""
 
 
-def warnings(exact: Program, rounded: Program, graph: Graph, found: Measurement) -> tuple[Diagnostic, ...]:
+def warnings(exact: Program, rounded: Program, graph: Graph, measurement: Measurement) -> tuple[Diagnostic, ...]:
     """The warnings of a measured int8 program, none where all is well.
 
     Args:
         exact: the float program that it was measured beside.
         rounded: the int8 program.
         graph: the network that both were made of.
-        found: what was measured.
+        measurement: of the int8 program beside the float one.
     """
     return (
-        *_faint(rounded, graph, found),
-        *_constant(graph, found),
-        *_together(list(_narrow(rounded, graph, found))),
-        *_together(list(_saturated(exact, rounded, graph, found))),
+        *_faint(rounded, graph, measurement),
+        *_constant(graph, measurement),
+        *_together(list(_narrow(rounded, graph, measurement))),
+        *_together(list(_saturated(exact, rounded, graph, measurement))),
     )
 
 
-def _faint(rounded: Program, graph: Graph, found: Measurement) -> Iterator[Diagnostic]:
-    for output, tensor in zip(found.outputs.values(), rounded.outputs, strict=True):
+def _faint(rounded: Program, graph: Graph, measurement: Measurement) -> Iterator[Diagnostic]:
+    for output, tensor in zip(measurement.outputs.values(), rounded.outputs, strict=True):
         if output.sqnr >= LEAST:
             continue
-        first, label = _first_below(rounded, found, tensor) or output, ""
+        first, label = _first_below(rounded, measurement, tensor) or output, ""
         if first is not output:
             label = f"`{first.name}` is the first below {LEAST:g} dB: {_decibels(first.sqnr)}{_after(first.before)}"
         signal = f"{_decibels(output.sqnr)} of signal to noise"
@@ -83,21 +83,21 @@ def _apart(kind: str) -> str:
     return _APART if kind == "CONCATENATION" else "bring its inputs to like ranges, say by a batch norm of each"
 
 
-def _constant(graph: Graph, found: Measurement) -> Iterator[Diagnostic]:
-    for output in found.outputs.values():
+def _constant(graph: Graph, measurement: Measurement) -> Iterator[Diagnostic]:
+    for output in measurement.outputs.values():
         # What a softmax or sigmoid makes nothing of may well have one code; and an output that is lost is told as such.
-        if output.constant and output.sqnr >= LEAST and not found.heads[output.name]:
+        if output.constant and output.sqnr >= LEAST and not measurement.heads[output.name]:
             count = f"{output.constant} of {number_of(output.channels, 'channel')}"
             message = f"the int8 output `{output.name}` is constant in {count} that vary in the float one"
             yield _diagnostic(graph, output.origin, message, "", _APART)
 
 
-def _narrow(rounded: Program, graph: Graph, found: Measurement) -> Iterator[Diagnostic]:
+def _narrow(rounded: Program, graph: Graph, measurement: Measurement) -> Iterator[Diagnostic]:
     for operator in rounded:
         scale = rounded[operator.outputs[0]].quantization if operator.kind in _JOINS else None
         if scale is None:
             continue
-        inputs = [found.tensors[name] for name in operator.inputs if name in found.tensors]
+        inputs = [measurement.tensors[name] for name in operator.inputs if name in measurement.tensors]
         kept = {each.name: (each.high - each.low) / scale.scale[0] for each in inputs}
         few = [each for each in inputs if each.high > each.low and kept[each.name] < CODES - 1]
         if few:
@@ -110,8 +110,8 @@ def _narrow(rounded: Program, graph: Graph, found: Measurement) -> Iterator[Diag
             yield _diagnostic(graph, operator.origin, message, label, _apart(operator.kind))
 
 
-def _saturated(exact: Program, rounded: Program, graph: Graph, found: Measurement) -> Iterator[Diagnostic]:
-    for name, each in found.tensors.items():
+def _saturated(exact: Program, rounded: Program, graph: Graph, measurement: Measurement) -> Iterator[Diagnostic]:
+    for name, each in measurement.tensors.items():
         if each.clipped < _CLIPPED or _is_flat(exact, name):
             continue
         scale = rounded[name].quantization
@@ -132,7 +132,7 @@ def _is_flat(exact: Program, name: str) -> bool:
     return name in exact.tensors and read_as(exact, name, np.zeros(1)) is not None
 
 
-def _first_below(rounded: Program, found: Measurement, output: str) -> Fidelity | None:
+def _first_below(rounded: Program, measurement: Measurement, output: str) -> Fidelity | None:
     """The first measured tensor below `LEAST` on the way to an output."""
     names, waiting = set(), [output]
     while waiting:
@@ -140,7 +140,7 @@ def _first_below(rounded: Program, found: Measurement, output: str) -> Fidelity 
         if name not in names:
             names.add(name)
             waiting += read(rounded, name)
-    return next((each for name, each in found.tensors.items() if name in names and each.sqnr < LEAST), None)
+    return next((each for name, each in measurement.tensors.items() if name in names and each.sqnr < LEAST), None)
 
 
 def _together(alike: list[Diagnostic]) -> list[Diagnostic]:

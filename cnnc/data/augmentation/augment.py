@@ -120,7 +120,7 @@ def crop_maps(maps: Maps, entry: RandomResizedCrop, numbers: NDArray[np.float64]
         boxes = np.array([crop_box(entry, row, width, height) for row in numbers])
         rows = _nearest(boxes[:, 1], boxes[:, 3], height)
         columns = _nearest(boxes[:, 0], boxes[:, 2], width)
-        out.append(_taken(whole, rows, columns))
+        out.append(_take(whole, rows, columns))
     return tuple(out)
 
 
@@ -130,7 +130,7 @@ def _nearest(start: NDArray[np.float64], end: NDArray[np.float64], size: int) ->
     return middles.astype(np.intp)
 
 
-def _taken(arrays: NDArray[Any], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[Any]:
+def _take(arrays: NDArray[Any], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[Any]:
     """Of each of a batch its own rows and columns: `(batch, rows, columns, ...)`."""
     each = np.arange(len(arrays))[:, None, None]
     out: NDArray[Any] = arrays[each, rows[:, :, None], columns[:, None, :]]
@@ -144,7 +144,7 @@ def _pad_crop(pictures: Pictures, maps: Maps, entry: PadCrop, draw: Draw, place:
     if maps:
         rows = mirrored(tops[:, None] - pad + np.arange(height), height)
         columns = mirrored(lefts[:, None] - pad + np.arange(width), width)
-        return _taken(pictures, rows, columns), tuple(_taken(m, rows, columns) for m in maps)
+        return _take(pictures, rows, columns), tuple(_take(m, rows, columns) for m in maps)
     padded = np.zeros((count, height + 2 * pad, width + 2 * pad, channels), pictures.dtype)
     padded[:, pad : pad + height, pad : pad + width] = pictures
     # Every window of every picture, without a copy; the index then copies one a picture.

@@ -24,10 +24,10 @@ def require_pictures(part: Part, shapes: tuple[Shape, ...], entries: tuple[Augme
     if not entries:
         return
     if len(shapes) != 1 or len(shapes[0]) != 3:
-        found = ", ".join(map(format_shape, shapes))
+        sizes = ", ".join(map(format_shape, shapes))
         raise CnnError.of(
             "train",
-            f"`augment` changes pictures, and the network takes {found}",
+            f"`augment` changes pictures, and the network takes {sizes}",
             help="remove the `augment` line of the train section",
         )
     alone, mixes = split_off(entries)
@@ -41,10 +41,10 @@ def require_pictures(part: Part, shapes: tuple[Shape, ...], entries: tuple[Augme
     floats = isinstance(part, Examples) and part.inputs[0].dtype != np.uint8
     for entry in entries:
         if isinstance(entry, ColorJitter | RandAugment | AutoAugment) and (floats or shapes[0][-1] not in (1, 3)):
-            found = str(part.inputs[0].dtype) if floats and isinstance(part, Examples) else format_shape(shapes[0])
+            kind = str(part.inputs[0].dtype) if floats and isinstance(part, Examples) else format_shape(shapes[0])
             raise CnnError.of(
                 "train",
-                f"`{entry.names[0]}` changes pictures of 1 or 3 channels of bytes, and these are {found}",
+                f"`{entry.names[0]}` changes pictures of 1 or 3 channels of bytes, and these are {kind}",
                 help=f"remove `{entry.names[0]}` from the `augment` line",
             )
     for entry in mixes:
@@ -78,11 +78,11 @@ def require_maps(part: Part, shapes: tuple[Shape, ...], entries: tuple[Augment, 
             )
     for entry in entries:
         for target in maps:
-            found = target.shape[1:3]
-            if not entry_moves_all(entry, size, found):
+            map_size = target.shape[1:3]
+            if not entry_moves_all(entry, size, map_size):
                 raise CnnError.of(
                     "train",
-                    f"`{entry.names[0]}` cannot move masks of {format_shape(found)} as it moves pictures of"
+                    f"`{entry.names[0]}` cannot move masks of {format_shape(map_size)} as it moves pictures of"
                     f" {format_shape(size)}",
                     help=f"remove `{entry.names[0]}` from the `augment` line",
                 )
@@ -108,30 +108,30 @@ def fitted(part: Examples, shapes: Sequence[Shape]) -> Examples:
         raise CnnError.of("data", f"the network has {number_of(len(shapes), 'input')}, and the data {len(part.inputs)}")
     arrays = []
     for array, shape in zip(part.inputs, shapes, strict=True):
-        found = array.shape[1:]
-        if not fits(found, shape):
+        own = array.shape[1:]
+        if not fits(own, shape):
             raise CnnError.of(
                 "data",
-                f"the data's examples are {format_shape(found)}, and the network takes {format_shape(shape)}",
-                help=f"--input {format_shape(found)}" if len(found) == len(shape) else None,
+                f"the data's examples are {format_shape(own)}, and the network takes {format_shape(shape)}",
+                help=f"--input {format_shape(own)}" if len(own) == len(shape) else None,
             )
-        arrays.append(array.reshape(len(array), *shape) if (*found, 1) == shape else array)
+        arrays.append(array.reshape(len(array), *shape) if (*own, 1) == shape else array)
     return Examples(tuple(arrays), part.targets)
 
 
-def fits(found: Shape, wanted: Shape) -> bool:
+def fits(shape: Shape, expected: Shape) -> bool:
     """Whether examples of a shape are what an input takes: as they are, flattened, or with a last axis of one."""
-    return found == wanted or (*found, 1) == wanted or (len(wanted) == 1 and prod(found) == wanted[0])
+    return shape == expected or (*shape, 1) == expected or (len(expected) == 1 and prod(shape) == expected[0])
 
 
 def picture_size(part: Part, shapes: Sequence[Shape]) -> tuple[int, int]:
     """Height and width of the network's input, which must be a picture that the part's pictures can become."""
     channels = part.inputs[0].shape[-1] if isinstance(part, Examples) else None
     if len(shapes) != 1 or len(shapes[0]) != 3:
-        found = ", ".join(map(format_shape, shapes))
+        sizes = ", ".join(map(format_shape, shapes))
         raise CnnError.of(
             "data",
-            f"the data are pictures, and the network takes {found}",
+            f"the data are pictures, and the network takes {sizes}",
             help="a network of pictures has one input, height x width x channels",
         )
     height, width, wanted = shapes[0]

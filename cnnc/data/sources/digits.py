@@ -38,7 +38,7 @@ def load_digits() -> DataSet:
 
 
 def _file() -> Path:
-    """Where the library keeps them. Importing it, to be told, would take seconds."""
+    """The folder of the library that has them. Importing the library to ask would take seconds."""
     package = find_spec("sklearn")
     for folder in (package.submodule_search_locations if package else None) or ():
         path = Path(folder) / "datasets" / "data" / "digits.csv.gz"

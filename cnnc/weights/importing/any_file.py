@@ -1,4 +1,4 @@
-"""Any file or folder of weights, told by what it holds before what it is called."""
+"""Any file or folder of weights: its content tells the format, and its name only where that does not."""
 
 from __future__ import annotations
 

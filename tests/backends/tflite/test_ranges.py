@@ -39,7 +39,7 @@ def hard_swish(x: Array) -> Array:
 
 def seen(values: Any, read: Any = None) -> Statistics:
     gatherer = Gatherer()
-    gatherer.see(np.asarray(values, np.float32).reshape(1, -1), channels=False)
+    gatherer.add(np.asarray(values, np.float32).reshape(1, -1), channels=False)
     found = gatherer.statistics()
     return found if read is None else replace(found, read=read(found.centres))
 
