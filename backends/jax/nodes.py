@@ -75,11 +75,7 @@ def evaluate(
             if isinstance(node.op, BatchNorm) and mode.train and node.owner not in mode.frozen:
                 # One that is used again goes on from what its last use made of the statistics.
                 arrays = {**arrays, **statistics.get(node.owner, {}), **changed.get(node.owner, {})}
-                found[node.name], changed[node.owner] = (
-                    batch_norm_tuned(node.op, mode.table, arrays, operands[0])
-                    if mode.shards == 1
-                    else batch_norm_of_shards(node.op, arrays, operands[0], mode.shards)
-                )
+                found[node.name], changed[node.owner] = _batch_norm(node.op, mode, arrays, operands[0])
             elif mode.train and drops(node.op):
                 found[node.name] = _dropped(node, (chances or {}).get(node.name, chance(node)), mode.key, operands[0])
             else:
@@ -103,6 +99,13 @@ def _dropped(node: Node, by: Chance, key: Array | None, x: Array) -> Array:
         raise ValueError(f"`{node.name}` drops at random when train=True: pass key=jax.random.key(seed)")
     keep = randomness.keep_paths if isinstance(node.op, DropPath) else randomness.keep
     return keep(by.kept, jax.random.fold_in(key, by.salt), x)
+
+
+def _batch_norm(op: BatchNorm, mode: Mode, arrays: Mapping[str, Array], x: Array) -> tuple[Array, dict[str, Array]]:
+    """Batch norm in training, with its new statistics."""
+    if mode.shards == 1:
+        return batch_norm_tuned(op, mode.table, arrays, x)
+    return batch_norm_of_shards(op, arrays, x, mode.shards)
 
 
 def _lowered(node: Node, arrays: Mapping[str, Array], operands: list[Array], mode: Mode) -> Array:

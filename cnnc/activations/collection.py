@@ -86,34 +86,28 @@ def look(
         CnnError: the picture does not fit, a pattern or class is unknown, or the two models are of other networks.
     """
     value = read_input(image, watched)
-    paired = None
-    if other is not None:
-        from cnnc.activations.pairing import pair
-
-        watched, other = _with_labels(watched, other), _with_labels(other, watched)
-        paired = pair(watched, other)
+    watched, other, paired = _pair(watched, other)
     layers = choose(watched.layers if paired is None else paired.layers, patterns, watched.what)
     values, found = _evaluated(watched, value, () if paired else [layer.name for layer in layers])
     index = _index(found, wanted)
     heat, reason = _cam(watched, value, values, index, cam_layer)
-    is_seen = is_picture_shape(watched.input) and value.dtype == np.uint8
+    split = channels(watched, value) if is_picture_shape(watched.input) and value.dtype == np.uint8 else ()
     shown, other_found = (
         (_alone(layers, values), None) if paired is None else _beside(paired, layers, watched, other, value)
     )
-    return Look(
-        watched,
-        image,
-        value,
-        channels(watched, value) if is_seen else (),
-        shown,
-        first_filters(watched),
-        found,
-        heat,
-        reason,
-        other,
-        other_found,
-        paired.how if paired else "",
-    )
+    how = paired.how if paired else ""
+    filters = first_filters(watched)
+    return Look(watched, image, value, split, shown, filters, found, heat, reason, other, other_found, how)
+
+
+def _pair(watched: Watched, other: Watched | None) -> tuple[Watched, Watched | None, Paired | None]:
+    """Two models with the labels of either, and their layers in pairs, where there is a second."""
+    if other is None:
+        return watched, None, None
+    from cnnc.activations.pairing import pair
+
+    watched, other = _with_labels(watched, other), _with_labels(other, watched)
+    return watched, other, pair(watched, other)
 
 
 def _evaluated(watched: Watched, value: NDArray[Any], names: Sequence[str]) -> tuple[Values, Predicted | None]:

@@ -76,17 +76,7 @@ def activations(
     IMAGE may be a .npy file with an array of the input's shape, where that is no picture.
     """
     sources = [what] if compare is None else [what, compare]
-    specs = [source for source in sources if _is_spec(source)]
-    if not specs:
-        refuse("a SPEC", [*spec_given(overrides, weights), ("--random-weights", random_weights)])
-    if len(specs) < 2:
-        refuse("two SPECs", [("--compare-weights", compare_weights)])
-    if weights and random_weights:
-        raise click.UsageError("give either `--weights` or `--random-weights`")
-    if not any(source.is_dir() for source in sources):
-        refuse("a RUN", [("--last", last)])
-    if what.is_dir():
-        refuse("a SPEC or a .tflite file", [("--labels", labels)])
+    _require_suitable(sources, overrides, weights, compare_weights, random_weights, last, labels)
     with extra("tflite", "looking at pictures"):
         from cnnc.activations.collection import look
         from cnnc.activations.files import require_folder, write
@@ -96,10 +86,37 @@ def activations(
         say_unlike_pixels(watched.network)
     other = None
     if compare is not None:
-        own = compare_weights if len(specs) == 2 else weights
+        own = compare_weights if _is_spec(what) and _is_spec(compare) else weights
         other = _watched(compare, overrides, own, random_weights, last, labels if _is_spec(compare) else None)
     found = look(watched, image, patterns=split_patterns(layers), other=other, wanted=wanted, cam_layer=cam_layer)
     written = write(found, out)
+    _report(found, written, format)
+
+
+def _require_suitable(
+    sources: list[Path],
+    overrides: Overrides,
+    weights: Path | None,
+    compare_weights: Path | None,
+    random_weights: bool,
+    last: bool,
+    labels: Path | None,
+) -> None:
+    """Raises UsageError for options that none of the sources takes."""
+    specs = [source for source in sources if _is_spec(source)]
+    if not specs:
+        refuse("a SPEC", [*spec_given(overrides, weights), ("--random-weights", random_weights)])
+    if len(specs) < 2:
+        refuse("two SPECs", [("--compare-weights", compare_weights)])
+    if weights and random_weights:
+        raise click.UsageError("give either `--weights` or `--random-weights`")
+    if not any(source.is_dir() for source in sources):
+        refuse("a RUN", [("--last", last)])
+    if sources[0].is_dir():
+        refuse("a SPEC or a .tflite file", [("--labels", labels)])
+
+
+def _report(found: Look, written: Written, format: str) -> None:
     if format == "json":
         echo_json(_in_words(found, written))
     else:
@@ -107,7 +124,7 @@ def activations(
     if found.no_cam:
         say([f"no Grad-CAM: {found.no_cam}"])
     if written.left:
-        say([f"left from before in {out}: {', '.join(path.name for path in written.left[:5])}"])
+        say([f"left from before in {written.page.parent}: {', '.join(path.name for path in written.left[:5])}"])
 
 
 def _is_spec(source: Path) -> bool:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
-from click.core import ParameterSource
 
 from cnnc.cli.console.extras import extra
 from cnnc.cli.console.terminal import echo, echo_block, echo_error, echo_json
 from cnnc.cli.options.common import format_option, override_options
-from cnnc.cli.options.model import crop_option, open_network, refuse, spec_given
+from cnnc.cli.options.int8 import Int8Options, int8_options
+from cnnc.cli.options.model import open_network, refuse, spec_given
 from cnnc.diagnostics import CnnError
 from cnnc.files import require_apart, require_file
 from cnnc.overrides import Overrides
@@ -58,26 +58,7 @@ Targets:
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights for a SPEC: safetensors.")
 @click.option("--random-weights", is_flag=True, help="Random weights for a SPEC, to look at its structure.")
 @click.option("--last", is_flag=True, help="The last epoch's weights of a RUN, not the best's.")
-@click.option("--io", type=click.Choice(["int8", "uint8", "float32"]), help="Type at the ends of an int8 file.")
-@click.option(
-    "--calibrate",
-    metavar="DATA",
-    help="What to measure int8 ranges on: a set, a folder, an .npz.  [default: what the run was trained on]",
-)
-@click.option(
-    "--samples", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="How many examples."
-)
-@click.option(
-    "--ranges",
-    type=click.Choice(["auto", "minmax", "percentile", "mse", "entropy"]),
-    default="auto",
-    show_default=True,
-    help="How to choose int8 ranges; auto tries all ways and takes the one that loses least.",
-)
-@click.option("--data", metavar="D", help="Set top-1 of float and of int8 side by side on this data set.")
-@click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where a data set by name lies.")
-@click.option("--skip-corrupt", is_flag=True, help="Leave out pictures that cannot be decoded.")
-@crop_option
+@int8_options
 @click.option("--allow-cpu", is_flag=True, help="Let operators that the Edge TPU cannot take run on the CPU.")
 @click.option(
     "--edgetpu-compiler",
@@ -96,32 +77,15 @@ def compile(
     weights: Path | None,
     random_weights: bool,
     last: bool,
-    io: Literal["int8", "uint8", "float32"] | None,
-    calibrate: str | None,
-    samples: int,
-    ranges: Literal["auto", "minmax", "percentile", "mse", "entropy"],
-    data: str | None,
-    data_dir: Path | None,
-    skip_corrupt: bool,
-    crop: float,
+    int8: Int8Options,
     allow_cpu: bool,
     edgetpu_compiler: Path | None,
     format: str,
 ) -> None:
     """Compile the trained network in RUN, or that of SPEC with weights, for a device or another framework."""
-    if what.is_dir():
-        options = [*spec_given(overrides, weights), ("--random-weights", random_weights)]
-        refuse("a SPEC: a run has its network and weights", options)
-    else:
-        refuse("a run's folder", [("--last", last)])
-    if weights and random_weights:
-        raise click.UsageError("give either `--weights` or `--random-weights`")
+    _require_source_options(what, overrides, weights, random_weights, last)
     if target not in _INT8:
-        ranges_given = ctx.get_parameter_source("ranges") is ParameterSource.COMMANDLINE
-        samples_given = ctx.get_parameter_source("samples") is ParameterSource.COMMANDLINE
-        options = [("--io", io), ("--calibrate", calibrate), ("--samples", samples_given), ("--ranges", ranges_given)]
-        options += [("--data", data), ("--crop", crop != 1)]
-        refuse("the targets tflite-int8 and edgetpu", options)
+        int8.refuse(ctx)
     if target != "edgetpu":
         refuse("the target edgetpu", [("--allow-cpu", allow_cpu), ("--edgetpu-compiler", edgetpu_compiler)])
     _require_source(what)
@@ -132,20 +96,31 @@ def compile(
     place = out or _default_place(what, trained, target)
     _require_place(place, target, compiler)
     run_files = [what / "spec.cnn", what / "args.yaml", trained.calibration] if what.is_dir() else []
-    require_apart(place, [what, trained.weights_file, calibrate, data, *run_files])
+    require_apart(place, [what, trained.weights_file, int8.calibrate, int8.data, *run_files])
     if target in _ELSEWHERE:
         _compile_elsewhere(trained, target, place, format)
         return
     with extra("tflite", "compiling to TFLite"):
         from cnnc.backends.tflite.compile import Settings
         from cnnc.deployment.tflite import compile_tflite
-    found = None
-    if target in _INT8:
-        found = _samples(trained, calibrate, data_dir, samples, skip_corrupt, crop)
-    chosen = io or ("uint8" if target == "edgetpu" else "int8")
-    compiled = compile_tflite(trained, target, found, Settings(chosen, ranges))
-    compiled = _with_accuracy(compiled, trained, data, data_dir, skip_corrupt, crop)
+    samples = _samples(trained, int8) if target in _INT8 else None
+    ends = int8.io or ("uint8" if target == "edgetpu" else "int8")
+    compiled = compile_tflite(trained, target, samples, Settings(ends, int8.ranges))
+    compiled = _with_accuracy(compiled, trained, int8)
     _finish(compiled, trained, place, format, allow_cpu=allow_cpu, compiler=compiler)
+
+
+def _require_source_options(
+    what: Path, overrides: Overrides, weights: Path | None, random_weights: bool, last: bool
+) -> None:
+    """Raises UsageError for options of a spec beside a run, or of a run beside a spec."""
+    if what.is_dir():
+        options = [*spec_given(overrides, weights), ("--random-weights", random_weights)]
+        refuse("a SPEC: a run has its network and weights", options)
+    else:
+        refuse("a run's folder", [("--last", last)])
+    if weights and random_weights:
+        raise click.UsageError("give either `--weights` or `--random-weights`")
 
 
 def _require_source(what: Path) -> None:
@@ -192,14 +167,12 @@ def _require_place(place: Path, target: Target, compiler: Path | None) -> None:
         require_file(compiled_place(place))
 
 
-def _samples(
-    trained: Trained, calibrate: str | None, data_dir: Path | None, count: int, skip_corrupt: bool, crop: float
-) -> Samples:
+def _samples(trained: Trained, options: Int8Options) -> Samples:
     from cnnc.deployment.calibration_samples import random_samples, samples_of
 
-    name = calibrate or trained.calibration or trained.data.name
-    if calibrate is None and trained.is_random:
-        return random_samples(trained, min(count, _FEW))
+    name = options.calibrate or trained.calibration or trained.data.name
+    if options.calibrate is None and trained.is_random:
+        return random_samples(trained, min(options.samples, _FEW))
     if name is None:
         raise CnnError.of(
             "calibration",
@@ -208,8 +181,9 @@ def _samples(
         )
     with extra("train", "reading data"):
         from cnnc import data  # noqa: F401  # what it imports is what may be missing
-    folder = _folder(trained, name, data_dir) if isinstance(name, str) else None
-    return samples_of(trained, name, folder=folder, count=count, skip_corrupt=skip_corrupt, crop=crop)
+    folder = _folder(trained, name, options.data_dir) if isinstance(name, str) else None
+    reading: Any = {"skip_corrupt": options.skip_corrupt, "crop": options.crop}
+    return samples_of(trained, name, folder=folder, count=options.samples, **reading)
 
 
 def _folder(trained: Trained, name: str, data_dir: Path | None) -> Path | None:
@@ -221,18 +195,17 @@ def _folder(trained: Trained, name: str, data_dir: Path | None) -> Path | None:
     return data_dir or (Path(trained.data.folder) if trained.data.folder and name == trained.data.name else None)
 
 
-def _with_accuracy(
-    compiled: Compiled, trained: Trained, data: str | None, data_dir: Path | None, skip_corrupt: bool, crop: float
-) -> Compiled:
-    if data is None:
+def _with_accuracy(compiled: Compiled, trained: Trained, options: Int8Options) -> Compiled:
+    if options.data is None:
         return compiled
     assert compiled.program is not None
     with extra("train", "reading data"):
         from cnnc import data as _  # noqa: F401  # what it imports is what may be missing
     from cnnc.deployment.int8_accuracy import compare_files
 
-    folder = _folder(trained, data, data_dir)
-    found = compare_files(trained, compiled.program, data, folder=folder, skip_corrupt=skip_corrupt, crop=crop)
+    folder = _folder(trained, options.data, options.data_dir)
+    reading: Any = {"skip_corrupt": options.skip_corrupt, "crop": options.crop}
+    found = compare_files(trained, compiled.program, options.data, folder=folder, **reading)
     return replace(compiled, accuracy=found)
 
 

@@ -48,25 +48,28 @@ def demo(out: Path | None) -> None:
 
     net = load_text(SPEC, "digits.cnn")
     with extra("tflite", "the demo"):
-        from cnnc.backends.tflite.compile import Settings
-        from cnnc.cli.console.edgetpu import predict_edgetpu
-        from cnnc.deployment.calibration_samples import samples_of
-        from cnnc.deployment.int8_accuracy import compare_files
-        from cnnc.deployment.report import in_words
-        from cnnc.deployment.tflite import compile_tflite
+        from cnnc.deployment.tflite import compile_tflite  # noqa: F401  # missing extras are reported before the work
     with extra("train", "the demo"):
         from cnnc.cli.console.watch import watching
-        from cnnc.evaluation.evaluate import evaluate_on
-        from cnnc.evaluation.network import network_predictor
-        from cnnc.evaluation.test_set import load_test_set
-        from cnnc.runs.trained import open_run
         from cnnc.training.train import train
 
     echo_block(SPEC)
     with watching() as report, told_how_to_go_on():
         folder = train(net, "digits", out=out, report=report).folder
-    trained = open_run(folder, last=True)
-    predictor = network_predictor(trained)
+    _evaluate(folder)
+    model = _compile(folder)
+    show_next(folder)
+    echo(f"  cnnc predict {model} PICTURE...")
+
+
+def _evaluate(folder: Path) -> None:
+    """Report what the network of a run gets right, and where to look."""
+    from cnnc.evaluation.evaluate import evaluate_on
+    from cnnc.evaluation.network import network_predictor
+    from cnnc.evaluation.test_set import load_test_set
+    from cnnc.runs.trained import open_run
+
+    predictor = network_predictor(open_run(folder, last=True))
     found = evaluate_on(predictor, load_test_set(predictor))
     assert found.scores.top1 is not None
     echo("", f"{100 * found.scores.top1:.2f} % of {found.what} are read right after the last epoch")
@@ -74,14 +77,26 @@ def demo(out: Path | None) -> None:
     for name in ("results.png", "confusion_matrix.png", "batch0.png"):
         echo(f"  {folder / name}")
 
+
+def _compile(folder: Path) -> Path:
+    """Compile the network of a run for the Edge TPU and report float beside int8; the file's path."""
+    from cnnc.backends.tflite.compile import Settings
+    from cnnc.cli.console.edgetpu import predict_edgetpu
+    from cnnc.deployment.calibration_samples import samples_of
+    from cnnc.deployment.int8_accuracy import compare_files
+    from cnnc.deployment.report import in_words
+    from cnnc.deployment.tflite import compile_tflite
+    from cnnc.runs.trained import open_run
+
+    trained = open_run(folder, last=True)
     echo("", "compiled for the Edge TPU, ranges measured on 100 of the training pictures:")
     samples = samples_of(trained, "digits", folder=None, count=100)
     compiled = compile_tflite(trained, "edgetpu", samples, Settings("uint8"))
     assert compiled.program is not None
     accuracy = compare_files(trained, compiled.program, "digits", folder=None)
     compiled = replace(compiled, accuracy=accuracy)
-    place = folder / "digits_int8.tflite"
     assert compiled.program is not None
+    place = folder / "digits_int8.tflite"
     predicted = predict_edgetpu(compiled.data, compiled.program, place.name, trained.net.graph, allow_cpu=False)
     write_atomically(place, compiled.data)
     for line in (*in_words(compiled), "", *predicted.text.split("\n")):
@@ -89,5 +104,4 @@ def demo(out: Path | None) -> None:
     for warning in compiled.warnings:
         echo_error(warning, "warning")
     echo("", f"in {place}, {len(compiled.data):,} bytes")
-    show_next(folder)
-    echo(f"  cnnc predict {place} PICTURE...")
+    return place

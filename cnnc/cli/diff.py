@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,8 @@ import click
 from cnnc.cli.console.extras import extra
 from cnnc.cli.console.terminal import echo, echo_json
 from cnnc.cli.options.common import OUTPUT_FILE, format_option
-from cnnc.cli.options.model import say_message, threads_of
-from cnnc.cli.options.training import data_options
+from cnnc.cli.options.model import threads_of
+from cnnc.cli.options.training import DataOptions, data_options
 from cnnc.files import require_apart
 
 if TYPE_CHECKING:
@@ -35,10 +34,7 @@ _LISTED = 20
 def diff(
     run: Path,
     model: Path,
-    data: str | None,
-    data_dir: Path | None,
-    held_out: float | None,
-    skip_corrupt: bool,
+    data: DataOptions,
     samples: int | None,
     last: bool,
     threads: int | None,
@@ -50,22 +46,13 @@ def diff(
     Layers are looked at on 64 pictures at most, right answers are counted on the whole test part.
     """
     if out is not None:
-        require_apart(out, [model, data])
+        require_apart(out, [model, data.name])
     with extra("train", "a comparison"):
         from cnnc.evaluation.difference import diff as compare
-        from cnnc.evaluation.test_set import load_test_set
         from cnnc.runs.trained import open_run
 
-    load = partial(
-        load_test_set,
-        data=data,
-        folder=data_dir,
-        held_out=held_out,
-        skip_corrupt=skip_corrupt,
-        report=say_message,
-    )
-    network, threads = open_run(run, last=last), threads_of(threads)
-    found = compare(network, model, load, samples=samples, skip_corrupt=skip_corrupt, threads=threads)
+    load, network, threads = data.test_loader(), open_run(run, last=last), threads_of(threads)
+    found = compare(network, model, load, samples=samples, skip_corrupt=data.skip_corrupt, threads=threads)
     if out is not None:
         from cnnc.training.plots import draw_difference
 

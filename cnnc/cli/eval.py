@@ -16,10 +16,9 @@ from cnnc.cli.options.model import (
     labels_option,
     open_predictor,
     require_fitting,
-    say_message,
     weights_option,
 )
-from cnnc.cli.options.training import data_options
+from cnnc.cli.options.training import DataOptions, data_options
 from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 from cnnc.printable import printable
@@ -51,10 +50,7 @@ _LISTED = 50
 @format_option("text", "json")
 def eval(
     run: Path,
-    data: str | None,
-    data_dir: Path | None,
-    held_out: float | None,
-    skip_corrupt: bool,
+    data: DataOptions,
     batch: int,
     last: bool,
     weights: Path | None,
@@ -69,26 +65,17 @@ def eval(
     """Measure the network in a RUN, SPEC or TFLite file on test data, a run by default on its own."""
     kind = kind_of(run, weights)
     require_fitting(kind, last=last, labels=labels, threads=threads, delegate=delegate, spec=(overrides, weights))
-    if classes is not None and data is None:
+    if classes is not None and data.name is None:
         raise click.UsageError("`--classes` lists those of `--data FOLDER`")
     predictor = open_predictor(
         kind, run, overrides, weights=weights, labels=labels, last=last, threads=threads, delegate=delegate
     )
-    if data is None and kind != "run" and (predictor.data is None or predictor.data.name is None):
+    if data.name is None and kind != "run" and (predictor.data is None or predictor.data.name is None):
         raise _no_data(run)
     from cnnc.evaluation.evaluate import evaluate_on
-    from cnnc.evaluation.test_set import load_test_set
 
-    test_set = load_test_set(
-        predictor,
-        data,
-        folder=data_dir,
-        held_out=held_out,
-        skip_corrupt=skip_corrupt,
-        classes=classes,
-        report=say_message,
-    )
-    found = evaluate_on(predictor, test_set, skip_corrupt=skip_corrupt, batch=batch, crop=crop)
+    test_set = data.test_loader(classes=classes)(predictor)
+    found = evaluate_on(predictor, test_set, skip_corrupt=data.skip_corrupt, batch=batch, crop=crop)
     head, title = _heading(kind, run, weights, predictor)
     if format == "json":
         echo_json({**head, **_in_words(found)})

@@ -112,6 +112,10 @@ def import_weights(
         with extra("train", "verification"):
             verified = _verified(net, imported, file, pictures, drop_class, preparation, program)
     _write(out, net, source, imported)
+    _report(source, imported, verified, out, format)
+
+
+def _report(source: Source, imported: Imported, verified: Verified | None, out: Path, format: str) -> None:
     if format == "json":
         echo_json(_words(source, imported, verified, out))
         return

@@ -17,6 +17,7 @@ from cnnc.cli.console.terminal import echo
 from cnnc.cli.options.common import OUTPUT_FOLDER, override_options, split_patterns
 from cnnc.cli.options.devices import DEVICE_PARAMETERS, Where, device_options, require_whole, together
 from cnnc.cli.options.training import (
+    DataOptions,
     data_named,
     data_options,
     epochs,
@@ -31,6 +32,7 @@ from cnnc.recipe import SETTINGS
 
 if TYPE_CHECKING:
     from cnnc.backends.protocols import ProcessGroup
+    from cnnc.net import Net
     from cnnc.training.loop import TrainingResult
     from cnnc.training.seed_sweep import SeedSweep
 
@@ -89,10 +91,7 @@ def train(
     context: click.Context,
     spec: str | None,
     overrides: Overrides,
-    data: str | None,
-    data_dir: Path | None,
-    held_out: float | None,
-    skip_corrupt: bool,
+    data: DataOptions,
     epochs: int | str | None,
     lrs: tuple[tuple[str | None, float], ...],
     settings: Mapping[str, Any],
@@ -111,75 +110,89 @@ def train(
 
     The spec's train section says how; the options override it.
     """
-    peaks = [peak for pattern, peak in lrs if pattern is None]
-    if len(peaks) > 1:
-        raise click.UsageError("`--lr` gives the learning rate's peak twice: write PATTERN=X for that of some layers")
-    peak = peaks[0] if peaks else None
+    peak = _peak(lrs)
+    rates = {pattern: rate for pattern, rate in lrs if pattern is not None}
     require_whole(where)
-    common: dict[str, Any] = {"lr": peak, "epochs": epochs, "workers": workers, "save_minutes": save_minutes}
-    common["mesh"] = where.mesh
+    options: dict[str, Any] = {**settings, "lr": peak, "epochs": epochs, "workers": workers, "mesh": where.mesh}
+    options["save_minutes"] = save_minutes
     if resume is not None:
         _require_alone(context, [pattern for pattern, _ in lrs if pattern is not None])
-        with extra("train", "training"):
-            from cnnc.cli.console.watch import watching
-            from cnnc.training.resume import resume as go_on
-        with told_how_to_go_on(), together(where, context) as group, watching(group=group) as report:
-            result = go_on(resume, data, data_dir=data_dir, **settings, **common, group=group, report=report)
-        show_end(result, group)
+        _resume(resume, data, options, where, context)
         return
     if spec is None:
         raise click.UsageError("it is not said what to train: give a SPEC, or a run to go on with: --resume RUN")
     if isinstance(epochs, str):
         raise click.UsageError(f"`--epochs {epochs}` is for a run that goes on: add --resume RUN")
+    options |= {"weights": weights, "freeze": split_patterns(freeze) or None, "unfreeze": unfreeze or None}
+    options |= {"rates": rates or None, "profile": profile}
+    _start(spec, overrides, data, options, out, seeds, where, context)
 
+
+def _peak(lrs: tuple[tuple[str | None, float], ...]) -> float | None:
+    peaks = [peak for pattern, peak in lrs if pattern is None]
+    if len(peaks) > 1:
+        raise click.UsageError("`--lr` gives the learning rate's peak twice: write PATTERN=X for that of some layers")
+    return peaks[0] if peaks else None
+
+
+def _resume(run: Path, data: DataOptions, options: Mapping[str, Any], where: Where, context: click.Context) -> None:
+    with extra("train", "training"):
+        from cnnc.cli.console.watch import watching
+        from cnnc.training.resume import resume
+    with told_how_to_go_on(), together(where, context) as group, watching(group=group) as report:
+        result = resume(run, data.name, data_dir=data.folder, **options, group=group, report=report)
+    show_end(result, group)
+
+
+def _start(
+    spec: str,
+    overrides: Overrides,
+    data: DataOptions,
+    options: Mapping[str, Any],
+    out: Path | None,
+    seeds: str | None,
+    where: Where,
+    context: click.Context,
+) -> None:
+    """Train the network of a spec, once or for each seed; `options` are those of `cnnc.training.train.train`."""
     from cnnc.loading import find, load_spec
 
     net = load_spec(find(spec), overrides)
-    name = data_named(data, net.recipe.data, f"cnnc train {spec}")
+    name = data_named(data.name, net.recipe.data, f"cnnc train {spec}")
     with extra("train", "training"):
         from cnnc.cli.console.watch import watching
-        from cnnc.data.sources.by_name import load_data
-        from cnnc.data.sources.folder import Options
-        from cnnc.data.sources.parts import HELD_OUT
-        from cnnc.runs.events import Message
         from cnnc.training.seed_sweep import sweep_seeds
-        from cnnc.training.train import Origin
-        from cnnc.training.train import train as start
+        from cnnc.training.train import train  # noqa: F401  # missing extras are reported before the work
 
-    first_seed = settings.get("seed", net.recipe.seed)
-    several = None if seeds is None else _seeds(seeds, first_seed, is_listed_alone="seed" not in settings)
+    first = options.get("seed", net.recipe.seed)
+    several = None if seeds is None else _seeds(seeds, first, is_listed_alone="seed" not in options)
     if several is not None and (where.distributed or where.coordinator is not None):
         raise click.UsageError("`--seeds` trains in one process: start a training for every seed")
     with told_how_to_go_on(), together(where, context) as group, watching(group=group) as report:
 
         def run(seed: int, folder: Path | None) -> TrainingResult:
-            options = Options(HELD_OUT if held_out is None else held_out, seed, skip_corrupt)
-            data_set = load_data(name, folder=data_dir, options=options, report=lambda line: report(Message(line)))
-            return start(
-                net,
-                data_set,
-                weights=weights,
-                freeze=split_patterns(freeze) or None,
-                unfreeze=unfreeze or None,
-                rates={pattern: peak for pattern, peak in lrs if pattern is not None} or None,
-                out=folder,
-                skip_corrupt=skip_corrupt,
-                profile=profile and (several is None or seed == several[0]),
-                origin=Origin(name, data_dir, options.held_out),
-                **{**settings, "seed": seed},
-                **common,
-                group=group,
-                report=report,
-            )
+            profile = options["profile"] and (several is None or seed == several[0])
+            own = {**options, "seed": seed, "profile": profile, "out": folder, "group": group, "report": report}
+            return _train_once(net, name, data, own)
 
         if several is None:
-            result = run(first_seed, out)
+            result = run(first, out)
         else:
             sweep = sweep_seeds(net.name, several, run, out, report)
     if several is None:
         show_end(result, group)
     else:
         show_seeds(sweep, context)
+
+
+def _train_once(net: Net, name: str, data: DataOptions, options: Mapping[str, Any]) -> TrainingResult:
+    from cnnc.data.sources.parts import HELD_OUT
+    from cnnc.runs.events import Message
+    from cnnc.training.train import Origin, train
+
+    data_set = data.load(name, options["seed"], lambda line: options["report"](Message(line)))
+    origin = Origin(name, data.folder, data.held_out or HELD_OUT)
+    return train(net, data_set, skip_corrupt=data.skip_corrupt, origin=origin, **options)
 
 
 def _seeds(text: str, first: int, *, is_listed_alone: bool) -> tuple[int, ...]:

@@ -82,22 +82,32 @@ def samples_of(
     Raises:
         CnnError: the data cannot be read or does not fit the network, or is all the same.
     """
-    from cnnc.data.sources.array_files import is_array_file
-
     if isinstance(data, Samples):
         return data
     if isinstance(data, str | os.PathLike):
-        name = os.fspath(data)
-        if is_array_file(name):
-            path = Path(name).expanduser()
-            kind = "training examples kept with the run" if path == trained.calibration else f"examples of {name}"
-            return _array_samples(trained, inputs_in(trained.net.graph, path), kind, count, crop)
+        return _file_samples(trained, os.fspath(data), folder, count, skip_corrupt=skip_corrupt, crop=crop)
+    return _array_samples(trained, _input_arrays(trained.net.graph, data, count), "examples in arrays", count, crop)
+
+
+def _file_samples(
+    trained: Trained, name: str, folder: Path | None, count: int, *, skip_corrupt: bool, crop: float
+) -> Samples:
+    """Samples of a file of arrays, a folder or a data set by name."""
+    from cnnc.data.sources.array_files import is_array_file
+
+    if not is_array_file(name):
         return _data_set_samples(trained, name, folder, count, skip_corrupt=skip_corrupt, crop=crop)
+    path = Path(name).expanduser()
+    kind = "training examples kept with the run" if path == trained.calibration else f"examples of {name}"
+    return _array_samples(trained, inputs_in(trained.net.graph, path), kind, count, crop)
+
+
+def _input_arrays(graph: Graph, data: Any, count: int) -> Mapping[str, Any]:
+    """The arrays of data in memory by the inputs' names."""
     if not isinstance(data, tuple | Mapping) and not hasattr(data, "__array__"):
-        data = _collected(trained.net.graph, data, count)
-    names = [node.name for node in trained.net.graph.inputs]
-    arrays = dict(zip(names, ordered(data, names, "input"), strict=True))
-    return _array_samples(trained, arrays, "examples in arrays", count, crop)
+        data = _collected(graph, data, count)
+    names = [node.name for node in graph.inputs]
+    return dict(zip(names, ordered(data, names, "input"), strict=True))
 
 
 def _data_set_samples(

@@ -202,15 +202,7 @@ def group_of(place: Place, end: Callable[[CnnError], NoReturn], seconds: float =
     Raises:
         CnnError: of code `process` when the processes cannot meet, or one of them is gone.
     """
-    shared = secret()
-    group = _met(place, shared, end, seconds)
-    try:
-        group.wait_for_start(seconds)
-    except CnnError as error:
-        group.close()
-        hint = _hidden(place, group.address)
-        raise CnnError([replace(each, help=each.help or hint) for each in error.diagnostics]) from error
-    _start_jax(place, shared, group.address)
+    group = _start_group(place, end, seconds)
     try:
         yield group
     except CnnError as error:
@@ -233,6 +225,20 @@ def group_of(place: Place, end: Callable[[CnnError], NoReturn], seconds: float =
     # Last, as the hub ends after the last, and jax's service with it.
     group.leave()
     group.close()
+
+
+def _start_group(place: Place, end: Callable[[CnnError], NoReturn], seconds: float) -> Group:
+    """The processes when all of them are there and jax is started."""
+    shared = secret()
+    group = _met(place, shared, end, seconds)
+    try:
+        group.wait_for_start(seconds)
+    except CnnError as error:
+        group.close()
+        hint = _hidden(place, group.address)
+        raise CnnError([replace(each, help=each.help or hint) for each in error.diagnostics]) from error
+    _start_jax(place, shared, group.address)
+    return group
 
 
 def _met(place: Place, shared: bytes, end: Callable[[CnnError], NoReturn], seconds: float) -> Group:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from dataclasses import dataclass
+from functools import partial, wraps
 from math import inf
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cnnc.cli.options.common import finite
+from cnnc.cli.options.model import say_message
 from cnnc.diagnostics import CnnError
 from cnnc.recipe import SETTINGS, Setting
 from cnnc.recipe.entry import POSITIVE, Range
 from cnnc.recipe.settings import MOST
+
+if TYPE_CHECKING:
+    from cnnc.data.sources.data_set import DataSet
+    from cnnc.evaluation.predictor import Predictor
+    from cnnc.evaluation.test_set import TestSet
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,8 +57,41 @@ def thaw(text: str) -> tuple[int, str]:
     return int(epoch), pattern.strip()
 
 
+@dataclass(frozen=True)
+class DataOptions:
+    """The options on a data set: its name, where its files lie, the share to hold out, and `--skip-corrupt`."""
+
+    name: str | None
+    folder: Path | None
+    held_out: float | None
+    skip_corrupt: bool
+
+    def load(self, name: str, seed: int, report: Callable[[str], None]) -> DataSet:
+        """The data set `name` to train on, its parts split by `seed`."""
+        from cnnc.data.sources.by_name import load_data
+        from cnnc.data.sources.folder import Options
+        from cnnc.data.sources.parts import HELD_OUT
+
+        options = Options(self.held_out or HELD_OUT, seed, self.skip_corrupt)
+        return load_data(name, folder=self.folder, options=options, report=report)
+
+    def test_loader(self, **options: Any) -> Callable[[Predictor], TestSet]:
+        """A function that loads the test set for a predictor; `options` are further ones of `load_test_set`."""
+        from cnnc.evaluation.test_set import load_test_set
+
+        return partial(
+            load_test_set,
+            data=self.name,
+            folder=self.folder,
+            held_out=self.held_out,
+            skip_corrupt=self.skip_corrupt,
+            report=say_message,
+            **options,
+        )
+
+
 def data_options(command: F) -> F:
-    """Give a command `--data`, `--data-dir`, `--split` and `--skip-corrupt`."""
+    """Give a command `--data`, `--data-dir`, `--split` and `--skip-corrupt`, which it receives as `data`."""
     options = [
         click.option(
             "--data",
@@ -73,9 +113,16 @@ def data_options(command: F) -> F:
         ),
         click.option("--skip-corrupt", is_flag=True, help="Leave out and count pictures that cannot be decoded."),
     ]
+
+    @wraps(command)
+    def collected(
+        *args: Any, data: str | None, data_dir: Path | None, held_out: float | None, skip_corrupt: bool, **rest: Any
+    ) -> Any:
+        return command(*args, data=DataOptions(data, data_dir, held_out, skip_corrupt), **rest)
+
     for option in reversed(options):
-        command = option(command)
-    return command
+        collected = option(collected)
+    return collected  # type: ignore[return-value]  # click calls it by keywords, of which it takes more than `command`
 
 
 def data_named(given: str | None, by_spec: str | None, command: str) -> str:
