@@ -27,7 +27,7 @@ from cnnc.diagnostics import CnnError
 from cnnc.evaluation.correspondence import entrances, match_tensors
 from cnnc.evaluation.distortion import ChannelSums, Layer, is_equalizable
 from cnnc.evaluation.evaluate import Agreement, compare, has_single_vector
-from cnnc.evaluation.network import network_predictor
+from cnnc.evaluation.network import NetworkPredictor, network_predictor
 from cnnc.evaluation.output_losses import classified
 from cnnc.evaluation.predictor import Predictor
 from cnnc.evaluation.test_set import TestSet, label_as, load_test_set
@@ -91,9 +91,7 @@ def diff(
     folded = passes.run(run.model, passes.INFERENCE_INT8)
     tensors = match_tensors(watching.program, folded.graph, path)
     _require_8_bits(watching.program, path)
-    # The file is held to what the network computes in float32, whatever it was trained in.
-    net = replace(run.net, recipe=replace(run.net.recipe, precision="f32"))
-    network = network_predictor(replace(run, net=net))
+    network = _in_float32(run)
     test_set = load(network)
     part, _ = label_as(network, test_set)
     feed = _feed(_drawn(part, samples), graph, skip_corrupt)
@@ -105,6 +103,11 @@ def diff(
     if has_single_vector(network) and has_single_vector(file) and all(classified(network.outputs, feed)):
         agreement = compare(network, file, feed, what)
     return Difference(inputs, layers, len(few), what, len(feed), agreement)
+
+
+def _in_float32(run: Trained) -> NetworkPredictor:
+    """What a file is held to, whatever the run was trained in."""
+    return network_predictor(replace(run, net=replace(run.net, recipe=replace(run.net.recipe, precision="f32"))))
 
 
 def _require_8_bits(program: Program, path: Path) -> None:
