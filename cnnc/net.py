@@ -68,7 +68,8 @@ class Net:
         """The outputs of the network for a batch: a pure function, for use under `jax.jit`, `grad` and `vmap`.
 
         Called on arrays it compiles itself; inside a transformation of yours it is plain operations. Compile a training
-        step of your own with `cnnc.backends.jax.compile.jit`: on a CPU that is `jax.jit`, two to three times faster.
+        step of your own with `cnnc.backends.jax.xla.compile.jit`: on a CPU that is `jax.jit`, two to three times
+        faster.
 
         Args:
             weights: as `init` makes them.

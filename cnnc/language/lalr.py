@@ -1,4 +1,4 @@
-"""An LALR(1) automaton: tokens and a table to a tree. Lark makes the table (parser_table.py); this runs it.
+"""An LALR(1) automaton: tokens and a table to a tree. Lark makes the table (parse_table.py); this runs it.
 
 Lark's own driver would spend most of its time in the grammar's ladder of precedence, one call for each rung and token.
 Here a rung is a change of state. A word is a keyword where the grammar has a place for that, and a name elsewhere.

@@ -32,7 +32,7 @@ class Layer(NamedTuple):
     """The key of a choice. `size` is the input's longest spatial axis, `batch` pictures."""
 
     part: str
-    """`conv.forward`, `depthwise.weight_gradient`, `batch_norm` and so on: `tuning.PARTS` lists them."""
+    """`conv.forward`, `depthwise.weight_gradient`, `batch_norm` and so on: those that `lower` asks for."""
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     size: int
