@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -55,8 +56,13 @@ def _part(module: str) -> str:
     return max((part for part in PARTS if f"{module}.".startswith(f"{part}.") and part != "cnnc"), key=len, default="")
 
 
-def _imports(node: ast.AST, *, typed: bool = False) -> Iterator[str]:
+@cache
+def _imported(module: str, *, typed: bool = False) -> frozenset[str]:
     """The modules of the project that a module imports, wherever in it: to run, and with `typed` for its types too."""
+    return frozenset(_imports(ast.parse(ALL_MODULES[module].read_text(encoding="utf-8")), typed=typed))
+
+
+def _imports(node: ast.AST, *, typed: bool) -> Iterator[str]:
     for child in ast.iter_child_nodes(node):
         if not typed and isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
             continue
@@ -73,7 +79,7 @@ def _imports(node: ast.AST, *, typed: bool = False) -> Iterator[str]:
 def test_a_module_imports_only_from_those_below_it(module: str) -> None:
     own = _part(module)
     assert own, f"{module} is not in LAYERS"
-    for imported in _imports(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    for imported in _imported(module):
         part = _part(imported)
         assert part == own or PARTS.index(part) < PARTS.index(own), f"{module} imports {imported}"
 
@@ -87,9 +93,8 @@ def _folder(module: str) -> str:
 @pytest.mark.parametrize("unit_of", [str, _folder], ids=["modules", "folders"])
 def test_imports_run_in_no_circle(unit_of: Callable[[str], str]) -> None:
     imported: dict[str, set[str]] = {}
-    for module, path in ALL_MODULES.items():
-        units = map(unit_of, _imports(ast.parse(path.read_text(encoding="utf-8")), typed=True))
-        imported.setdefault(unit_of(module), set()).update(units)
+    for module in ALL_MODULES:
+        imported.setdefault(unit_of(module), set()).update(map(unit_of, _imported(module, typed=True)))
     circle: list[str] = []
     try:
         TopologicalSorter({unit: units - {unit} for unit, units in imported.items()}).prepare()
@@ -101,13 +106,13 @@ def test_imports_run_in_no_circle(unit_of: Callable[[str], str]) -> None:
 def test_operators_know_nothing_of_spans() -> None:
     for module in MODULES:
         if _part(module) == "cnnc.ops":
-            parts = {_part(name) for name in _imports(ast.parse(MODULES[module].read_text(encoding="utf-8")))}
+            parts = {_part(name) for name in _imported(module)}
             assert parts <= {"cnnc.ops", "cnnc.frozen"}, module
 
 
 def test_backends_know_nothing_of_each_other() -> None:
     for module in MODULES:
-        for imported in _imports(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        for imported in _imported(module):
             if module.startswith("cnnc.backends.") and imported.startswith("cnnc.backends."):
                 assert _part(imported) in (_part(module), "cnnc.backends.protocols"), f"{module} imports {imported}"
 
