@@ -13,6 +13,7 @@ import cnnc
 from cnnc.backends.tflite.random_weights import random_weights
 from cnnc.deployment.tflite import compile_tflite
 from cnnc.evaluation import answers
+from cnnc.evaluation.answers import activated, answer, of_two
 from cnnc.evaluation.tflite import open_tflite
 from cnnc.loading import load_text
 from cnnc.ops import Dense, Sigmoid, Softmax
@@ -242,3 +243,10 @@ def test_a_run_of_arrays_that_were_no_pixels_says_so_of_pictures(tmp_path: Path)
         result = call(command, tmp_path / "run", picture, *rest)
         assert result.exit_code == 0, result.output
         assert "pixels go in as 0 to 255, and the arrays that the run was trained on" in result.stderr
+
+
+def test_a_single_sigmoid_is_of_two_classes() -> None:
+    (dark, light) = answer(np.array([0.25]), "classes", ("dark", "light"), 2).guesses
+    assert (dark.label, dark.probability, light.probability) == ("dark", 0.75, 0.25)
+    np.testing.assert_allclose(of_two(np.array([[0.25, 0.5]])), [[0.25, 0.5]])
+    np.testing.assert_allclose(activated(np.array([[0.0, np.log(3)]]), "softmax"), [[0.25, 0.75]])
