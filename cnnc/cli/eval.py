@@ -16,6 +16,7 @@ from cnnc.cli.options.model import (
     labels_option,
     open_predictor,
     require_fitting,
+    say_message,
     weights_option,
 )
 from cnnc.cli.options.training import DataOptions, data_options
@@ -74,6 +75,10 @@ def eval(
         raise _no_data(run)
     from cnnc.evaluation.evaluate import evaluate_on
 
+    if kind != "model":
+        from cnnc.runs.processes import make_ready
+
+        make_ready(say_message)
     test_set = data.test_loader(classes=classes)(predictor)
     found = evaluate_on(predictor, test_set, skip_corrupt=data.skip_corrupt, batch=batch, crop=crop)
     head, title = _heading(kind, run, weights, predictor)

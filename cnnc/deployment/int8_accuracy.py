@@ -11,7 +11,7 @@ from cnnc.data.feeding.feed import prepare
 from cnnc.data.sources.array_files import is_array_file
 from cnnc.deployment.array_data import labelled_examples
 from cnnc.deployment.tflite import pack
-from cnnc.evaluation.evaluate import Agreement, compare, require_single_vector
+from cnnc.evaluation.evaluate import Agreement, compare, require_vector_output
 from cnnc.evaluation.output_losses import require_classes
 from cnnc.evaluation.predictor import Predictor
 from cnnc.evaluation.test_set import TestSet, label_as, load_test_set
@@ -40,7 +40,7 @@ def compare_files(
         CnnError: the data cannot be read or does not fit, or the network's output is none of classes.
     """
     plain, rounded = (_opened(trained, program) for program in (_float_program(trained), int8))
-    require_single_vector(plain)
+    require_vector_output(plain)
     test_set = _test_set(trained, plain, data, folder, skip_corrupt)
     part, names = label_as(plain, test_set)
     require_classes(plain.outputs, names)

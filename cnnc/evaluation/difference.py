@@ -26,7 +26,7 @@ from cnnc.data.sources.data_set import Part, take
 from cnnc.diagnostics import CnnError
 from cnnc.evaluation.correspondence import entrances, match_tensors
 from cnnc.evaluation.distortion import ChannelSums, Layer, is_equalizable
-from cnnc.evaluation.evaluate import Agreement, compare, has_single_vector
+from cnnc.evaluation.evaluate import Agreement, compare, has_vector_output
 from cnnc.evaluation.network import NetworkPredictor, network_predictor
 from cnnc.evaluation.output_losses import classified
 from cnnc.evaluation.predictor import Predictor
@@ -93,16 +93,24 @@ def diff(
     _require_8_bits(watching.program, path)
     network = _in_float32(run)
     test_set = load(network)
-    part, _ = label_as(network, test_set)
+    part, has_labels = test_set.part, _has_labels(network, test_set)
+    if has_labels:
+        part, _ = label_as(network, test_set)
     feed = _feed(_drawn(part, samples), graph, skip_corrupt)
     few = _feed(_drawn(part, min(samples or LAYER_SAMPLES, LAYER_SAMPLES)), graph, skip_corrupt)
     inputs, layers = _layers(folded, graph, watching, tensors, few)
     what = test_set.what if samples is None else f"{len(feed):,} of {test_set.what}"
-    file = open_tflite(path, threads=threads)
-    agreement = None
-    if has_single_vector(network) and has_single_vector(file) and all(classified(network.outputs, feed)):
+    file, agreement = open_tflite(path, threads=threads), None
+    if has_labels and has_vector_output(file) and all(classified(network.outputs, feed)):
         agreement = compare(network, file, feed, what)
     return Difference(inputs, layers, len(few), what, len(feed), agreement)
+
+
+def _has_labels(network: NetworkPredictor, test_set: TestSet) -> bool:
+    """Whether the classes of a test set are what a network tells apart; layers are compared on any pictures."""
+    if not has_vector_output(network):
+        return False
+    return bool(network.classes) or len(test_set.classes) == max(2, *network.outputs[0].shape)
 
 
 def _in_float32(run: Trained) -> NetworkPredictor:

@@ -18,6 +18,7 @@ from cnnc.evaluation.output_losses import classified, require_classes, require_t
 from cnnc.evaluation.predictor import Predictor
 from cnnc.evaluation.scoring import decisions, outcome
 from cnnc.evaluation.test_set import TestSet, label_as
+from cnnc.ops import format_shape
 from cnnc.runs.interrupt import StopRequest
 from cnnc.runs.metrics import Outcome, Scores, gather, score
 
@@ -60,6 +61,7 @@ def evaluate_on(
     Raises:
         CnnError: the examples or their labels do not fit the predictor.
     """
+    _require_answer(predictor)
     part, names = label_as(predictor, test_set)
     require_classes(predictor.outputs, names)
     shapes = [each.shape for each in predictor.inputs]
@@ -69,6 +71,16 @@ def evaluate_on(
     known = classified(predictor.outputs, feed)
     head = scores[known.index(True) if True in known else 0]
     return Evaluation(head, names, test_set.what, tuple(sorted(feed.broken)))
+
+
+def _require_answer(predictor: Predictor) -> None:
+    """Raises CnnError where there is no single output, or it is a number that may mean anything."""
+    if len(predictor.outputs) != 1 or not predictor.outputs[0].shape:
+        sizes = (format_shape(each.shape) if each.shape else "a size that is not said" for each in predictor.outputs)
+        found = ", ".join(f"`{each.name}` of {size}" for each, size in zip(predictor.outputs, sizes, strict=True))
+        raise CnnError.of("data", f"`{predictor.name}` gives {found}, and one output of classes is wanted")
+    if predictor.outputs[0].reading is None and predictor.outputs[0].shape == (1,):
+        raise CnnError.of("data", f"`{predictor.name}` gives a single number, which says nothing of classes")
 
 
 def evaluate(
@@ -142,12 +154,12 @@ def compare(first: Predictor, second: Predictor, feed: Feed, what: str) -> Agree
     return Agreement(what, size, *shares)
 
 
-def has_single_vector(predictor: Predictor) -> bool:
-    """Whether a predictor has one output of classes that exclude each other, and not a map of them."""
+def has_vector_output(predictor: Predictor) -> bool:
+    """Whether a predictor has one output, and that is a vector."""
     return len(predictor.outputs) == 1 and len(predictor.outputs[0].shape) == 1
 
 
-def require_single_vector(predictor: Predictor) -> None:
+def require_vector_output(predictor: Predictor) -> None:
     """Raises CnnError where there is no single output of two classes or more whose top-1 can be measured."""
-    if not has_single_vector(predictor) or predictor.outputs[0].shape[0] < 2:
+    if not has_vector_output(predictor) or predictor.outputs[0].shape[0] < 2:
         raise CnnError.of("data", f"`{predictor.name}` has no single output of classes to measure top-1 of")

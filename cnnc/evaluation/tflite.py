@@ -18,7 +18,7 @@ from cnnc.evaluation.answers import Activation, reading_in
 from cnnc.evaluation.class_labels import labels_of, without_background
 from cnnc.evaluation.predictor import Input, Output, Values
 from cnnc.ops import Shape, format_shape
-from cnnc.recipe import BinaryCrossEntropy, CrossEntropy
+from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from cnnc.runs.calibration import NO_PIXELS
 from cnnc.runs.data_note import DataNote
 from cnnc.tflite_file.metadata import Description, InputNote, read_description
@@ -64,6 +64,8 @@ class TFLitePredictor:
             CnnError: the file gives another number of values than it says.
         """
         rows = np.arange(len(inputs[0])) if valid is None else np.flatnonzero(valid)
+        if not len(rows):
+            return tuple(np.zeros((len(inputs[0]), *output.shape), np.float32) for output in self.outputs)
         found = self.runner(self.feed(tuple(array[rows] for array in inputs)))
         values = []
         for output in self.outputs:
@@ -126,10 +128,10 @@ class TFLitePredictor:
             reading = "classes" if shape[-1:] == (1,) else "labels"
         elif reading is None and (end == "softmax" or self.classes):
             reading = "classes"
+        if reading == "values":
+            return Output(port.name, shape, "none", reading, MeanSquaredError())
         is_binary = reading == "labels" or shape[-1:] == (1,) or end == "sigmoid"
-        activation: Activation = "sigmoid" if is_binary else "softmax"
-        if end != "logits" or reading == "values":
-            activation = "none"
+        activation: Activation = "none" if end != "logits" else "sigmoid" if is_binary else "softmax"
         return Output(port.name, shape, activation, reading, BinaryCrossEntropy() if is_binary else CrossEntropy())
 
 
