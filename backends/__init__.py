@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Final
 
 from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.wording import quoted
 
 BACKENDS: Final[Mapping[str, str | None]] = {
     "reference": None,
@@ -26,7 +27,7 @@ def load(name: str, part: str | None = None) -> ModuleType:
         CnnError: there is no such backend, or a package that it needs is not installed.
     """
     if name not in BACKENDS:
-        known = ", ".join(f"`{backend}`" for backend in BACKENDS)
+        known = quoted(BACKENDS)
         raise CnnError.of(
             "backend", f"there is no backend `{name}`", help=did_you_mean(name, BACKENDS) or f"choose one of {known}"
         )

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def number_of(count: int, noun: str) -> str:
     """`1 label`, `1,234 labels`, `2 classes`."""
     ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{ending}"
+
+
+def quoted(names: Iterable[object], most: int | None = None) -> str:
+    """Names in backticks with commas between: `a`, `b` and 3 more, where there are more than `most`."""
+    every = [f"`{name}`" for name in names]
+    more = f" and {len(every) - most:,} more" if most is not None and len(every) > most else ""
+    return ", ".join(every[:most]) + more
 
 
 def extent(low: float, high: float, form: str = "", *, plural: bool = False) -> str:

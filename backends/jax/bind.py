@@ -12,6 +12,7 @@ from cnnc.backends.jax.layers import Weights
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.ir import Graph, Node
 from cnnc.ops import Input
+from cnnc.wording import quoted
 
 
 def bind_inputs(graph: Graph, x: Any) -> dict[str, Array]:
@@ -43,7 +44,7 @@ def check_weights(graph: Graph, weights: Weights) -> None:
 
 def _by_name(graph: Graph, x: Any) -> Mapping[str, Any]:
     names = [node.name for node in graph.inputs]
-    listed = ", ".join(f"`{name}`" for name in names)
+    listed = quoted(names)
     if isinstance(x, Mapping):
         for name in x:
             if name not in names:

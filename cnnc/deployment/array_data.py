@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph, Node
 from cnnc.ops import Input, format_shape
-from cnnc.wording import extent, number_of
+from cnnc.wording import extent, number_of, quoted
 
 if TYPE_CHECKING:
     from cnnc.data.sources.array_files import StoredArray
@@ -37,7 +37,7 @@ def inputs_in(graph: Graph, path: Path) -> dict[str, StoredArray]:
         return {names[0]: next(iter(found.values()))}
     for name in names:
         if name not in found:
-            others = f"the arrays {_listed(found)}" if all(found) else "one array"
+            others = f"the arrays {quoted(found)}" if all(found) else "one array"
             raise CnnError.of(
                 "data",
                 f"`{path}` holds {others}, and none for the input `{name}` of `{graph.name}`",
@@ -60,7 +60,7 @@ def labels_in(graph: Graph, path: Path) -> StoredArray:
     if label not in found and len(rest) != 1:
         raise CnnError.of(
             "labels",
-            f"`{path}` holds the arrays {_listed(found)}, and none of the classes of `{label}`",
+            f"`{path}` holds the arrays {quoted(found)}, and none of the classes of `{label}`",
             help=f"np.savez(path, ..., {label}=classes), a whole number an example",
         )
     return found[label if label in found else rest[0]]
@@ -165,7 +165,3 @@ def _called(array: Any, node: Node) -> str:
     from cnnc.data.sources.array_files import StoredArray
 
     return str(array) if isinstance(array, StoredArray) else f"the array for `{node.name}`"
-
-
-def _listed(names: Mapping[str, Any]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

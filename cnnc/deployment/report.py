@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cnnc.diagnostics import Diagnostic
 from cnnc.passes.pipelines import Change
 from cnnc.tflite_file.program import Program
-from cnnc.wording import number_of
+from cnnc.wording import number_of, quoted
 
 if TYPE_CHECKING:
     from cnnc.backends.tflite.quantization.fidelity import Fidelity, Measurement
@@ -130,7 +130,7 @@ def in_words(compiled: Compiled) -> list[str]:
     if compiled.measurement is not None:
         lines += _fidelity(compiled.measurement)
     if compiled.islands:
-        lines.append(f"stay in float, as TFLite has no int8 form of them: {_some(compiled.islands)}")
+        lines.append(f"stay in float, as TFLite has no int8 form of them: {quoted(compiled.islands, 6)}")
     if compiled.accuracy is not None:
         found = compiled.accuracy
         lines.append(
@@ -227,8 +227,3 @@ def _described(found: Any) -> str:
     """`minmax with biases corrected`."""
     extras = ["biases corrected"] * found.correct_biases + ["layers equalised"] * found.equalized
     return f"{found.method}{' with ' + ' and '.join(extras) if extras else ''}"
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

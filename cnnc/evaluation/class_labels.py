@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.files import read_bytes
 from cnnc.tflite_file.metadata import read_labels
-from cnnc.wording import number_of, reason_of
+from cnnc.wording import number_of, quoted, reason_of
 
 BACKGROUND: Final = "background"
 """The first entry of TensorFlow's lists of ImageNet's classes, which its networks of 1,001 outputs count first."""
@@ -100,15 +99,15 @@ def places_of(labels: tuple[str, ...], classes: tuple[str, ...], count: int, wha
     if missing and all(_plain(name) in known for name in missing):
         raise CnnError.of(
             "labels",
-            f"several labels of {what} have the name of a class of the data: {_listed(missing)}",
+            f"several labels of {what} have the name of a class of the data: {quoted(missing, 10)}",
             help="give a list that tells them apart with `--labels`, or leave the class out",
         )
     if missing:
         which = "a class of the data is" if len(missing) == 1 else f"{len(missing)} classes of the data are"
         raise CnnError.of(
             "labels",
-            f"{which} not among the labels of {what}: {_listed(missing)}",
-            help=did_you_mean(missing[0], labels) or f"its labels are {_listed(labels)}",
+            f"{which} not among the labels of {what}: {quoted(missing, 10)}",
+            help=did_you_mean(missing[0], labels) or f"its labels are {quoted(labels, 10)}",
         )
     return [found[_plain(name)] for name in classes]
 
@@ -133,7 +132,3 @@ def _named(labels: tuple[str, ...]) -> dict[str, int]:
 def _plain(name: str) -> str:
     """A name without what folders and lists write differently: `Egyptian_cat` is `Egyptian cat`."""
     return " ".join(name.replace("_", " ").lower().split())
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names[:10]) + (", ..." if len(names) > 10 else "")

@@ -14,7 +14,7 @@ from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.net import Net
 from cnnc.ops import Shape, Sigmoid, Softmax, format_shape
 from cnnc.recipe import BinaryCrossEntropy, CrossEntropy, Loss, MeanSquaredError
-from cnnc.wording import extent, number_of
+from cnnc.wording import extent, number_of, quoted
 
 if TYPE_CHECKING:
     from cnnc.evaluation.predictor import Output
@@ -34,14 +34,14 @@ def output_losses(net: Net) -> tuple[Loss, ...]:
     named: dict[str | None, Loss] = dict(net.recipe.losses)
     for name in named:
         if name is not None and name not in labels:
-            help = did_you_mean(name, labels) or f"the outputs are {_listed(labels)}"
+            help = did_you_mean(name, labels) or f"the outputs are {quoted(labels)}"
             raise CnnError.of("train", f"a loss is given for `{name}`, which is no output", help=help)
     chosen = []
     for label, node in net.graph.outputs:
         loss = named.get(label, named.get(None))
         if loss is None:
             raise CnnError.of(
-                "train", f"the output `{label}` has no loss", help=f"give one for each of {_listed(labels)}"
+                "train", f"the output `{label}` has no loss", help=f"give one for each of {quoted(labels)}"
             )
         _require_fitting_end(loss, label, net, node)
         chosen.append(loss)
@@ -67,7 +67,7 @@ def require_classes(outputs: Sequence[Output], classes: tuple[str, ...], text: s
         labels = [output.name for output in outputs]
         raise CnnError.of(
             "labels",
-            f"the data has one label an example, and the network {number_of(len(labels), 'output')}: {_listed(labels)}",
+            f"the data has one label an example, and the network {number_of(len(labels), 'output')}: {quoted(labels)}",
             help="train a network of several outputs from Python, with an array for each",
         )
     (output,) = outputs
@@ -185,7 +185,3 @@ def _require_fitting_end(loss: Loss, label: str, net: Net, node: str) -> None:
             f"`{label}` ends in `softmax`, and binary_cross_entropy wants a sigmoid or nothing",
             help="loss cross_entropy",
         )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

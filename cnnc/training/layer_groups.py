@@ -12,6 +12,7 @@ from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.ir import Graph, scopes_of
 from cnnc.net import Net
 from cnnc.recipe import Recipe
+from cnnc.wording import quoted
 
 _LISTED: Final = 12
 
@@ -75,7 +76,7 @@ def matching(graph: Graph, pattern: str, setting: str) -> list[str]:
     if not owners:
         names = [node.name for node in users]
         labels = list(dict.fromkeys((*scopes_of(name), name)[0] for name in names))
-        listed = ", ".join(f"`{label}`" for label in labels[:_LISTED]) + (", ..." if labels[_LISTED:] else "")
+        listed = quoted(labels, _LISTED)
         raise CnnError.of(
             "argument",
             f"`{setting}`: `{pattern}` matches no layer with weights of `{graph.name}`",

@@ -22,6 +22,7 @@ from cnnc.documents import parse_json
 from cnnc.files import write_atomically
 from cnnc.ir import Graph
 from cnnc.ops import BatchNorm, Depthwise, Shape, format_shape
+from cnnc.wording import quoted
 
 KEY = "cnnc"
 """The one metadata entry, a JSON object: safetensors writes several in random order, and bytes must not differ."""
@@ -191,7 +192,4 @@ def _misshapen(arrays: Mapping[str, NDArray[np.float32]], graph: Graph) -> list[
 
 
 def _listed(verb: str, names: list[str]) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return [f"{verb} {', '.join(f'`{name}`' for name in names[:_SHOWN])}{more}"]
+    return [f"{verb} {quoted(names, _SHOWN)}"] if names else []

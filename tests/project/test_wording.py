@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnc.wording import extent, number_of
+from cnnc.wording import extent, number_of, quoted
 
 
 def test_a_count_has_the_number_of_its_noun() -> None:
@@ -20,3 +20,9 @@ def test_values_that_are_written_alike_are_all_the_same() -> None:
     assert extent(-1, 3, plural=True) == "go from -1 to 3"
     assert extent(7.0001, 7.0002, ".3g") == "is 7 throughout"
     assert extent(7, 7, plural=True) == "are all 7"
+
+
+def test_a_list_of_names_says_how_many_it_leaves_out() -> None:
+    assert quoted(["a", "b"]) == quoted(["a", "b"], 2) == "`a`, `b`"
+    assert quoted(iter("abcde"), 2) == "`a`, `b` and 3 more"
+    assert quoted([]) == ""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cnnc.data.sources.data_set import DataSet, Examples, Part, split, take
 from cnnc.diagnostics import CnnError
 from cnnc.ir import Graph
-from cnnc.wording import number_of
+from cnnc.wording import number_of, quoted
 
 Arrays = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 """One array, a tuple of arrays in the network's order, or arrays by the names of its inputs or outputs."""
@@ -60,7 +60,7 @@ def ordered(arrays: Arrays, names: list[str], kind: str) -> list[NDArray[Any]]:
         if set(arrays) != set(names):
             raise CnnError.of(
                 "data",
-                f"arrays are given for the {kind}s {_listed(arrays)}, but the network's are {_listed(names)}",
+                f"arrays are given for the {kind}s {quoted(arrays)}, but the network's are {quoted(names)}",
             )
         return [np.asarray(arrays[name]) for name in names]
     given = list(arrays) if isinstance(arrays, tuple) else [arrays]
@@ -68,11 +68,7 @@ def ordered(arrays: Arrays, names: list[str], kind: str) -> list[NDArray[Any]]:
         found = "1 array is" if len(given) == 1 else f"{len(given)} arrays are"
         raise CnnError.of(
             "data",
-            f"the network has {number_of(len(names), kind)} ({_listed(names)}), and {found} given",
+            f"the network has {number_of(len(names), kind)} ({quoted(names)}), and {found} given",
             help="give a tuple with an array for each, or a dict by name",
         )
     return [np.asarray(array) for array in given]
-
-
-def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

@@ -12,6 +12,7 @@ from cnnc.data.sources.data_set import DataSet, Files, split, take
 from cnnc.data.sources.file_tree import entries, require_folder, walk
 from cnnc.data.sources.parts import HELD_OUT, part_folders
 from cnnc.diagnostics import CnnError, did_you_mean
+from cnnc.wording import quoted
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 _TEXTS = (".txt", ".csv", ".tsv", ".md", ".json")
@@ -99,7 +100,7 @@ def _require_classes(folder: Path, names: tuple[str, ...]) -> None:
             return
         within.append(set(inside.folders))
     fewest = min(within, key=len)
-    listed = ", ".join(f"`{name}`" for name in sorted(fewest)[:4]) + (", ..." if len(fewest) > 4 else "")
+    listed = quoted(sorted(fewest), 4)
     if len(names) == 1:
         raise CnnError.of(
             "data",

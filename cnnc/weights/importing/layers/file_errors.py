@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cnnc.diagnostics import CnnError, clause
+from cnnc.wording import quoted
 
 BROKEN_ARCHIVE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """Exceptions of zipfile for damaged archives; RuntimeErrors where one seems encrypted or of a later version."""
@@ -42,6 +43,4 @@ def library_errors(path: Path, *kinds: type[BaseException]) -> Iterator[None]:
 
 def name_list(names: Iterable[str]) -> str:
     """Names in backticks, the first of many."""
-    every = list(names)
-    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return ", ".join(f"`{name}`" for name in every[:_SHOWN]) + more
+    return quoted(names, _SHOWN)
