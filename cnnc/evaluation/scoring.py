@@ -1,7 +1,7 @@
 """Scores of an output's values where the truth is known: losses and ranks, one an example.
 
-These are the formulas of the recipe's losses in float64 NumPy, for whatever a predictor gives; training descends by
-those of its backend.
+These are the formulas of the recipe's losses in NumPy, for whatever a predictor gives; training descends by those of
+its backend.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from cnnc.runs.metrics import Outcome
 Array = NDArray[Any]
 _LEAST: Final = 1e-7
 """A probability counts as this much at least: of those in 8 bits many are 0."""
+_SPREAD: Final = 80.0
+"""exp of what lies no further below 0 is a number of float32 other than 0."""
 
 
 def outcome(output: Output, values: Array, target: Array, *, has_classes: bool) -> Outcome:
@@ -30,13 +32,16 @@ def outcome(output: Output, values: Array, target: Array, *, has_classes: bool) 
         target: integer classes `(batch, ...)`, or values of the output's own shape.
         has_classes: whether right and wrong answers can be told apart.
     """
-    each = losses(output.loss, values, target, output.activation).astype(np.float32)
+    with np.errstate(all="ignore"):  # who asks says what is wrong with a loss that is no number
+        each = losses(output.loss, values, target, output.activation).astype(np.float32)
     if not has_classes:
         return Outcome(each, None, None, None)
     scores, truth = _scores(output, values), classes(target, values)
     true = np.take_along_axis(scores, truth[..., None], axis=-1)
-    earlier = np.arange(scores.shape[-1]) < truth[..., None]
-    ranks = ((scores > true) | ((scores == true) & earlier)).sum(axis=-1)
+    ranks = np.count_nonzero(scores > true, axis=-1)
+    equal = scores == true
+    if np.count_nonzero(equal) > truth.size:  # they count by order
+        ranks += np.count_nonzero(equal & (np.arange(scores.shape[-1]) < truth[..., None]), axis=-1)
     return Outcome(each, ranks.astype(np.int32), truth.astype(np.int32), decisions(output, values))
 
 
@@ -54,18 +59,16 @@ def losses(loss: Loss, values: Array, target: Array, activation: Activation) -> 
         target: integer classes `(batch, ...)`, or values of the output's own shape.
         activation: what makes the network's answer of the values.
     """
-    values = np.asarray(values, np.float64)
     match loss:
         case CrossEntropy():
-            truth = _smoothed(_in_full(target, values), loss.label_smoothing / values.shape[-1], loss.label_smoothing)
-            each = -(truth * _log_softmax(values, activation)).sum(axis=-1)
+            each = _cross_entropy(loss.label_smoothing, values, target, activation)
         case BinaryCrossEntropy():
-            truth = _smoothed(_in_full(target, values), loss.label_smoothing / 2, loss.label_smoothing)
-            yes, no = _log_sigmoid(values, activation)
+            truth = _in_full(target, values) * (1 - loss.label_smoothing) + loss.label_smoothing / 2
+            yes, no = _log_sigmoid(np.asarray(values, np.float64), activation)
             each = -(truth * yes + (1 - truth) * no)
         case _:
-            each = np.square(activated(values, activation) - _in_full(target, values))
-    return np.asarray(each.reshape(len(each), -1).mean(axis=1))
+            each = np.square(activated(np.asarray(values, np.float64), activation) - _in_full(target, values))
+    return np.asarray(each.reshape(len(each), -1).mean(axis=1, dtype=np.float64))
 
 
 def classes(target: Array, values: Array) -> NDArray[np.int64]:
@@ -92,15 +95,23 @@ def _in_full(target: Array, values: Array) -> NDArray[np.float64]:
     return np.asarray(target[..., None] == np.arange(values.shape[-1]), np.float64)
 
 
-def _smoothed(truth: NDArray[np.float64], floor: float, smoothing: float) -> NDArray[np.float64]:
-    return truth * (1 - smoothing) + floor
-
-
-def _log_softmax(values: NDArray[np.float64], activation: Activation) -> NDArray[np.float64]:
+def _cross_entropy(smoothing: float, values: Array, target: Array, activation: Activation) -> Array:
+    """-sum_k q_k log p_k with q = (1 - smoothing) target + smoothing / K, and log p = value - offset."""
     if activation == "none":
-        return np.log(np.maximum(values, _LEAST))
-    shifted = values - values.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+        logs, offset = np.log(np.maximum(values, _LEAST)), np.float64(0)
+    else:
+        # One number is taken from all where exp bears it: NumPy is slow at taking one from each row.
+        shift = values.max() if np.ptp(values) < _SPREAD else values.max(axis=-1, keepdims=True)
+        logs = values - shift
+        offset = np.log(np.exp(logs).sum(axis=-1, dtype=np.float64))
+    if target.ndim == values.ndim:
+        true, share = (target * logs).sum(axis=-1), target.sum(axis=-1)
+    else:
+        true, share = np.take_along_axis(logs, target[..., None], axis=-1)[..., 0], 1
+    each = offset * share - true
+    if smoothing:
+        each = (1 - smoothing) * each + smoothing * (offset - logs.mean(axis=-1))
+    return np.asarray(each)
 
 
 def _log_sigmoid(

@@ -144,3 +144,19 @@ def test_a_class_without_examples_has_no_share() -> None:
     found = score(outcome(CrossEntropy(), np.eye(3, dtype=np.float32), truth), 3)
     assert np.isnan(found.recall[1:]).all()
     assert found.recall[0] == pytest.approx(1 / 3)
+
+
+def test_logits_far_apart_are_no_infinity() -> None:
+    logits = np.array([[300.0, -300.0], [-500.0, -500.0], [0.0, 1000.0]], np.float32)
+    found = scoring.losses(CrossEntropy(), logits, np.array([0, 1, 0], np.int32), "softmax")
+    np.testing.assert_allclose(found, [0, np.log(2), 1000], rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(0.1), BinaryCrossEntropy(), MeanSquaredError()])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
+def test_values_that_are_no_numbers_give_a_loss_and_no_warning(loss: Loss, value: float) -> None:
+    logits = np.array([[value, 1.0, 2.0], [0.0, 1.0, 2.0]], np.float32)
+    found = outcome(loss, logits, np.array([1, 2], np.int32))
+    assert np.isfinite(found.losses[1])
+    assert found.predicted is not None
+    assert found.predicted[1] == 2
