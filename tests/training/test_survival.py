@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 from tests.support.pictures import make_tree
 
 RESUMED = "cnnc train --resume"
-FEW, MANY = 4, 12
+FEW, MANY = 4, 80
 """Epochs of a training that is stopped once, and of one that is stopped again and again."""
 
 
@@ -120,7 +120,7 @@ def require_same(case: Case, undisturbed: Case) -> None:
 
 def kill_at_random(case: Case, times: int, chance: random.Random) -> None:
     """Kill the training so often, at a random moment of its start, its steps, its evaluations or its writing."""
-    for _ in range(times):
+    for time_left in reversed(range(times)):
         before = case.log.stat().st_size if case.log.exists() else 0
         process = case.start()
         if chance.random() < 0.8:
@@ -130,7 +130,8 @@ def kill_at_random(case: Case, times: int, chance: random.Random) -> None:
         else:
             time.sleep(chance.random() * 4)
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        out, errors = process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"it ended with {time_left} kills to come: {out}{errors}"
 
 
 def test_a_killed_training_ends_in_the_same_bits(tmp_path: Path, data: Path, undisturbed: Case) -> None:
