@@ -53,7 +53,7 @@ class Position:
 
     @property
     def best(self) -> Row | None:
-        """The best epoch so far: the first of the highest top-1, or without classes of the lowest loss."""
+        """The best epoch so far, by `merit`; of equal ones the first."""
         return max(self.rows, key=merit, default=None)
 
     @property
@@ -87,5 +87,5 @@ class Position:
 
 
 def merit(row: Row) -> tuple[float, float]:
-    """The rank of an epoch: the greater, the better."""
+    """The rank of an epoch, the greater, the better: its top-1; of equal ones, or without classes, the lower loss."""
     return (row.val_top1 or 0.0, -row.val_loss)

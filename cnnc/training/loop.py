@@ -49,7 +49,7 @@ class TrainingResult:
 
 
 class _BestEpoch(NamedTuple):
-    """The epoch with the highest top-1, or without classes the lowest loss, and what the network was then."""
+    """The best epoch, by `cnnc.runs.position.merit`, and what the network was then."""
 
     row: Row
     scores: tuple[Scores, ...]

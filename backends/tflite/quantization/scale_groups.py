@@ -1,4 +1,4 @@
-"""Which tensors share one scale: those that an operator only moves, joins or picks from.
+"""Which tensors share one scale: those of an operator that only moves, joins, picks or averages values (`MOVES`).
 
 TFLite's specification wants the same scale and zero point on both sides of pools, reshapes, pads, slices, resizes and
 concatenations, and fixes those of softmax, logistic and tanh. Where a fixed scale would cut what else has to share it,
