@@ -209,8 +209,7 @@ class _Training:
             self.left_out_in_a_row = 0
             self.position = replace(self.position, means=means.add(loss, top1))
             return
-        where = f"epoch {self.position.epoch}, step {means.total_steps + 1} of {session.steps}"
-        fault = f"the loss became {loss} in {where}" if not isfinite(loss) else f"a gradient is no number in {where}"
+        fault = f"{_fault(measurement)} in epoch {self.position.epoch}, step {means.total_steps + 1} of {session.steps}"
         self.left_out_in_a_row += 1
         if self.recipe.on_nan == "stop":
             raise self._halt(fault, batch)
@@ -287,6 +286,15 @@ class _Training:
             weights = self.devices.fetch(self.state.evaluation_weights)
             self.writer.write_best(weights, row)
         return _BestEpoch(row, self.evaluate(weights, self.session.val), weights)
+
+
+def _fault(measurement: Measurement[Array]) -> str:
+    """The first of loss, gradients and statistics that is no number, in words."""
+    if not isfinite(float(measurement.total)):
+        return f"the loss became {float(measurement.total)}"
+    if not isfinite(float(measurement.norm)):
+        return "a gradient is no number"
+    return "the statistics of a batch norm are no numbers"
 
 
 def is_over(recipe: Recipe, position: Position) -> bool:

@@ -116,3 +116,12 @@ def test_too_many_bad_steps_end_it_all_the_same(tmp_path: Path) -> None:
     assert "the run is saved up to its start" in message
     few = error_of(lambda: train(floating(), (x[:60], y[:60]), on_nan="skip", out=tmp_path / "few"))
     assert "no loss was a number in epoch 1" in few
+
+
+def test_statistics_that_overflow_are_named_where_loss_and_gradients_do_not(tmp_path: Path) -> None:
+    net = load_text("input 4\nbn | dense(2) | softmax\ntrain {\n  batch 8\n  epochs 1\n}\n", "n.cnn")
+    x = (1e30 * np.random.default_rng(0).normal(size=(16, 4))).astype(np.float32)
+    y = (np.arange(16) % 2).astype(np.int32)
+    message = error_of(lambda: train(net, (x, y), (x, y), out=tmp_path / "run"))
+    assert "error[diverged]: the statistics of a batch norm are no numbers in epoch 1, step 1 of 2" in message
+    assert "`bn1`" in message
