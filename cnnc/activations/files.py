@@ -1,4 +1,4 @@
-"""A look as files: a page, and a picture for each layer beside it."""
+"""An inspection as files: a page, and a picture for each layer beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnc import files
-from cnnc.activations.collection import Look
+from cnnc.activations.inspection import Inspection
 from cnnc.activations.page import is_ours, page
 from cnnc.activations.picture_sheet import sheet
 from cnnc.diagnostics import CnnError
@@ -20,8 +20,8 @@ _LONGEST: Final = 80
 
 
 @dataclass(frozen=True)
-class Written:
-    """The page and the layers' pictures in their order; `left` are pictures of an earlier look at other layers."""
+class InspectionFiles:
+    """The page and the layers' pictures in their order; `left` are pictures of other layers from before."""
 
     page: Path
     pictures: tuple[Path, ...]
@@ -29,7 +29,7 @@ class Written:
 
 
 def require_folder(folder: Path) -> None:
-    """Assure that a look can be written to a folder: a new or empty one, or one that holds an earlier look.
+    """Assure that a folder can take an inspection: a new or empty one, or one that holds an earlier one.
 
     Raises:
         CnnError: it is a file, has other things in it, or lies in a folder that is not there.
@@ -48,7 +48,7 @@ def require_folder(folder: Path) -> None:
         raise CnnError.of("run", f"cannot make `{folder}`: there is no folder `{folder.absolute().parent}`")
 
 
-def write(look: Look, folder: Path) -> Written:
+def write(inspection: Inspection, folder: Path) -> InspectionFiles:
     """Write `index.html` and a PNG for each layer, numbered in the network's order. Nothing is deleted.
 
     Raises:
@@ -61,13 +61,13 @@ def write(look: Look, folder: Path) -> Written:
     except OSError as error:
         raise CnnError.of("run", f"cannot make `{folder}`: {reason_of(error)}") from error
     pictures = []
-    digits = len(str(len(look.shown)))
-    for place, shown in enumerate(look.shown, 1):
-        path = folder / f"{place:0{digits}}_{_safe(shown.layer.title)}.png"
-        files.write_atomically(path, sheet(look, shown))
+    digits = len(str(len(inspection.views)))
+    for place, view in enumerate(inspection.views, 1):
+        path = folder / f"{place:0{digits}}_{_safe(view.layer.title)}.png"
+        files.write_atomically(path, sheet(inspection, view))
         pictures.append(path)
-    files.write_atomically(folder / PAGE, page(look))
-    return Written(folder / PAGE, tuple(pictures), tuple(sorted(earlier - set(pictures))))
+    files.write_atomically(folder / PAGE, page(inspection))
+    return InspectionFiles(folder / PAGE, tuple(pictures), tuple(sorted(earlier - set(pictures))))
 
 
 def _safe(title: str) -> str:

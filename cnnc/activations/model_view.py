@@ -89,7 +89,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
+class ModelView:
     """A network or file made ready to be looked at.
 
     `evaluate` gives the values of layers on an input `(*shape,)`. `network` is there for a network, `file` for a file.
@@ -108,7 +108,7 @@ class Watched:
         return next(layer for layer in self.layers if layer.name == name)
 
 
-def watch_network(trained: Trained, what: str, labels: tuple[str, ...] = (), compiled: Model | None = None) -> Watched:
+def view_network(trained: Trained, what: str, labels: tuple[str, ...] = (), compiled: Model | None = None) -> ModelView:
     """A network with weights, as it is written, or as passes have made it for `compiled`."""
     from cnnc.evaluation.difference import float_values
 
@@ -120,10 +120,10 @@ def watch_network(trained: Trained, what: str, labels: tuple[str, ...] = (), com
         found = float_values(model, list(names))((value[None],))
         return {name: np.asarray(array[0], np.float32) for name, array in found.items()}
 
-    return Watched(what, "float32", graph.inputs[0].shape, layers, labels or trained.classes, evaluate, trained)
+    return ModelView(what, "float32", graph.inputs[0].shape, layers, labels or trained.classes, evaluate, trained)
 
 
-def watch_file(file: TFLitePredictor) -> Watched:
+def view_file(file: TFLitePredictor) -> ModelView:
     """A TFLite file that was opened with all its tensors. Layers whose size changes, and complex ones, are left out.
 
     Raises:
@@ -146,7 +146,7 @@ def watch_file(file: TFLitePredictor) -> Watched:
                 raise CnnError.of("tflite", f"the layer `{title_of(name)}` of `{file.name}` has no fixed size")
         return {name: dequantized(program[name], found[name][0]) for name in names}
 
-    return Watched(file.name, form_of(program), given.shape, layers, file.classes, evaluate, file=file)
+    return ModelView(file.name, form_of(program), given.shape, layers, file.classes, evaluate, file=file)
 
 
 def _is_shown(tensor: Tensor) -> bool:
@@ -194,6 +194,6 @@ def _layer_of_file(program: Program, operator: Operator) -> Layer:
     return Layer(name, title_of(name), operator.name, shape, operator.kind in _FILE_SHOWN and not goes_on)
 
 
-def open_file(path: Path, labels: Path | None) -> Watched:
+def open_file(path: Path, labels: Path | None) -> ModelView:
     """A TFLite file with its labels, or those of a list."""
-    return watch_file(open_tflite(path, labels=labels, all_tensors=True))
+    return view_file(open_tflite(path, labels=labels, all_tensors=True))
