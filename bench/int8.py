@@ -7,7 +7,7 @@ would leave them. int8 ranges are the least and largest values of the same pictu
 measured is of 10 others. A network that takes no pictures gets random samples instead.
 
 `--update` puts each row between the marks `int8` of a page as soon as it is measured, and leaves the others as they
-are. `--largest` takes the networks of more than 2.9 G multiply-accumulates, too, which need hours.
+are. `--largest` takes the networks of more than 2.9 G multiply-accumulates, too, which need minutes each.
 """
 
 from __future__ import annotations
