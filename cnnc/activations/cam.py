@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnc import backends, ops
-from cnnc.activations.model_view import ModelView, Values
+from cnnc.activations.models import Values, Watched
 from cnnc.activations.palettes import HEAT, placed
 from cnnc.activations.selection import choose
 from cnnc.diagnostics import CnnError
@@ -55,35 +55,35 @@ class Cam:
         return np.asarray(np.rint(mixed), np.uint8)
 
 
-def grad_cam(model: ModelView, value: NDArray[Any], index: int, layer: str | None = None) -> Cam:
+def grad_cam(watched: Watched, value: NDArray[Any], index: int, layer: str | None = None) -> Cam:
     """Grad-CAM of a class of a network, over its last map, or over the last one that a pattern names.
 
     Raises:
         CnnError: the pattern matches no layer, or none whose output is a map of height and width.
     """
-    assert model.network is not None
-    graph = model.network.net.graph
-    name = last_map(model) if layer is None else _named(model, layer)
+    assert watched.network is not None
+    graph = watched.network.net.graph
+    name = last_map(watched) if layer is None else _named(watched, layer)
     if name is None:
-        raise CnnError.of("argument", f"`{model.what}` has no map of height and width to lay Grad-CAM over")
+        raise CnnError.of("argument", f"`{watched.what}` has no map of height and width to lay Grad-CAM over")
     gradient = backends.load("jax", "layer_gradient").score_gradient
     inputs = {graph.inputs[0].name: value[None]}
-    maps, slopes = (array[0] for array in gradient(graph, model.network.weights, inputs, name, index))
+    maps, slopes = (array[0] for array in gradient(graph, watched.network.weights, inputs, name, index))
     alpha = slopes.mean(axis=(0, 1))
     return Cam("Grad-CAM", name, index, np.maximum(maps @ alpha, 0))
 
 
-def cam_tensor(model: ModelView) -> str | None:
+def cam_tensor(watched: Watched) -> str | None:
     """The map of a TFLite file that CAM is of, where it is averaged and a dense layer makes the scores; else None."""
-    assert model.file is not None
-    found = _head(model.file.program)
+    assert watched.file is not None
+    found = _head(watched.file.program)
     return None if found is None else found[0]
 
 
-def cam(model: ModelView, values: Values, index: int) -> Cam:
+def cam(watched: Watched, values: Values, index: int) -> Cam:
     """CAM of a class of a TFLite file whose `cam_tensor` is not None, of which `values` has the value."""
-    assert model.file is not None
-    program = model.file.program
+    assert watched.file is not None
+    program = watched.file.program
     found = _head(program)
     assert found is not None
     name, dense = found
@@ -93,26 +93,26 @@ def cam(model: ModelView, values: Values, index: int) -> Cam:
     rows = rows.reshape(len(rows), -1)
     row = rows[index] if len(rows) > 1 else rows[0] if index else -rows[0]
     maps = values[name]
-    return Cam("CAM", model[name].title, index, np.maximum(maps @ row, 0).astype(np.float32))
+    return Cam("CAM", watched[name].title, index, np.maximum(maps @ row, 0).astype(np.float32))
 
 
-def last_map(model: ModelView) -> str | None:
+def last_map(watched: Watched) -> str | None:
     """The last map that is worth seeing before pools make less of it."""
-    assert model.network is not None
-    graph = model.network.net.graph
+    assert watched.network is not None
+    graph = watched.network.net.graph
     maps = [
         layer.name
-        for layer in model.layers
+        for layer in watched.layers
         if len(layer.shape) == 3 and layer.is_map and layer.is_end and not isinstance(graph[layer.name].op, _POOLS)
     ]
     return maps[-1] if maps else None
 
 
-def _named(model: ModelView, pattern: str) -> str:
-    found = choose(model.layers, [pattern], model.what)
+def _named(watched: Watched, pattern: str) -> str:
+    found = choose(watched.layers, [pattern], watched.what)
     maps = [layer.name for layer in found if len(layer.shape) == 3 and layer.is_map]
     if not maps:
-        last = last_map(model)
+        last = last_map(watched)
         raise CnnError.of(
             "argument",
             f"`{pattern}` names no map of height and width, which Grad-CAM is laid over",

@@ -1,4 +1,4 @@
-"""An inspection as files: a page, and a picture for each layer beside it."""
+"""A look as files: a page, and a picture for each layer beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnc import files
-from cnnc.activations.inspection import Inspection
+from cnnc.activations.collection import Look
 from cnnc.activations.page import is_ours, page
 from cnnc.activations.picture_sheet import sheet
 from cnnc.diagnostics import CnnError
@@ -20,8 +20,8 @@ _LONGEST: Final = 80
 
 
 @dataclass(frozen=True)
-class InspectionFiles:
-    """The page and the layers' pictures in their order; `left` are pictures of other layers from before."""
+class Written:
+    """The page and the layers' pictures in their order; `left` are pictures of an earlier look at other layers."""
 
     page: Path
     pictures: tuple[Path, ...]
@@ -29,7 +29,7 @@ class InspectionFiles:
 
 
 def require_folder(folder: Path) -> None:
-    """Assure that a folder can take an inspection: a new or empty one, or one that holds an earlier one.
+    """Assure that a look can be written to a folder: a new or empty one, or one that holds an earlier look.
 
     Raises:
         CnnError: it is a file, has other things in it, or lies in a folder that is not there.
@@ -48,7 +48,7 @@ def require_folder(folder: Path) -> None:
         raise CnnError.of("run", f"cannot make `{folder}`: there is no folder `{folder.absolute().parent}`")
 
 
-def write(inspection: Inspection, folder: Path) -> InspectionFiles:
+def write(look: Look, folder: Path) -> Written:
     """Write `index.html` and a PNG for each layer, numbered in the network's order. Nothing is deleted.
 
     Raises:
@@ -61,13 +61,13 @@ def write(inspection: Inspection, folder: Path) -> InspectionFiles:
     except OSError as error:
         raise CnnError.of("run", f"cannot make `{folder}`: {reason_of(error)}") from error
     pictures = []
-    digits = len(str(len(inspection.views)))
-    for place, view in enumerate(inspection.views, 1):
-        path = folder / f"{place:0{digits}}_{_safe(view.layer.title)}.png"
-        files.write_atomically(path, sheet(inspection, view))
+    digits = len(str(len(look.shown)))
+    for place, shown in enumerate(look.shown, 1):
+        path = folder / f"{place:0{digits}}_{_safe(shown.layer.title)}.png"
+        files.write_atomically(path, sheet(look, shown))
         pictures.append(path)
-    files.write_atomically(folder / PAGE, page(inspection))
-    return InspectionFiles(folder / PAGE, tuple(pictures), tuple(sorted(earlier - set(pictures))))
+    files.write_atomically(folder / PAGE, page(look))
+    return Written(folder / PAGE, tuple(pictures), tuple(sorted(earlier - set(pictures))))
 
 
 def _safe(title: str) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.activations.grid import grid
-from cnnc.activations.model_view import FILE_CONVOLUTIONS, ModelView, picture_layers, title_of
+from cnnc.activations.models import FILE_CONVOLUTIONS, Watched, picture_layers, title_of
 from cnnc.activations.palettes import GAP, SIGNED
 from cnnc.backends.tflite.lowering.widen import narrow
 from cnnc.ir import Graph, Node
@@ -81,21 +81,21 @@ def _largest(kernel: Array, **axes: Any) -> Any:
     return np.max(np.abs(kernel), where=np.isfinite(kernel), initial=0, **axes)
 
 
-def first_filters(model: ModelView) -> Filters | None:
+def first_filters(watched: Watched) -> Filters | None:
     """The filters of a network's or file's first convolution, or None where it has none."""
-    if model.network is not None:
-        return _of_network(model)
-    assert model.file is not None
-    program = narrow(model.file.program)
+    if watched.network is not None:
+        return _of_network(watched)
+    assert watched.file is not None
+    program = narrow(watched.file.program)
     for operator in program:
         if operator.kind in FILE_CONVOLUTIONS and not _is_pixelwise(program, operator):
             return _of_file(program, operator)
     return None
 
 
-def _of_network(model: ModelView) -> Filters | None:
-    assert model.network is not None
-    graph, weights = model.network.net.graph, model.network.weights
+def _of_network(watched: Watched) -> Filters | None:
+    assert watched.network is not None
+    graph, weights = watched.network.net.graph, watched.network.weights
     for node in graph:
         if isinstance(node.op, ops.Conv | ops.Depthwise | ops.ConvTranspose):
             kernel = np.asarray(weights[node.name]["kernel"], np.float32)

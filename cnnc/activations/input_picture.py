@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.activations.model_view import ModelView, picture_layers
+from cnnc.activations.models import Watched, picture_layers
 from cnnc.data.pictures.decode import decode
 from cnnc.diagnostics import CnnError, clause
 from cnnc.ir.pixels import is_picture_shape
@@ -35,19 +35,19 @@ class Channel:
     high: float
 
 
-def read_input(path: Path, model: ModelView) -> NDArray[Any]:
+def read_input(path: Path, watched: Watched) -> NDArray[Any]:
     """A picture cut and resized to a network's input, or the array in a `.npy` file of the input's shape.
 
     Raises:
         CnnError: the picture cannot be decoded, the array does not fit, or the network takes no pictures.
     """
-    shape = model.input
+    shape = watched.input
     if path.suffix.lower() == ".npy":
-        return _array(path, model)
+        return _array(path, watched)
     if not is_picture_shape(shape):
         raise CnnError.of(
             "data",
-            f"`{model.what}` takes {format_shape(shape)}, and a picture is height x width x 1, 3 or 4",
+            f"`{watched.what}` takes {format_shape(shape)}, and a picture is height x width x 1, 3 or 4",
             help=f"give an array of {format_shape(shape)} as a .npy file",
         )
     try:
@@ -57,16 +57,16 @@ def read_input(path: Path, model: ModelView) -> NDArray[Any]:
         raise CnnError.of(diagnostic.code, diagnostic.message) from error
 
 
-def channels(model: ModelView, value: NDArray[Any]) -> tuple[Channel, ...]:
+def channels(watched: Watched, value: NDArray[Any]) -> tuple[Channel, ...]:
     """A picture `(height, width, channels)` split into its channels, as the first layer that computes gets them."""
     order, seen = list(range(value.shape[-1])), np.asarray(value, np.float64)
-    if model.network is not None:
-        graph = model.network.net.graph
+    if watched.network is not None:
+        graph = watched.network.net.graph
         chain = picture_layers(graph)
         if sum(isinstance(node.op, Bgr) for node in chain) % 2:
             order.reverse()
         if len(chain) > 1:
-            seen = np.asarray(model.evaluate(value, [chain[-1].name])[chain[-1].name], np.float64)
+            seen = np.asarray(watched.evaluate(value, [chain[-1].name])[chain[-1].name], np.float64)
     names = _NAMES[value.shape[-1]]
     found = []
     for place, channel in enumerate(order):
@@ -81,7 +81,7 @@ def as_rgb(value: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(value[..., :3] if value.shape[-1] >= 3 else value[..., :1].repeat(3, axis=-1))
 
 
-def _array(path: Path, model: ModelView) -> NDArray[Any]:
+def _array(path: Path, watched: Watched) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
     except FileNotFoundError:
@@ -91,12 +91,12 @@ def _array(path: Path, model: ModelView) -> NDArray[Any]:
         raise CnnError.of("data", f"cannot read `{path}`: {clause(reason)}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise CnnError.of("data", f"`{path}` holds no array of numbers")
-    if array.shape == (1, *model.input):
+    if array.shape == (1, *watched.input):
         array = array[0]
-    if array.shape != model.input:
+    if array.shape != watched.input:
         raise CnnError.of(
             "data",
-            f"`{path}` holds {format_shape(array.shape)}, and `{model.what}` takes {format_shape(model.input)}",
+            f"`{path}` holds {format_shape(array.shape)}, and `{watched.what}` takes {format_shape(watched.input)}",
         )
     if not np.isfinite(array).all():
         raise CnnError.of("data", f"`{path}` holds values that are not finite numbers")

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.activations.model_view import FILE_CONVOLUTIONS, FILE_MERGES, Layer, ModelView, Values, is_int8, view_network
+from cnnc.activations.models import FILE_CONVOLUTIONS, FILE_MERGES, Layer, Values, Watched, is_int8, watch_network
 from cnnc.backends.tflite.compile import compile_float
 from cnnc.backends.tflite.litert.runner import quantized
 from cnnc.diagnostics import CnnError
@@ -31,21 +31,21 @@ _IN_ORDER: Final = FILE_CONVOLUTIONS | FILE_MERGES | {"AVERAGE_POOL_2D", "MAX_PO
 
 
 @dataclass(frozen=True, eq=False)
-class Pairing:
+class Paired:
     """Two models whose layers are paired: each layer of the first that has one, and that one's name in the second.
 
     `how` is `by name` or `by order and shape`.
     """
 
-    first: ModelView
-    second: ModelView
+    first: Watched
+    second: Watched
     layers: tuple[Layer, ...]
     partners: dict[str, str]
     how: str
 
 
 @dataclass(frozen=True, eq=False)
-class LayerComparison:
+class Compared:
     """A layer's values in two models, `second` without the factors of its channels if it was equalised.
 
     `sqnr` and `cosine` are as in `cnnc.evaluation.distortion.Layer`, the first model being the signal, or the network
@@ -66,7 +66,7 @@ class LayerComparison:
         return self.second - self.first
 
 
-def pair(first: ModelView, second: ModelView) -> Pairing:
+def pair(first: Watched, second: Watched) -> Paired:
     """Pair the layers of two models.
 
     Raises:
@@ -83,7 +83,7 @@ def pair(first: ModelView, second: ModelView) -> Pairing:
         return _networks(first, second)
     file, network = (first, second) if first.file is not None else (second, first)
     fault: CnnError | None = None
-    named: Pairing | None = None
+    named: Paired | None = None
     try:
         named = _by_name(network, file, network is first)
     except CnnError as error:
@@ -94,29 +94,25 @@ def pair(first: ModelView, second: ModelView) -> Pairing:
     found = ordered or named
     if found is None:
         assert fault is not None
-        raise _pairing_error(first, second, fault.diagnostics[0].message) from fault
+        raise _strangers(first, second, fault.diagnostics[0].message) from fault
     return found
 
 
-def compare(pairing: Pairing, layers: Sequence[Layer], first: Values, second: Values) -> tuple[LayerComparison, ...]:
+def compare(paired: Paired, layers: Sequence[Layer], first: Values, second: Values) -> tuple[Compared, ...]:
     """The values of chosen layers of a pair, and how far they are apart."""
-    return tuple(
-        _compare_layer(pairing, layer, first[layer.name], second[pairing.partners[layer.name]]) for layer in layers
-    )
+    return tuple(_compared(paired, layer, first[layer.name], second[paired.partners[layer.name]]) for layer in layers)
 
 
-def _compare_layer(
-    pairing: Pairing, layer: Layer, first: NDArray[np.float32], second: NDArray[np.float32]
-) -> LayerComparison:
+def _compared(paired: Paired, layer: Layer, first: NDArray[np.float32], second: NDArray[np.float32]) -> Compared:
     second = second.reshape(first.shape)
-    flip = pairing.first.file is not None and pairing.second.network is not None
-    file, network = (pairing.first, pairing.second) if flip else (pairing.second, pairing.first)
+    flip = paired.first.file is not None and paired.second.network is not None
+    file, network = (paired.first, paired.second) if flip else (paired.second, paired.first)
     real, other = (second, first) if flip else (first, second)
     tensor, equalizable = Tensor(layer.name, first.shape), False
     if file.file is not None:
         program = file.file.program
-        tensor = replace(program[layer.name if flip else pairing.partners[layer.name]], shape=first.shape)
-        equalizable = network.network is not None and is_int8(program) and _gives_factors(pairing, layer, flip)
+        tensor = replace(program[layer.name if flip else paired.partners[layer.name]], shape=first.shape)
+        equalizable = network.network is not None and is_int8(program) and _gives_factors(paired, layer, flip)
     gathered = ChannelSums(tensor)
     gathered.see(real, quantized(tensor, other))
     found = gathered.layer(layer.name, layer.kind, layer.shape, equalizable=equalizable)
@@ -124,30 +120,30 @@ def _compare_layer(
         factors = np.where(gathered.factors > 0, gathered.factors, 1).astype(np.float32)
         first, second = (first / factors, second) if flip else (first, second / factors)
     largest = float(np.abs(second - first).max())
-    return LayerComparison(layer, first, second, found.sqnr, found.cosine, largest, found.equalized)
+    return Compared(layer, first, second, found.sqnr, found.cosine, largest, found.equalized)
 
 
-def _gives_factors(pairing: Pairing, layer: Layer, flip: bool) -> bool:
-    if pairing.how != "by name":
+def _gives_factors(paired: Paired, layer: Layer, flip: bool) -> bool:
+    if paired.how != "by name":
         return False  # another's compiler
-    network = (pairing.second if flip else pairing.first).network
+    network = (paired.second if flip else paired.first).network
     assert network is not None
     graph = passes.run(network.model, passes.INFERENCE_INT8).graph
     return is_equalizable(graph, layer.name)
 
 
-def _by_name(network: ModelView, file: ModelView, network_first: bool) -> Pairing:
+def _by_name(network: Watched, file: Watched, network_first: bool) -> Paired:
     assert network.network is not None
     assert file.file is not None
     program = file.file.program
     model = passes.run(network.network.model, passes.INFERENCE_INT8 if is_int8(program) else passes.INFERENCE)
     tensors = match_tensors(program, model.graph, Path(file.what))
-    folded = view_network(network.network, network.what, network.labels, compiled=model)
+    folded = watch_network(network.network, network.what, network.labels, compiled=model)
     names = [(node, tensor.name) for node, tensor in tensors.items()]
-    return _make_pairing(folded, file, names, network_first, "by name")
+    return _paired(folded, file, names, network_first, "by name")
 
 
-def _by_order(network: ModelView, file: ModelView, network_first: bool) -> Pairing | None:
+def _by_order(network: Watched, file: Watched, network_first: bool) -> Paired | None:
     assert network.network is not None
     assert file.file is not None
     model: Model = passes.run(network.network.model, passes.INFERENCE)
@@ -157,14 +153,12 @@ def _by_order(network: ModelView, file: ModelView, network_first: bool) -> Pairi
     theirs = _maps_in_order(file.file.program)
     if not mine or [each[1:] for each in mine] != [each[1:] for each in theirs]:
         return None
-    folded = view_network(network.network, network.what, network.labels, compiled=model)
+    folded = watch_network(network.network, network.what, network.labels, compiled=model)
     names = [(a[0], b[0]) for a, b in zip(mine, theirs, strict=True)]
-    return _make_pairing(folded, file, names, network_first, "by order and shape")
+    return _paired(folded, file, names, network_first, "by order and shape")
 
 
-def _make_pairing(
-    network: ModelView, file: ModelView, names: list[tuple[str, str]], network_first: bool, how: str
-) -> Pairing:
+def _paired(network: Watched, file: Watched, names: list[tuple[str, str]], network_first: bool, how: str) -> Paired:
     """Layers called as the network calls them, of the kind that the file says, for that has them fused."""
     first, second = (network, file) if network_first else (file, network)
     layers, partners = [], {}
@@ -176,30 +170,30 @@ def _make_pairing(
         name, partner = (mine, theirs) if network_first else (theirs, mine)
         layers.append(replace(in_file[theirs], name=name, title=mine, shape=in_network[mine].shape))
         partners[name] = partner
-    return Pairing(first, second, tuple(layers), partners, how)
+    return Paired(first, second, tuple(layers), partners, how)
 
 
-def _networks(first: ModelView, second: ModelView) -> Pairing:
+def _networks(first: Watched, second: Watched) -> Paired:
     there = {layer.name: layer for layer in second.layers}
     shared = tuple(each for each in first.layers if each.name in there and there[each.name].shape == each.shape)
     if not any(layer.is_end for layer in shared):
-        raise _pairing_error(first, second, "no layer has the same name and shape in both")
-    return Pairing(first, second, shared, {layer.name: layer.name for layer in shared}, "by name")
+        raise _strangers(first, second, "no layer has the same name and shape in both")
+    return Paired(first, second, shared, {layer.name: layer.name for layer in shared}, "by name")
 
 
-def _files(first: ModelView, second: ModelView) -> Pairing:
+def _files(first: Watched, second: Watched) -> Paired:
     there = {layer.name: layer for layer in second.layers}
     shared = tuple(each for each in first.layers if each.name in there and there[each.name].shape == each.shape)
     if any(layer.is_end and layer.is_map for layer in shared):
-        return Pairing(first, second, shared, {layer.name: layer.name for layer in shared}, "by name")
+        return Paired(first, second, shared, {layer.name: layer.name for layer in shared}, "by name")
     assert first.file is not None
     assert second.file is not None
     mine, theirs = (_maps_in_order(model.runner.program) for model in (first.file, second.file))
     if not mine or [each[1:] for each in mine] != [each[1:] for each in theirs]:
-        raise _pairing_error(first, second, "neither the names nor the kinds and shapes of their layers agree")
+        raise _strangers(first, second, "neither the names nor the kinds and shapes of their layers agree")
     partners = {a[0]: b[0] for a, b in zip(mine, theirs, strict=True)}
     layers = tuple(layer for layer in first.layers if layer.name in partners)
-    return Pairing(first, second, layers, partners, "by order and shape")
+    return Paired(first, second, layers, partners, "by order and shape")
 
 
 def _maps_in_order(program: Program) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -212,7 +206,7 @@ def _maps_in_order(program: Program) -> list[tuple[str, str, tuple[int, ...]]]:
     return found
 
 
-def _pairing_error(first: ModelView, second: ModelView, reason: str) -> CnnError:
+def _strangers(first: Watched, second: Watched, reason: str) -> CnnError:
     return CnnError.of(
         "tflite" if first.file or second.file else "weights",
         f"the layers of `{first.what}` and `{second.what}` cannot be paired: {reason}",

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cnnc.activations.collection import Look, Shown
 from cnnc.activations.grid import WIDTH, grid
-from cnnc.activations.inspection import Inspection, LayerView
 from cnnc.activations.palettes import GAP, HEAT, SIGNED, Indices
 from cnnc.activations.statistics import figures
 
@@ -27,37 +27,25 @@ class Panel:
     high: float
 
 
-def panels(inspection: Inspection, view: LayerView, width: int = WIDTH) -> tuple[Panel, ...]:
+def panels(look: Look, shown: Shown, width: int = WIDTH) -> tuple[Panel, ...]:
     """One panel from the layer's minimum to its maximum; or three: both models on one scale, and what differs.
 
     Args:
-        inspection: the inspection.
-        view: the layer.
+        look: what it is of.
+        shown: the layer.
         width: pixels that a panel takes at most across.
     """
-    first, comparison = view.figures, view.comparison
-    if comparison is None:
-        return (Panel("", grid(view.values, first.low, first.high, width), HEAT, first.low, first.high),)
-    assert inspection.other is not None
-    second = figures(comparison.second)
+    first, compared = shown.figures, shown.compared
+    if compared is None:
+        return (Panel("", grid(shown.values, first.low, first.high, width), HEAT, first.low, first.high),)
+    assert look.other is not None
+    second = figures(compared.second)
     low, high = min(first.low, second.low), max(first.high, second.high)
-    top = comparison.largest
+    top = compared.largest
     return (
-        Panel(
-            f"{inspection.model.what}, {inspection.model.form}",
-            grid(comparison.first, low, high, width),
-            HEAT,
-            low,
-            high,
-        ),
-        Panel(
-            f"{inspection.other.what}, {inspection.other.form}",
-            grid(comparison.second, low, high, width),
-            HEAT,
-            low,
-            high,
-        ),
-        Panel("second less first", grid(comparison.difference, -top, top, width), SIGNED, -top, top),
+        Panel(f"{look.watched.what}, {look.watched.form}", grid(compared.first, low, high, width), HEAT, low, high),
+        Panel(f"{look.other.what}, {look.other.form}", grid(compared.second, low, high, width), HEAT, low, high),
+        Panel("second less first", grid(compared.difference, -top, top, width), SIGNED, -top, top),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
-from cnnc.activations.model_view import Layer
+from cnnc.activations.models import Layer
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.ir import scopes_of
 

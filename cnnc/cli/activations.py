@@ -16,9 +16,9 @@ from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.activations.files import InspectionFiles
-    from cnnc.activations.inspection import Inspection
-    from cnnc.activations.model_view import ModelView
+    from cnnc.activations.collection import Look
+    from cnnc.activations.files import Written
+    from cnnc.activations.models import Watched
 
 _LISTED: Final = 5
 """So many of the worst layers are listed."""
@@ -78,19 +78,19 @@ def activations(
     sources = [what] if compare is None else [what, compare]
     _require_suitable(sources, overrides, weights, compare_weights, random_weights, last, labels)
     with extra("tflite", "looking at pictures"):
+        from cnnc.activations.collection import look
         from cnnc.activations.files import require_folder, write
-        from cnnc.activations.inspection import inspect
     require_folder(out)
-    model = _open(what, overrides, weights, random_weights, last, labels)
-    if model.network is not None and image.suffix.lower() != ".npy":
-        say_unlike_pixels(model.network)
+    watched = _watched(what, overrides, weights, random_weights, last, labels)
+    if watched.network is not None and image.suffix.lower() != ".npy":
+        say_unlike_pixels(watched.network)
     other = None
     if compare is not None:
         own = compare_weights if _is_spec(what) and _is_spec(compare) else weights
-        other = _open(compare, overrides, own, random_weights, last, labels if _is_spec(compare) else None)
-    found = inspect(model, image, patterns=split_patterns(layers), other=other, wanted=wanted, cam_layer=cam_layer)
-    files = write(found, out)
-    _report(found, files, format)
+        other = _watched(compare, overrides, own, random_weights, last, labels if _is_spec(compare) else None)
+    found = look(watched, image, patterns=split_patterns(layers), other=other, wanted=wanted, cam_layer=cam_layer)
+    written = write(found, out)
+    _report(found, written, format)
 
 
 def _require_suitable(
@@ -116,29 +116,29 @@ def _require_suitable(
         refuse("a SPEC or a .tflite file", [("--labels", labels)])
 
 
-def _report(found: Inspection, files: InspectionFiles, format: str) -> None:
+def _report(found: Look, written: Written, format: str) -> None:
     if format == "json":
-        echo_json(_in_words(found, files))
+        echo_json(_in_words(found, written))
     else:
-        _show(found, files)
+        _show(found, written)
     if found.no_cam:
         say([f"no Grad-CAM: {found.no_cam}"])
-    if files.left:
-        say([f"left from before in {files.page.parent}: {', '.join(path.name for path in files.left[:5])}"])
+    if written.left:
+        say([f"left from before in {written.page.parent}: {', '.join(path.name for path in written.left[:5])}"])
 
 
 def _is_spec(source: Path) -> bool:
     return not source.is_dir() and source.suffix.lower() != ".tflite"
 
 
-def _open(
+def _watched(
     source: Path, overrides: Overrides, weights: Path | None, random: bool, last: bool, labels: Path | None
-) -> ModelView:
+) -> Watched:
     """The model to look into, opened."""
-    from cnnc.activations import model_view
+    from cnnc.activations import models
 
     if source.suffix.lower() == ".tflite" and not source.is_dir():
-        return model_view.open_file(source, labels)
+        return models.open_file(source, labels)
     with extra("train", "looking into a network"):
         import jax  # noqa: F401  # the backend and the reader of runs say it less well
 
@@ -149,31 +149,31 @@ def _open(
         raise CnnError.of("data", f"`{source}` has several inputs, {found}, and one is looked at")
     from cnnc.evaluation.class_labels import labels_of
 
-    return model_view.view_network(trained, str(source), labels_of(labels) if labels else ())
+    return models.watch_network(trained, str(source), labels_of(labels) if labels else ())
 
 
-def _in_words(found: Inspection, files: InspectionFiles) -> dict[str, Any]:
+def _in_words(found: Look, written: Written) -> dict[str, Any]:
     words: dict[str, Any] = {
-        "model": found.model.what,
-        "type": found.model.form,
+        "model": found.watched.what,
+        "type": found.watched.form,
         "image": str(found.image),
-        "input": list(found.model.input),
-        "page": str(files.page),
-        "top": [] if found.prediction is None else _guesses(found.prediction.top),
+        "input": list(found.watched.input),
+        "page": str(written.page),
+        "top": [] if found.predicted is None else _guesses(found.predicted.top),
     }
-    if found.cam is not None and found.prediction is not None:
-        label = found.prediction.label(found.cam.index)
+    if found.cam is not None and found.predicted is not None:
+        label = found.predicted.label(found.cam.index)
         words["cam"] = {"method": found.cam.method, "layer": found.cam.layer, "class": label}
     if found.other is not None:
-        top = [] if found.other_prediction is None else _guesses(found.other_prediction.top)
+        top = [] if found.other_predicted is None else _guesses(found.other_predicted.top)
         words["other"] = {"model": found.other.what, "type": found.other.form, "paired": found.how, "top": top}
     words["layers"] = []
-    for view, path in zip(found.views, files.pictures, strict=True):
-        figures = view.figures
+    for shown, path in zip(found.shown, written.pictures, strict=True):
+        figures = shown.figures
         layer = {
-            "name": view.layer.title,
-            "op": view.layer.kind,
-            "shape": list(view.layer.shape),
+            "name": shown.layer.title,
+            "op": shown.layer.kind,
+            "shape": list(shown.layer.shape),
             "min": figures.low,
             "max": figures.high,
             "mean": figures.mean,
@@ -183,11 +183,11 @@ def _in_words(found: Inspection, files: InspectionFiles) -> dict[str, Any]:
             "not_finite": figures.broken,
             "picture": str(path),
         }
-        if view.comparison is not None:
-            layer["sqnr_db"] = _finite(view.comparison.sqnr)
-            layer["cosine"] = _finite(view.comparison.cosine)
-            layer["largest_difference"] = _finite(view.comparison.largest)
-            layer["equalized"] = view.comparison.equalized
+        if shown.compared is not None:
+            layer["sqnr_db"] = _finite(shown.compared.sqnr)
+            layer["cosine"] = _finite(shown.compared.cosine)
+            layer["largest_difference"] = _finite(shown.compared.largest)
+            layer["equalized"] = shown.compared.equalized
         words["layers"].append(layer)
     return words
 
@@ -201,14 +201,14 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and isfinite(value) else None
 
 
-def _show(found: Inspection, files: InspectionFiles) -> None:
-    answers = [(found.model, found.prediction)]
+def _show(found: Look, written: Written) -> None:
+    answers = [(found.watched, found.predicted)]
     if found.other is not None:
-        answers.append((found.other, found.other_prediction))
-    for model, answer in answers:
+        answers.append((found.other, found.other_predicted))
+    for watched, answer in answers:
         if answer is not None:
             best = answer.top[0]
-            echo(f"{model.what}: {best.label}, {100 * best.probability:.1f} %")
+            echo(f"{watched.what}: {best.label}, {100 * best.probability:.1f} %")
     worst = found.worst_first[:_LISTED]
     if worst:
         echo("layers that differ most")
@@ -216,10 +216,10 @@ def _show(found: Inspection, files: InspectionFiles) -> None:
         for each in worst:
             sqnr = "exact" if each.sqnr is None else f"{each.sqnr:.1f} dB"
             echo(f"  {each.layer.title:<{widest}}  {sqnr:>8}  by {each.largest:.3g} at most")
-    broken = [view.layer.title for view in found.views if view.figures.broken]
+    broken = [shown.layer.title for shown in found.shown if shown.figures.broken]
     if broken:
         echo(f"not finite: {', '.join(broken[:_LISTED])}{', ...' if broken[_LISTED:] else ''}")
-    size = files.page.stat().st_size
-    count = len(files.pictures)
+    size = written.page.stat().st_size
+    count = len(written.pictures)
     pictures = "a picture of its layer" if count == 1 else f"pictures of {count} layers"
-    echo(f"wrote {files.page}, {size / 1e6:.1f} MB, and {pictures} beside it")
+    echo(f"wrote {written.page}, {size / 1e6:.1f} MB, and {pictures} beside it")

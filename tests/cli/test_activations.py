@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,18 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from cnnc.activations.inspection import inspect
-from cnnc.activations.model_view import view_network
+from cnnc.activations.collection import look
+from cnnc.activations.models import watch_network
 from cnnc.activations.page import page
 from cnnc.runs.trained import open_run
+from cnnc.tflite_file.program import File
+from cnnc.tflite_file.write import write_file
 from cnnc.weights.weights_file import save_weights
-from tests.support.activation_pages import Page, read
-from tests.support.calling import call
+from tests.support.calling import call, refused
 from tests.support.paths import ROOT, SHARED
 from tests.support.pictures import noise, truncate
 from tests.support.small_runs import train_small
+from tests.support.tflite_programs import one_operator, tensor
 
 CORAL = SHARED / "data" / "coral"
 GOOGLE = CORAL / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
@@ -66,6 +69,41 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         result = call(*arguments)
         assert result.exit_code == 0, result.output
     return root
+
+
+class Page(HTMLParser):
+    """Counts what a page holds, and gathers what it asks for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.counts: dict[str, int] = {}
+        self.asked: list[str] = []
+        self.anchors: set[str] = set()
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        found = dict(attrs)
+        self.asked += [found[key] or "" for key in ("src", "srcset") if key in found]
+        if tag == "link":
+            self.asked.append(found.get("href") or "")
+        if tag == "img":
+            assert found.get("alt"), attrs
+        if tag == "a":
+            self.links.append(found.get("href") or "")
+        if found.get("id"):
+            self.anchors.add(found["id"] or "")
+
+
+def read(folder: Path) -> Page:
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    found = Page(text)
+    assert all(each.startswith("data:") for each in found.asked)
+    assert "script" not in found.counts
+    assert "url(" not in text
+    assert all(link.startswith("#") and link[1:] in found.anchors for link in found.links)
+    return found
 
 
 def test_a_run_s_layers_have_a_picture_each_and_a_page(made: Path, tmp_path: Path) -> None:
@@ -259,6 +297,17 @@ def test_other_networks_are_not_compared(made: Path, tmp_path: Path) -> None:
     assert "takes 8x8x3" in result.stderr
 
 
+def test_a_file_of_complex_layers_has_nothing_to_show(tmp_path: Path) -> None:
+    """LiteRT computes them; a picture has real values."""
+    program = one_operator("CAST", [tensor("x", (1, 8, 8, 3))], tensor("y", (1, 8, 8, 3), "COMPLEX64"))
+    path = tmp_path / "m.tflite"
+    path.write_bytes(write_file(File((program,))))
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "p.png")
+    said = refused("tflite", "activations", path, tmp_path / "p.png", "--out", tmp_path / "out")
+    assert "has no layer of real numbers whose size is fixed" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_others_files_are_paired_by_order_and_shape(made: Path, tmp_path: Path) -> None:
     text = SPEC.replace("stem:", "first:").replace("body:", "second:")
     (tmp_path / "renamed.cnn").write_text(text)
@@ -271,15 +320,58 @@ def test_others_files_are_paired_by_order_and_shape(made: Path, tmp_path: Path) 
     assert [layer["name"] for layer in words["layers"]] == ["first.relu1", "first.relu2", "second"]
 
 
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("input 40x2\nconv(5, 6) | relu | conv(3, 8, stride=2) | relu | globalpool | dense(3) | softmax\n", (40, 2)),
+        ("input 8x10x12x1\nconv(3x3x3, 6) | relu | globalpool | dense(3) | softmax\n", (8, 10, 12, 1)),
+        ("input 20\ndense(30) | relu | dense(3) | softmax\n", (20,)),
+    ],
+)
+def test_signals_volumes_and_vectors_come_from_arrays(tmp_path: Path, text: str, shape: tuple[int, ...]) -> None:
+    (tmp_path / "net.cnn").write_text(text)
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    np.save(tmp_path / "x.npy", array)
+    start = (tmp_path / "net.cnn", tmp_path / "x.npy", "-o", tmp_path / "o", "--random-weights")
+    result = watch(*start)
+    assert result.exit_code == 0, result.output
+    assert "no Grad-CAM" in result.stderr
+    assert read(tmp_path / "o").counts["img"] >= 1
+    Image.fromarray(noise(8, 8, 3)).save(tmp_path / "p.png")
+    result = watch(tmp_path / "net.cnn", tmp_path / "p.png", "-o", tmp_path / "o", "--random-weights")
+    assert "as a .npy file" in result.stderr
+    np.save(tmp_path / "x.npy", array[:-1])
+    assert "and `" in watch(*start).stderr
+    (tmp_path / "x.npy").write_bytes(b"\x80\x04K\x01.")
+    assert "cannot read" in watch(*start).stderr
+
+
 def test_weights_that_are_no_numbers_are_told(made: Path, tmp_path: Path) -> None:
     subject = open_run(made / "run")
     bias = np.full(12, np.nan, np.float32)
     broken = {**subject.weights, "stem.conv2": {**subject.weights["stem.conv2"], "bias": bias}}
-    found = inspect(view_network(replace(subject, weights=broken), "broken"), made / "picture.png")
-    assert found.views[1].figures.broken == 8 * 8 * 12
+    found = look(watch_network(replace(subject, weights=broken), "broken"), made / "picture.png")
+    assert found.shown[1].figures.broken == 8 * 8 * 12
     assert found.cam is None
     assert "not finite" in found.no_cam
     assert "not finite" in page(found)
+
+
+@pytest.mark.skipif(not GOOGLE.exists(), reason="needs Google's models in ../shared")
+def test_google_s_file_says_egyptian_cat_and_where(tmp_path: Path) -> None:
+    result = watch(GOOGLE, CORAL / "cat.bmp", "-o", tmp_path / "o", "--layers", "*expanded_conv_4*", "--format", "json")
+    words = json.loads(result.stdout)
+    assert words["top"][0]["label"] == "Egyptian cat"
+    assert words["cam"]["method"] == "CAM"
+    assert all("StatefulPartitionedCall" not in layer["name"] for layer in words["layers"])
+
+
+@pytest.mark.skipif(not GOOGLE.exists(), reason="needs Google's models in ../shared")
+@pytest.mark.slow
+def test_a_page_of_mobilenet_v2_is_below_15_mb(tmp_path: Path) -> None:
+    assert watch(GOOGLE, CORAL / "cat.bmp", "-o", tmp_path / "o").exit_code == 0
+    assert (tmp_path / "o" / "index.html").stat().st_size < 15e6
+    assert read(tmp_path / "o").counts["details"] == 62
 
 
 def test_a_file_by_itself_needs_no_jax(made: Path, tmp_path: Path) -> None:

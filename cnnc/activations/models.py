@@ -89,7 +89,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class ModelView:
+class Watched:
     """A network or file made ready to be looked at.
 
     `evaluate` gives the values of layers on an input `(*shape,)`. `network` is there for a network, `file` for a file.
@@ -108,7 +108,7 @@ class ModelView:
         return next(layer for layer in self.layers if layer.name == name)
 
 
-def view_network(trained: Trained, what: str, labels: tuple[str, ...] = (), compiled: Model | None = None) -> ModelView:
+def watch_network(trained: Trained, what: str, labels: tuple[str, ...] = (), compiled: Model | None = None) -> Watched:
     """A network with weights, as it is written, or as passes have made it for `compiled`."""
     from cnnc.evaluation.difference import float_values
 
@@ -120,10 +120,10 @@ def view_network(trained: Trained, what: str, labels: tuple[str, ...] = (), comp
         found = float_values(model, list(names))((value[None],))
         return {name: np.asarray(array[0], np.float32) for name, array in found.items()}
 
-    return ModelView(what, "float32", graph.inputs[0].shape, layers, labels or trained.classes, evaluate, trained)
+    return Watched(what, "float32", graph.inputs[0].shape, layers, labels or trained.classes, evaluate, trained)
 
 
-def view_file(file: TFLitePredictor) -> ModelView:
+def watch_file(file: TFLitePredictor) -> Watched:
     """A TFLite file that was opened with all its tensors. Layers whose size changes, and complex ones, are left out.
 
     Raises:
@@ -146,7 +146,7 @@ def view_file(file: TFLitePredictor) -> ModelView:
                 raise CnnError.of("tflite", f"the layer `{title_of(name)}` of `{file.name}` has no fixed size")
         return {name: dequantized(program[name], found[name][0]) for name in names}
 
-    return ModelView(file.name, form_of(program), given.shape, layers, file.classes, evaluate, file=file)
+    return Watched(file.name, form_of(program), given.shape, layers, file.classes, evaluate, file=file)
 
 
 def _is_shown(tensor: Tensor) -> bool:
@@ -194,6 +194,6 @@ def _layer_of_file(program: Program, operator: Operator) -> Layer:
     return Layer(name, title_of(name), operator.name, shape, operator.kind in _FILE_SHOWN and not goes_on)
 
 
-def open_file(path: Path, labels: Path | None) -> ModelView:
+def open_file(path: Path, labels: Path | None) -> Watched:
     """A TFLite file with its labels, or those of a list."""
-    return view_file(open_tflite(path, labels=labels, all_tensors=True))
+    return watch_file(open_tflite(path, labels=labels, all_tensors=True))
