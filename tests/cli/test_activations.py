@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnc.activations.collection import look
-from cnnc.activations.models import watch_network
+from cnnc.activations.inspection import inspect
+from cnnc.activations.model_view import view_network
 from cnnc.activations.page import page
 from cnnc.runs.trained import open_run
 from cnnc.tflite_file.program import File
@@ -184,8 +184,8 @@ def test_weights_that_are_no_numbers_are_told(models: Path, tmp_path: Path) -> N
     run = open_run(models / "run")
     bias = np.full(12, np.nan, np.float32)
     broken = {**run.weights, "stem.conv2": {**run.weights["stem.conv2"], "bias": bias}}
-    inspection = look(watch_network(replace(run, weights=broken), "broken"), models / "picture.png")
-    assert inspection.shown[1].figures.broken == 8 * 8 * 12
+    inspection = inspect(view_network(replace(run, weights=broken), "broken"), models / "picture.png")
+    assert inspection.layers[1].figures.broken == 8 * 8 * 12
     assert inspection.cam is None
     assert "not finite" in inspection.no_cam
     assert "not finite" in page(inspection)
