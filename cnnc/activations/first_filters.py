@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.activations.grid import grid
-from cnnc.activations.model_view import FILE_CONVOLUTIONS, ModelView, NetworkView, picture_layers, title_of
+from cnnc.activations.model_view import FILE_CONVOLUTIONS, ModelView, NetworkView, is_reversed, picture_layers, title_of
 from cnnc.activations.palettes import GAP, SIGNED
 from cnnc.backends.tflite.lowering.widen import narrow
 from cnnc.ir import Graph, Node
@@ -103,7 +103,7 @@ def _of_network(trained: Trained) -> Filters | None:
             elif isinstance(node.op, ops.ConvTranspose):
                 kernel = kernel.swapaxes(-1, -2)
             in_colour = _reads_pixels(graph, node) and kernel.ndim == 4 and kernel.shape[-2] == 3
-            if in_colour and _is_reversed(graph):
+            if in_colour and is_reversed(graph):
                 kernel = kernel[..., ::-1, :]
             return Filters(node.name, kernel, in_colour)
     return None
@@ -111,10 +111,6 @@ def _of_network(trained: Trained) -> Filters | None:
 
 def _reads_pixels(graph: Graph, node: Node) -> bool:
     return node.inputs[0] in {each.name for each in picture_layers(graph)}
-
-
-def _is_reversed(graph: Graph) -> bool:
-    return sum(isinstance(node.op, ops.Bgr) for node in picture_layers(graph)) % 2 == 1
 
 
 def _of_file(program: Program, operator: Operator) -> Filters | None:

@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.activations.model_view import ModelView, NetworkView, picture_layers
+from cnnc.activations.model_view import ModelView, NetworkView, is_reversed, picture_layers
 from cnnc.data.pictures.decode import decode
 from cnnc.diagnostics import CnnError, clause
 from cnnc.ir.pixels import is_picture_shape
-from cnnc.ops import Bgr, format_shape
+from cnnc.ops import format_shape
 
 _NAMES: Final = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "opacity")}
 _TINTS: Final = {
@@ -62,7 +62,7 @@ def channels(view: ModelView, value: NDArray[Any]) -> tuple[Channel, ...]:
     order, seen = list(range(value.shape[-1])), np.asarray(value, np.float64)
     if isinstance(view, NetworkView):
         chain = picture_layers(view.trained.net.graph)
-        if sum(isinstance(node.op, Bgr) for node in chain) % 2:
+        if is_reversed(view.trained.net.graph):
             order.reverse()
         if len(chain) > 1:
             seen = np.asarray(view.evaluate(value, [chain[-1].name])[chain[-1].name], np.float64)

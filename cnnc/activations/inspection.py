@@ -4,35 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.activations.cam import Cam, cam, cam_tensor, grad_cam, last_map
+from cnnc.activations.comparison import LayerComparison, compare_layers
 from cnnc.activations.first_filters import Filters, first_filters
 from cnnc.activations.input_picture import Channel, channels, read_input
 from cnnc.activations.model_view import FileView, Layer, ModelView, Values
+from cnnc.activations.pairing import Pairing, pair_layers
 from cnnc.activations.prediction import Prediction, class_index, class_names, predict_class
 from cnnc.activations.selection import select_layers
 from cnnc.activations.statistics import Figures, figures
 from cnnc.diagnostics import CnnError
 from cnnc.ir.pixels import is_picture_shape
 
-if TYPE_CHECKING:  # a TFLite file by itself needs no jax
-    from cnnc.activations.comparison import LayerComparison
-    from cnnc.activations.pairing import Pairing
-
 
 @dataclass(frozen=True, eq=False)
 class LayerView:
-    """A layer, its values on the picture, their figures, and how a second model's differ."""
+    """A layer, its values on the picture, and how a second model's differ."""
 
     layer: Layer
     values: NDArray[np.float32]
-    figures: Figures
     comparison: LayerComparison | None = None
+
+    @cached_property
+    def figures(self) -> Figures:
+        """The figures of the values."""
+        return figures(self.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +89,7 @@ def inspect(
         CnnError: the picture does not fit, a pattern or class is unknown, or the two models are of other networks.
     """
     value = read_input(image, view)
-    pairing = None if other is None else _pair(view, other)
+    pairing = None if other is None else pair_layers(view, other)
     layers = select_layers(view.layers if pairing is None else pairing.layers, patterns, view.name)
     values = _evaluate(view, value, [] if pairing else [layer.name for layer in layers])
     prediction = predict_class(view, values, class_names(view, other))
@@ -95,7 +98,7 @@ def inspect(
     split = channels(view, value) if is_picture_shape(view.input_shape) and value.dtype == np.uint8 else ()
     other_prediction = None
     if pairing is None or other is None:
-        views = tuple(LayerView(layer, values[layer.name], figures(values[layer.name])) for layer in layers)
+        views = tuple(LayerView(layer, values[layer.name]) for layer in layers)
     else:
         views, other_values = _compare(pairing, layers, other, value)
         other_prediction = predict_class(other, other_values, class_names(other, view))
@@ -104,12 +107,6 @@ def inspect(
     return Inspection(
         view, image, value, split, views, filters, prediction, heat, no_cam, other, other_prediction, criterion
     )
-
-
-def _pair(view: ModelView, other: ModelView) -> Pairing:
-    from cnnc.activations.pairing import pair_layers
-
-    return pair_layers(view, other)
 
 
 def _evaluate(view: ModelView, value: NDArray[Any], names: Sequence[str]) -> Values:
@@ -164,8 +161,6 @@ def _compare(
     pairing: Pairing, layers: Sequence[Layer], other: ModelView, value: NDArray[Any]
 ) -> tuple[tuple[LayerView, ...], Values]:
     """Views of layers in both models, and the values of the other's output."""
-    from cnnc.activations.comparison import compare_layers
-
     first = pairing.first.evaluate(value, [layer.name for layer in layers])
     partners = [pairing.partners[layer.name] for layer in layers]
     output = [other.output.layer] if other.output else []
@@ -175,4 +170,4 @@ def _compare(
         second = pairing.second.evaluate(value, partners)
         outputs = other.evaluate(value, output) if output else {}
     comparisons = compare_layers(pairing, layers, first, second)
-    return tuple(LayerView(each.layer, each.first, figures(each.first), each) for each in comparisons), outputs
+    return tuple(LayerView(each.layer, each.first, each) for each in comparisons), outputs

@@ -16,6 +16,7 @@ from cnnc import ops
 from cnnc.activations.class_output import ClassOutput, file_output, network_output
 from cnnc.backends.tflite.litert.runner import dequantized
 from cnnc.diagnostics import CnnError
+from cnnc.evaluation.difference import float_values
 from cnnc.evaluation.predictor import single_input
 from cnnc.evaluation.tflite import TFLitePredictor, open_tflite
 from cnnc.ir import Graph, Node
@@ -111,8 +112,6 @@ class NetworkView:
 
     def evaluate(self, value: NDArray[Any], names: Sequence[str]) -> Values:
         """The values of layers on an input of the input's shape."""
-        from cnnc.evaluation.difference import float_values
-
         values = float_values(self.model, list(names))((value[None],))
         return {name: np.asarray(array[0], np.float32) for name, array in values.items()}
 
@@ -212,6 +211,11 @@ def picture_layers(graph: Graph) -> list[Node]:
     while len(readers := graph.consumers[layers[-1].name]) == 1 and isinstance(readers[0].op, PIXEL_LAYERS):
         layers.append(readers[0])
     return layers
+
+
+def is_reversed(graph: Graph) -> bool:
+    """Whether the channels of pixels are in another order, blue first, when the first layer that computes gets them."""
+    return sum(isinstance(node.op, ops.Bgr) for node in picture_layers(graph)) % 2 == 1
 
 
 def title_of(name: str) -> str:

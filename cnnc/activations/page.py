@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnc.activations.comparison import LayerComparison
 from cnnc.activations.input_picture import as_rgb
 from cnnc.activations.inspection import Inspection, LayerView
 from cnnc.activations.model_view import NetworkView
@@ -15,9 +16,6 @@ from cnnc.activations.panels import Panel, number, palette_png, panels, rgb_png
 from cnnc.activations.prediction import Prediction
 from cnnc.ops import format_shape
 from cnnc.rendering.html_page import Section, breakable, document, escape, png_address, table
-
-if TYPE_CHECKING:
-    from cnnc.activations.comparison import LayerComparison
 
 GENERATOR: Final = "cnnc activations"
 """The generator that a page names."""

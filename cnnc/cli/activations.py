@@ -155,25 +155,21 @@ def _open_view(
 
 
 def _in_words(inspection: Inspection, files: InspectionFiles) -> dict[str, Any]:
+    view, other = inspection.view, inspection.other
     words: dict[str, Any] = {
-        "model": inspection.view.name,
-        "type": inspection.view.dtype,
+        "model": view.name,
+        "type": view.dtype,
         "image": str(inspection.image),
-        "input": list(inspection.view.input_shape),
+        "input": list(view.input_shape),
         "page": str(files.page),
         "top": [] if inspection.prediction is None else _guesses(inspection.prediction.top),
     }
     if inspection.cam is not None and inspection.prediction is not None:
         label = inspection.prediction.label(inspection.cam.index)
         words["cam"] = {"method": inspection.cam.method, "layer": inspection.cam.layer, "class": label}
-    if inspection.other is not None:
+    if other is not None:
         top = [] if inspection.other_prediction is None else _guesses(inspection.other_prediction.top)
-        words["other"] = {
-            "model": inspection.other.name,
-            "type": inspection.other.dtype,
-            "paired": inspection.criterion,
-            "top": top,
-        }
+        words["other"] = {"model": other.name, "type": other.dtype, "paired": inspection.criterion, "top": top}
     words["layers"] = [_layer_words(*each) for each in zip(inspection.layers, files.pictures, strict=True)]
     return words
 
