@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cnnc import backends, ops
-from cnnc.activations.models import Values, Watched
+from cnnc.activations.model_view import FileView, NetworkView, Values, title_of
 from cnnc.activations.palettes import HEAT, placed
-from cnnc.activations.selection import choose
+from cnnc.activations.selection import select_layers
 from cnnc.diagnostics import CnnError
 from cnnc.tflite_file.program import Operator, Program
 from cnnc.weights.importing.readers.tflite_constants import dequantized, producer, stored
@@ -55,64 +55,58 @@ class Cam:
         return np.asarray(np.rint(mixed), np.uint8)
 
 
-def grad_cam(watched: Watched, value: NDArray[Any], index: int, layer: str | None = None) -> Cam:
+def grad_cam(view: NetworkView, value: NDArray[Any], index: int, layer: str | None = None) -> Cam:
     """Grad-CAM of a class of a network, over its last map, or over the last one that a pattern names.
 
     Raises:
         CnnError: the pattern matches no layer, or none whose output is a map of height and width.
     """
-    assert watched.network is not None
-    graph = watched.network.net.graph
-    name = last_map(watched) if layer is None else _named(watched, layer)
+    graph = view.trained.net.graph
+    name = last_map(view) if layer is None else _map_named(view, layer)
     if name is None:
-        raise CnnError.of("argument", f"`{watched.what}` has no map of height and width to lay Grad-CAM over")
+        raise CnnError.of("argument", f"`{view.name}` has no map of height and width to lay Grad-CAM over")
     gradient = backends.load("jax", "layer_gradient").score_gradient
     inputs = {graph.inputs[0].name: value[None]}
-    maps, slopes = (array[0] for array in gradient(graph, watched.network.weights, inputs, name, index))
+    maps, slopes = (array[0] for array in gradient(graph, view.trained.weights, inputs, name, index))
     alpha = slopes.mean(axis=(0, 1))
     return Cam("Grad-CAM", name, index, np.maximum(maps @ alpha, 0))
 
 
-def cam_tensor(watched: Watched) -> str | None:
+def cam_tensor(view: FileView) -> str | None:
     """The map of a TFLite file that CAM is of, where it is averaged and a dense layer makes the scores; else None."""
-    assert watched.file is not None
-    found = _head(watched.file.program)
-    return None if found is None else found[0]
+    head = _head(view.program)
+    return None if head is None else head[0]
 
 
-def cam(watched: Watched, values: Values, index: int) -> Cam:
+def cam(view: FileView, values: Values, index: int) -> Cam:
     """CAM of a class of a TFLite file whose `cam_tensor` is not None, of which `values` has the value."""
-    assert watched.file is not None
-    program = watched.file.program
-    found = _head(program)
-    assert found is not None
-    name, dense = found
-    weights = stored(program, dense.inputs[1])
+    head = _head(view.program)
+    assert head is not None
+    name, dense = head
+    weights = stored(view.program, dense.inputs[1])
     assert weights is not None
     rows = dequantized(weights)
     rows = rows.reshape(len(rows), -1)
     row = rows[index] if len(rows) > 1 else rows[0] if index else -rows[0]
-    maps = values[name]
-    return Cam("CAM", watched[name].title, index, np.maximum(maps @ row, 0).astype(np.float32))
+    return Cam("CAM", title_of(name), index, np.maximum(values[name] @ row, 0).astype(np.float32))
 
 
-def last_map(watched: Watched) -> str | None:
+def last_map(view: NetworkView) -> str | None:
     """The last map that is worth seeing before pools make less of it."""
-    assert watched.network is not None
-    graph = watched.network.net.graph
+    graph = view.trained.net.graph
     maps = [
         layer.name
-        for layer in watched.layers
+        for layer in view.layers
         if len(layer.shape) == 3 and layer.is_map and layer.is_end and not isinstance(graph[layer.name].op, _POOLS)
     ]
     return maps[-1] if maps else None
 
 
-def _named(watched: Watched, pattern: str) -> str:
-    found = choose(watched.layers, [pattern], watched.what)
-    maps = [layer.name for layer in found if len(layer.shape) == 3 and layer.is_map]
+def _map_named(view: NetworkView, pattern: str) -> str:
+    layers = select_layers(view.layers, [pattern], view.name)
+    maps = [layer.name for layer in layers if len(layer.shape) == 3 and layer.is_map]
     if not maps:
-        last = last_map(watched)
+        last = last_map(view)
         raise CnnError.of(
             "argument",
             f"`{pattern}` names no map of height and width, which Grad-CAM is laid over",

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from cnnc import ops
 from cnnc.activations.grid import grid
-from cnnc.activations.models import FILE_CONVOLUTIONS, Watched, picture_layers, title_of
+from cnnc.activations.model_view import FILE_CONVOLUTIONS, ModelView, NetworkView, is_reversed, picture_layers, title_of
 from cnnc.activations.palettes import GAP, SIGNED
 from cnnc.backends.tflite.lowering.widen import narrow
 from cnnc.ir import Graph, Node
+from cnnc.runs.trained import Trained
 from cnnc.tflite_file.program import Operator, Program
 from cnnc.weights.importing.readers.tflite_constants import dequantized, producer, stored
 
@@ -81,21 +82,19 @@ def _largest(kernel: Array, **axes: Any) -> Any:
     return np.max(np.abs(kernel), where=np.isfinite(kernel), initial=0, **axes)
 
 
-def first_filters(watched: Watched) -> Filters | None:
+def first_filters(view: ModelView) -> Filters | None:
     """The filters of a network's or file's first convolution, or None where it has none."""
-    if watched.network is not None:
-        return _of_network(watched)
-    assert watched.file is not None
-    program = narrow(watched.file.program)
+    if isinstance(view, NetworkView):
+        return _of_network(view.trained)
+    program = narrow(view.program)
     for operator in program:
         if operator.kind in FILE_CONVOLUTIONS and not _is_pixelwise(program, operator):
             return _of_file(program, operator)
     return None
 
 
-def _of_network(watched: Watched) -> Filters | None:
-    assert watched.network is not None
-    graph, weights = watched.network.net.graph, watched.network.weights
+def _of_network(trained: Trained) -> Filters | None:
+    graph, weights = trained.net.graph, trained.weights
     for node in graph:
         if isinstance(node.op, ops.Conv | ops.Depthwise | ops.ConvTranspose):
             kernel = np.asarray(weights[node.name]["kernel"], np.float32)
@@ -104,7 +103,7 @@ def _of_network(watched: Watched) -> Filters | None:
             elif isinstance(node.op, ops.ConvTranspose):
                 kernel = kernel.swapaxes(-1, -2)
             in_colour = _reads_pixels(graph, node) and kernel.ndim == 4 and kernel.shape[-2] == 3
-            if in_colour and _is_reversed(graph):
+            if in_colour and is_reversed(graph):
                 kernel = kernel[..., ::-1, :]
             return Filters(node.name, kernel, in_colour)
     return None
@@ -112,10 +111,6 @@ def _of_network(watched: Watched) -> Filters | None:
 
 def _reads_pixels(graph: Graph, node: Node) -> bool:
     return node.inputs[0] in {each.name for each in picture_layers(graph)}
-
-
-def _is_reversed(graph: Graph) -> bool:
-    return sum(isinstance(node.op, ops.Bgr) for node in picture_layers(graph)) % 2 == 1
 
 
 def _of_file(program: Program, operator: Operator) -> Filters | None:

@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.activations.models import Watched, picture_layers
+from cnnc.activations.model_view import ModelView, NetworkView, is_reversed, picture_layers
 from cnnc.data.pictures.decode import decode
 from cnnc.diagnostics import CnnError, clause
 from cnnc.ir.pixels import is_picture_shape
-from cnnc.ops import Bgr, format_shape
+from cnnc.ops import format_shape
 
 _NAMES: Final = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "opacity")}
 _TINTS: Final = {
@@ -35,19 +35,19 @@ class Channel:
     high: float
 
 
-def read_input(path: Path, watched: Watched) -> NDArray[Any]:
+def read_input(path: Path, view: ModelView) -> NDArray[Any]:
     """A picture cut and resized to a network's input, or the array in a `.npy` file of the input's shape.
 
     Raises:
         CnnError: the picture cannot be decoded, the array does not fit, or the network takes no pictures.
     """
-    shape = watched.input
+    shape = view.input_shape
     if path.suffix.lower() == ".npy":
-        return _array(path, watched)
+        return _array(path, view)
     if not is_picture_shape(shape):
         raise CnnError.of(
             "data",
-            f"`{watched.what}` takes {format_shape(shape)}, and a picture is height x width x 1, 3 or 4",
+            f"`{view.name}` takes {format_shape(shape)}, and a picture is height x width x 1, 3 or 4",
             help=f"give an array of {format_shape(shape)} as a .npy file",
         )
     try:
@@ -57,23 +57,22 @@ def read_input(path: Path, watched: Watched) -> NDArray[Any]:
         raise CnnError.of(diagnostic.code, diagnostic.message) from error
 
 
-def channels(watched: Watched, value: NDArray[Any]) -> tuple[Channel, ...]:
+def channels(view: ModelView, value: NDArray[Any]) -> tuple[Channel, ...]:
     """A picture `(height, width, channels)` split into its channels, as the first layer that computes gets them."""
     order, seen = list(range(value.shape[-1])), np.asarray(value, np.float64)
-    if watched.network is not None:
-        graph = watched.network.net.graph
-        chain = picture_layers(graph)
-        if sum(isinstance(node.op, Bgr) for node in chain) % 2:
+    if isinstance(view, NetworkView):
+        chain = picture_layers(view.trained.net.graph)
+        if is_reversed(view.trained.net.graph):
             order.reverse()
         if len(chain) > 1:
-            seen = np.asarray(watched.evaluate(value, [chain[-1].name])[chain[-1].name], np.float64)
+            seen = np.asarray(view.evaluate(value, [chain[-1].name])[chain[-1].name], np.float64)
     names = _NAMES[value.shape[-1]]
-    found = []
+    split = []
     for place, channel in enumerate(order):
         tint = np.array(_TINTS[names[channel]], np.float64) / 255
         picture = np.rint(value[..., channel, None] * tint).astype(np.uint8)
-        found.append(Channel(names[channel], picture, float(seen[..., place].min()), float(seen[..., place].max())))
-    return tuple(found)
+        split.append(Channel(names[channel], picture, float(seen[..., place].min()), float(seen[..., place].max())))
+    return tuple(split)
 
 
 def as_rgb(value: NDArray[Any]) -> NDArray[np.uint8]:
@@ -81,7 +80,7 @@ def as_rgb(value: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(value[..., :3] if value.shape[-1] >= 3 else value[..., :1].repeat(3, axis=-1))
 
 
-def _array(path: Path, watched: Watched) -> NDArray[Any]:
+def _array(path: Path, view: ModelView) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
     except FileNotFoundError:
@@ -91,12 +90,12 @@ def _array(path: Path, watched: Watched) -> NDArray[Any]:
         raise CnnError.of("data", f"cannot read `{path}`: {clause(reason)}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise CnnError.of("data", f"`{path}` holds no array of numbers")
-    if array.shape == (1, *watched.input):
+    if array.shape == (1, *view.input_shape):
         array = array[0]
-    if array.shape != watched.input:
+    if array.shape != view.input_shape:
         raise CnnError.of(
             "data",
-            f"`{path}` holds {format_shape(array.shape)}, and `{watched.what}` takes {format_shape(watched.input)}",
+            f"`{path}` holds {format_shape(array.shape)}, and `{view.name}` takes {format_shape(view.input_shape)}",
         )
     if not np.isfinite(array).all():
         raise CnnError.of("data", f"`{path}` holds values that are not finite numbers")

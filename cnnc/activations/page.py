@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.activations.collection import Look, Shown
+from cnnc.activations.comparison import LayerComparison
 from cnnc.activations.input_picture import as_rgb
+from cnnc.activations.inspection import Inspection, LayerView
+from cnnc.activations.model_view import NetworkView
 from cnnc.activations.palettes import css_gradient
 from cnnc.activations.panels import Panel, number, palette_png, panels, rgb_png
-from cnnc.activations.prediction import Predicted
+from cnnc.activations.prediction import Prediction
 from cnnc.ops import format_shape
 from cnnc.rendering.html_page import Section, breakable, document, escape, png_address, table
-
-if TYPE_CHECKING:
-    from cnnc.activations.pairing import Compared
 
 GENERATOR: Final = "cnnc activations"
 """The generator that a page names."""
@@ -29,12 +28,12 @@ _LEAST: Final = 224
 """Pixels that Grad-CAM's picture is wide at least."""
 
 
-def page(look: Look) -> str:
+def page(inspection: Inspection) -> str:
     """The text of `index.html`."""
-    title = f"{look.watched.what} on {look.image.name}"
-    sections = [_input(look), _answer(look), _filters(look), _worst(look), _table(look), _maps(look)]
+    title = f"{inspection.view.name} on {inspection.image.name}"
+    sections = [part(inspection) for part in (_input, _answer, _filters, _worst, _table, _maps)]
     written = [section for section in sections if section]
-    return document(title, _name(look), _subtitle(look), GENERATOR, written)
+    return document(title, _name(inspection), _subtitle(inspection), GENERATOR, written)
 
 
 def is_ours(text: str) -> bool:
@@ -42,148 +41,150 @@ def is_ours(text: str) -> bool:
     return f'<meta name="generator" content="{GENERATOR}">' in text[:4096]
 
 
-def _name(look: Look) -> str:
-    return look.watched.network.net.name if look.watched.network else look.watched.what.rsplit("/", 1)[-1]
+def _name(inspection: Inspection) -> str:
+    view = inspection.view
+    return view.trained.net.name if isinstance(view, NetworkView) else view.name.rsplit("/", 1)[-1]
 
 
-def _subtitle(look: Look) -> str:
-    words = [f"{escape(look.watched.what)}, {look.watched.form}", f"on {escape(str(look.image))}"]
-    if look.watched.network is not None and look.watched.network.is_random:
+def _subtitle(inspection: Inspection) -> str:
+    view, other = inspection.view, inspection.other
+    words = [f"{escape(view.name)}, {view.dtype}", f"on {escape(str(inspection.image))}"]
+    if isinstance(view, NetworkView) and view.trained.is_random:
         words.append("random weights")
-    if look.other is not None:
-        words.append(f"beside {escape(look.other.what)}, {look.other.form}; layers paired {look.how}")
+    if other is not None:
+        words.append(f"beside {escape(other.name)}, {other.dtype}; layers paired {inspection.criterion}")
     return "; ".join(words)
 
 
-def _input(look: Look) -> Section | None:
-    if not look.channels:
+def _input(inspection: Inspection) -> Section | None:
+    if not inspection.channels:
         return None
-    shape = format_shape(look.watched.input)
+    shape = format_shape(inspection.view.input_shape)
     text = f"input, {shape}"
-    if len(look.channels) == 1:
-        text += f", {number(look.channels[0].low)} to {number(look.channels[0].high)}"
-    figures = [_figure(as_rgb(look.value), "the picture as it goes in", text)]
-    if len(look.channels) > 1:
-        for each in look.channels:
+    if len(inspection.channels) == 1:
+        text += f", {number(inspection.channels[0].low)} to {number(inspection.channels[0].high)}"
+    figures = [_figure(as_rgb(inspection.value), "the picture as it goes in", text)]
+    if len(inspection.channels) > 1:
+        for each in inspection.channels:
             text = f"{each.name}, {number(each.low)} to {number(each.high)}"
             figures.append(_figure(each.picture, f"the {each.name} channel", text))
     note = "Values are as the first layer that computes gets them."
-    if len(look.channels) > 1:
+    if len(inspection.channels) > 1:
         note = "The channels are in the order, and of the range, in which the first layer that computes gets them."
     return "input", "Input", f'<div class="row">{"".join(figures)}</div><p class="pale">{note}</p>'
 
 
-def _answer(look: Look) -> Section | None:
-    if look.predicted is None and look.cam is None:
-        return "answer", "Answer", f'<p class="pale">No classes: {escape(look.no_cam)}.</p>'
-    left = _top(look.predicted, look.watched.what if look.other is not None else "")
-    if look.other is not None:
-        left += _top(look.other_predicted, look.other.what)
-    if look.cam is None or look.predicted is None:
-        right = f'<p class="pale">{escape(_sentence(look.no_cam))}.</p>'
+def _answer(inspection: Inspection) -> Section | None:
+    if inspection.prediction is None and inspection.cam is None:
+        return "answer", "Answer", f'<p class="pale">No classes: {escape(inspection.no_cam)}.</p>'
+    left = _top(inspection.prediction, inspection.view.name if inspection.other is not None else "")
+    if inspection.other is not None:
+        left += _top(inspection.other_prediction, inspection.other.name)
+    if inspection.cam is None or inspection.prediction is None:
+        right = f'<p class="pale">{escape(_sentence(inspection.no_cam))}.</p>'
     else:
-        picture = as_rgb(look.value)
+        picture = as_rgb(inspection.value)
         scale = max(1, -(-_LEAST // max(picture.shape[:2])))
-        overlaid = look.cam.over(picture.repeat(scale, axis=0).repeat(scale, axis=1))
-        label = look.predicted.label(look.cam.index)
-        where = f"{look.cam.method} of {label}, over {look.cam.layer}"
-        height, width = look.cam.heat.shape
+        overlaid = inspection.cam.over(picture.repeat(scale, axis=0).repeat(scale, axis=1))
+        label = inspection.prediction.label(inspection.cam.index)
+        where = f"{inspection.cam.method} of {label}, over {inspection.cam.layer}"
+        height, width = inspection.cam.heat.shape
         what = f"{where}, {height}x{width}: red is where the network sees the class most"
-        if not look.cam.heat.any():
+        if not inspection.cam.heat.any():
             what = f"{where}: nothing in the picture speaks for the class"
         right = _figure(overlaid, where, what, smooth=True)
     return "answer", "Answer", f'<div class="two"><div>{left}</div><div>{right}</div></div>'
 
 
-def _top(found: Predicted | None, caption: str) -> str:
+def _top(prediction: Prediction | None, caption: str) -> str:
     head = f'<p class="pale">{escape(caption)}</p>' if caption else ""
-    if found is None:
+    if prediction is None:
         return f'{head}<p class="pale">No single output of classes.</p>'
     rows = (
         f"<li><span>{escape(guess.label)}</span><span>{100 * guess.probability:.1f} %</span>"
         f'<i style="width:{100 * min(1.0, max(0.0, guess.probability)):.1f}%"></i></li>'
-        for guess in found.top
+        for guess in prediction.top
     )
     return f'{head}<ol class="top">{"".join(rows)}</ol>'
 
 
-def _filters(look: Look) -> Section | None:
-    found = look.filters
-    if found is None:
+def _filters(inspection: Inspection) -> Section | None:
+    filters = inspection.filters
+    if filters is None:
         return None
-    kernel = format_shape(found.kernel.shape[:-2])
-    if found.in_colour:
+    kernel = format_shape(filters.kernel.shape[:-2])
+    if filters.in_colour:
         text = "in red, green and blue, each scaled by its largest weight; grey is zero"
-    elif found.shown_inputs > 1:
-        text = f"a square for each of {found.shown_inputs} inputs, {_signed(found.largest)}"
+    elif filters.shown_inputs > 1:
+        text = f"a square for each of {filters.shown_inputs} inputs, {_signed(filters.largest)}"
     else:
-        text = _signed(found.largest)
-    caption = f"{found.title}: {found.count} filters of {kernel}, {text}"
-    return "filters", "First filters", _figure(found.picture(720), "the first convolution's filters", caption)
+        text = _signed(filters.largest)
+    caption = f"{filters.title}: {filters.count} filters of {kernel}, {text}"
+    return "filters", "First filters", _figure(filters.picture(720), "the first convolution's filters", caption)
 
 
 def _signed(largest: float) -> str:
     return f"from blue, {number(-largest)}, over white, 0, to red, {number(largest)}"
 
 
-def _worst(look: Look) -> Section | None:
-    compared = look.worst_first
-    if not compared:
+def _worst(inspection: Inspection) -> Section | None:
+    comparisons = inspection.comparisons
+    if not comparisons:
         return None
-    anchors = {shown.layer.name: f"layer{i}" for i, shown in enumerate(look.shown, 1)}
+    anchors = {view.layer.name: f"layer{i}" for i, view in enumerate(inspection.layers, 1)}
     heads = ("layer", "*operator", "SQNR, dB", "cosine", "largest difference")
-    rows = [_compared_row(each, anchors[each.layer.name]) for each in compared]
+    rows = [_compared_row(each, anchors[each.layer.name]) for each in comparisons]
     note = "Worst first. SQNR is the power of the one over that of the difference; 6 dB are one bit."
-    if any(each.equalized for each in compared):
+    if any(each.equalized for each in comparisons):
         note += " * equalised: the compiler gave channels factors, which the next layer takes back; divided out."
     return "worst", "Differences", f'<p class="pale">{note}</p>{table(heads, rows, "Differences")}'
 
 
-def _compared_row(each: Compared, anchor: str) -> list[str]:
+def _compared_row(each: LayerComparison, anchor: str) -> list[str]:
     name = f'<a href="#{anchor}">{breakable(each.layer.title)}</a>{" *" if each.equalized else ""}'
     sqnr = f"{each.sqnr:.1f}" if each.sqnr is not None else "exact" if each.largest == 0 else "-"
     cosine = "-" if each.cosine is None else f"{each.cosine:.4f}"
     return [name, escape(each.layer.kind), sqnr, cosine, number(each.largest)]
 
 
-def _table(look: Look) -> Section:
+def _table(inspection: Inspection) -> Section:
     heads = ("layer", "*operator", "*shape", "min", "max", "mean", "zeros", "dead filters")
     rows = []
-    for i, shown in enumerate(look.shown, 1):
-        figures = shown.figures
+    for i, view in enumerate(inspection.layers, 1):
+        figures = view.figures
         rows.append(
             [
-                f'<a href="#layer{i}">{breakable(shown.layer.title)}</a>',
-                escape(shown.layer.kind),
-                format_shape(shown.layer.shape),
+                f'<a href="#layer{i}">{breakable(view.layer.title)}</a>',
+                escape(view.layer.kind),
+                format_shape(view.layer.shape),
                 *(number(value) for value in (figures.low, figures.high, figures.mean)),
                 f"{100 * figures.zeros:.0f} %",
                 f"{figures.dead} of {figures.filters}",
             ]
         )
     note = "Dead filters are zero everywhere on this picture."
-    broken = [shown.layer.title for shown in look.shown if shown.figures.broken]
+    broken = [view.layer.title for view in inspection.layers if view.figures.broken]
     if broken:
         note += f" Values that are not finite, drawn as gaps: {', '.join(map(escape, broken))}."
     return "layers", "Layers", f'<p class="pale">{note}</p>{table(heads, rows, "Layers")}'
 
 
-def _maps(look: Look) -> Section:
-    unfolded = len(look.shown) if len(look.shown) <= _OPEN else _UNFOLDED
-    blocks = [_layer(look, shown, i, i <= unfolded) for i, shown in enumerate(look.shown, 1)]
+def _maps(inspection: Inspection) -> Section:
+    unfolded = len(inspection.layers) if len(inspection.layers) <= _OPEN else _UNFOLDED
+    blocks = [_layer(inspection, view, i, i <= unfolded) for i, view in enumerate(inspection.layers, 1)]
     return "maps", "Maps", "".join(blocks)
 
 
-def _layer(look: Look, shown: Shown, place: int, is_open: bool) -> str:
-    drawn = panels(look, shown, *([_BESIDE] if shown.compared else []))
-    facts = f"{escape(shown.layer.kind)}, {format_shape(shown.layer.shape)}, "
-    facts += f"{number(shown.figures.low)} to {number(shown.figures.high)}"
-    if shown.compared is not None and shown.compared.sqnr is not None:
-        facts += f", {shown.compared.sqnr:.1f} dB"
-    content = "".join(_panel(panel, shown.layer.title) for panel in drawn)
+def _layer(inspection: Inspection, view: LayerView, place: int, is_open: bool) -> str:
+    drawn = panels(inspection, view, *([_BESIDE] if view.comparison else []))
+    facts = f"{escape(view.layer.kind)}, {format_shape(view.layer.shape)}, "
+    facts += f"{number(view.figures.low)} to {number(view.figures.high)}"
+    if view.comparison is not None and view.comparison.sqnr is not None:
+        facts += f", {view.comparison.sqnr:.1f} dB"
+    content = "".join(_panel(panel, view.layer.title) for panel in drawn)
     kind = "maps beside" if len(drawn) > 1 else "maps"
     return (
-        f"<details{' open' if is_open else ''}><summary><b>{breakable(shown.layer.title)}</b>"
+        f"<details{' open' if is_open else ''}><summary><b>{breakable(view.layer.title)}</b>"
         f'<span class="facts">{facts}</span></summary><div class="{kind}" id="layer{place}">{content}</div></details>'
     )
 

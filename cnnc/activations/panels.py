@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnc.activations.collection import Look, Shown
 from cnnc.activations.grid import WIDTH, grid
+from cnnc.activations.inspection import Inspection, LayerView
 from cnnc.activations.palettes import GAP, HEAT, SIGNED, Indices
 from cnnc.activations.statistics import figures
 
@@ -27,25 +27,26 @@ class Panel:
     high: float
 
 
-def panels(look: Look, shown: Shown, width: int = WIDTH) -> tuple[Panel, ...]:
+def panels(inspection: Inspection, view: LayerView, width: int = WIDTH) -> tuple[Panel, ...]:
     """One panel from the layer's minimum to its maximum; or three: both models on one scale, and what differs.
 
     Args:
-        look: what it is of.
-        shown: the layer.
+        inspection: that of the model, or of two.
+        view: that of the layer.
         width: pixels that a panel takes at most across.
     """
-    first, compared = shown.figures, shown.compared
-    if compared is None:
-        return (Panel("", grid(shown.values, first.low, first.high, width), HEAT, first.low, first.high),)
-    assert look.other is not None
-    second = figures(compared.second)
+    first, comparison = view.figures, view.comparison
+    if comparison is None:
+        return (Panel("", grid(view.values, first.low, first.high, width), HEAT, first.low, first.high),)
+    model, other = inspection.view, inspection.other
+    assert other is not None
+    second = figures(comparison.second)
     low, high = min(first.low, second.low), max(first.high, second.high)
-    top = compared.largest
+    top = comparison.largest
     return (
-        Panel(f"{look.watched.what}, {look.watched.form}", grid(compared.first, low, high, width), HEAT, low, high),
-        Panel(f"{look.other.what}, {look.other.form}", grid(compared.second, low, high, width), HEAT, low, high),
-        Panel("second less first", grid(compared.difference, -top, top, width), SIGNED, -top, top),
+        Panel(f"{model.name}, {model.dtype}", grid(comparison.first, low, high, width), HEAT, low, high),
+        Panel(f"{other.name}, {other.dtype}", grid(comparison.second, low, high, width), HEAT, low, high),
+        Panel("second less first", grid(comparison.difference, -top, top, width), SIGNED, -top, top),
     )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from cnnc.activations.collection import Look, Shown
 from cnnc.activations.input_picture import as_rgb as in_colours
+from cnnc.activations.inspection import Inspection, LayerView
 from cnnc.activations.palettes import PAPER
 from cnnc.activations.panels import Panel, as_rgb, number, panels, rgb_png
 from cnnc.ops import format_shape
@@ -25,19 +25,19 @@ _BESIDE: Final = 560
 """Pixels that each of three panels takes at most across."""
 
 
-def sheet(look: Look, shown: Shown) -> bytes:
+def sheet(inspection: Inspection, view: LayerView) -> bytes:
     """A layer's PNG."""
-    drawn = panels(look, shown, *([_BESIDE] if shown.compared else []))
+    drawn = panels(inspection, view, *([_BESIDE] if view.comparison else []))
     width = max(_LEAST_WIDTH, sum(_width_of(panel) for panel in drawn) + _BETWEEN * (len(drawn) - 1)) + 2 * _MARGIN
-    top = 58 + (_HEAD + 34 if look.channels else 0)
-    captioned = 20 if shown.compared else 0
+    top = 58 + (_HEAD + 34 if inspection.channels else 0)
+    captioned = 20 if view.comparison else 0
     height = top + captioned + 44 + max(panel.places.shape[0] for panel in drawn) + _MARGIN
     canvas = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(canvas)
-    _write(pen, (_MARGIN, 16), shortened(pen, shown.layer.title, 20, width - 2 * _MARGIN), 20, _INK)
-    _write(pen, (_MARGIN, 41), shortened(pen, _said(shown), 12, width - 2 * _MARGIN), 12, _PALE)
-    if look.channels:
-        _draw_head(canvas, pen, look, 70, width)
+    _write(pen, (_MARGIN, 16), shortened(pen, view.layer.title, 20, width - 2 * _MARGIN), 20, _INK)
+    _write(pen, (_MARGIN, 41), shortened(pen, _facts(view), 12, width - 2 * _MARGIN), 12, _PALE)
+    if inspection.channels:
+        _draw_head(canvas, pen, inspection, 70, width)
     left = _MARGIN
     for panel in drawn:
         across = _width_of(panel)
@@ -49,16 +49,16 @@ def sheet(look: Look, shown: Shown) -> bytes:
     return rgb_png(np.asarray(canvas))
 
 
-def _said(shown: Shown) -> str:
-    figures = shown.figures
-    words = [f"{shown.layer.kind}, {format_shape(shown.layer.shape)}", f"zeros {100 * figures.zeros:.0f} %"]
+def _facts(view: LayerView) -> str:
+    figures = view.figures
+    words = [f"{view.layer.kind}, {format_shape(view.layer.shape)}", f"zeros {100 * figures.zeros:.0f} %"]
     if figures.dead:
         words.append(f"{figures.dead} of {figures.filters} filters zero everywhere")
-    if shown.compared is not None:
-        found = shown.compared
-        words.append("no difference" if found.sqnr is None else f"SQNR {found.sqnr:.1f} dB")
-        words.append(f"largest difference {number(found.largest)}")
-        if found.equalized:
+    if view.comparison is not None:
+        comparison = view.comparison
+        words.append("no difference" if comparison.sqnr is None else f"SQNR {comparison.sqnr:.1f} dB")
+        words.append(f"largest difference {number(comparison.largest)}")
+        if comparison.equalized:
             words.append("equalised channels divided out")
     return "; ".join(words)
 
@@ -67,10 +67,10 @@ def _width_of(panel: Panel) -> int:
     return max(int(panel.places.shape[1]), 180)
 
 
-def _draw_head(canvas: Image.Image, pen: ImageDraw.ImageDraw, look: Look, top: int, width: int) -> None:
-    pictures = [("input", in_colours(look.value))]
-    if len(look.channels) > 1:
-        ranges = ((f"{c.name}, {number(c.low)} to {number(c.high)}", c.picture) for c in look.channels)
+def _draw_head(canvas: Image.Image, pen: ImageDraw.ImageDraw, inspection: Inspection, top: int, width: int) -> None:
+    pictures = [("input", in_colours(inspection.value))]
+    if len(inspection.channels) > 1:
+        ranges = ((f"{c.name}, {number(c.low)} to {number(c.high)}", c.picture) for c in inspection.channels)
         pictures += list(ranges)
     left = _MARGIN
     for caption, picture in pictures:

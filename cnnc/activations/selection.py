@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
-from cnnc.activations.models import Layer
+from cnnc.activations.model_view import Layer
 from cnnc.diagnostics import CnnError, did_you_mean
 from cnnc.ir import scopes_of
 
 _LISTED: Final = 12
 
 
-def choose(layers: Sequence[Layer], patterns: Sequence[str], what: str) -> tuple[Layer, ...]:
+def select_layers(layers: Sequence[Layer], patterns: Sequence[str], model: str) -> tuple[Layer, ...]:
     """The layers to show, in the network's order.
 
     Without patterns these are the maps: of a convolution, its norm and its activation the last alone, for the others
@@ -22,7 +22,7 @@ def choose(layers: Sequence[Layer], patterns: Sequence[str], what: str) -> tuple
     Args:
         layers: those there are.
         patterns: each a layer's name, a label or block that layers lie in (its ends are meant), or a glob of either.
-        what: how to call the network in an error.
+        model: the network's name, for an error.
 
     Raises:
         CnnError: a pattern that no layer matches.
@@ -30,11 +30,11 @@ def choose(layers: Sequence[Layer], patterns: Sequence[str], what: str) -> tuple
     if not patterns:
         ends = tuple(layer for layer in layers if layer.is_end)
         return tuple(layer for layer in ends if layer.is_map) or ends or tuple(layers)
-    chosen = {layer.name for pattern in patterns for layer in _matching(layers, pattern, what)}
-    return tuple(layer for layer in layers if layer.name in chosen)
+    names = {layer.name for pattern in patterns for layer in _matches(layers, pattern, model)}
+    return tuple(layer for layer in layers if layer.name in names)
 
 
-def _matching(layers: Sequence[Layer], pattern: str, what: str) -> list[Layer]:
+def _matches(layers: Sequence[Layer], pattern: str, model: str) -> list[Layer]:
     named = [layer for layer in layers if fnmatchcase(layer.name, pattern) or fnmatchcase(layer.title, pattern)]
     if named:
         return named
@@ -44,7 +44,7 @@ def _matching(layers: Sequence[Layer], pattern: str, what: str) -> list[Layer]:
         listed = ", ".join(f"`{layer.title}`" for layer in layers[:_LISTED]) + (", ..." if layers[_LISTED:] else "")
         raise CnnError.of(
             "argument",
-            f"`{pattern}` matches no layer of `{what}`",
+            f"`{pattern}` matches no layer of `{model}`",
             help=did_you_mean(pattern, known) or f"its layers are {listed}",
         )
     return [layer for layer in within if layer.is_end] or within

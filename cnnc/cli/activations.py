@@ -16,9 +16,9 @@ from cnnc.diagnostics import CnnError
 from cnnc.overrides import Overrides
 
 if TYPE_CHECKING:
-    from cnnc.activations.collection import Look
-    from cnnc.activations.files import Written
-    from cnnc.activations.models import Watched
+    from cnnc.activations.inspection import Inspection, LayerView
+    from cnnc.activations.inspection_files import InspectionFiles
+    from cnnc.activations.model_view import ModelView
 
 _LISTED: Final = 5
 """So many of the worst layers are listed."""
@@ -78,19 +78,21 @@ def activations(
     sources = [what] if compare is None else [what, compare]
     _require_suitable(sources, overrides, weights, compare_weights, random_weights, last, labels)
     with extra("tflite", "looking at pictures"):
-        from cnnc.activations.collection import look
-        from cnnc.activations.files import require_folder, write
+        from cnnc.activations.inspection import inspect
+        from cnnc.activations.inspection_files import require_folder, write_inspection
+        from cnnc.activations.model_view import NetworkView
     require_folder(out)
-    watched = _watched(what, overrides, weights, random_weights, last, labels)
-    if watched.network is not None and image.suffix.lower() != ".npy":
-        say_unlike_pixels(watched.network)
+    view = _open_view(what, overrides, weights, random_weights, last, labels)
+    if isinstance(view, NetworkView) and image.suffix.lower() != ".npy":
+        say_unlike_pixels(view.trained)
     other = None
     if compare is not None:
         own = compare_weights if _is_spec(what) and _is_spec(compare) else weights
-        other = _watched(compare, overrides, own, random_weights, last, labels if _is_spec(compare) else None)
-    found = look(watched, image, patterns=split_patterns(layers), other=other, wanted=wanted, cam_layer=cam_layer)
-    written = write(found, out)
-    _report(found, written, format)
+        other = _open_view(compare, overrides, own, random_weights, last, labels if _is_spec(compare) else None)
+    inspection = inspect(
+        view, image, patterns=split_patterns(layers), other=other, cam_class=wanted, cam_layer=cam_layer
+    )
+    _report(inspection, write_inspection(inspection, out), format)
 
 
 def _require_suitable(
@@ -116,79 +118,82 @@ def _require_suitable(
         refuse("a SPEC or a .tflite file", [("--labels", labels)])
 
 
-def _report(found: Look, written: Written, format: str) -> None:
+def _report(inspection: Inspection, files: InspectionFiles, format: str) -> None:
     if format == "json":
-        echo_json(_in_words(found, written))
+        echo_json(_in_words(inspection, files))
     else:
-        _show(found, written)
-    if found.no_cam:
-        say([f"no Grad-CAM: {found.no_cam}"])
-    if written.left:
-        say([f"left from before in {written.page.parent}: {', '.join(path.name for path in written.left[:5])}"])
+        _show(inspection, files)
+    if inspection.no_cam:
+        say([f"no Grad-CAM: {inspection.no_cam}"])
+    if files.leftovers:
+        say([f"left from before in {files.page.parent}: {', '.join(path.name for path in files.leftovers[:5])}"])
 
 
 def _is_spec(source: Path) -> bool:
     return not source.is_dir() and source.suffix.lower() != ".tflite"
 
 
-def _watched(
+def _open_view(
     source: Path, overrides: Overrides, weights: Path | None, random: bool, last: bool, labels: Path | None
-) -> Watched:
-    """The model to look into, opened."""
-    from cnnc.activations import models
+) -> ModelView:
+    """The view of the model that is to be inspected."""
+    from cnnc.activations.model_view import open_file, view_network
 
     if source.suffix.lower() == ".tflite" and not source.is_dir():
-        return models.open_file(source, labels)
+        return open_file(source, labels)
     with extra("train", "looking into a network"):
         import jax  # noqa: F401  # the backend and the reader of runs say it less well
 
         kind: Literal["run", "spec"] = "run" if source.is_dir() else "spec"
         trained = open_network(kind, source, overrides, weights=weights, last=last, random=random)
     if len(trained.net.graph.inputs) != 1:
-        found = ", ".join(f"`{node.name}`" for node in trained.net.graph.inputs)
-        raise CnnError.of("data", f"`{source}` has several inputs, {found}, and one is looked at")
+        names = ", ".join(f"`{node.name}`" for node in trained.net.graph.inputs)
+        raise CnnError.of("data", f"`{source}` has several inputs, {names}, and one is looked at")
     from cnnc.evaluation.class_labels import labels_of
 
-    return models.watch_network(trained, str(source), labels_of(labels) if labels else ())
+    return view_network(trained, str(source), labels_of(labels) if labels else ())
 
 
-def _in_words(found: Look, written: Written) -> dict[str, Any]:
+def _in_words(inspection: Inspection, files: InspectionFiles) -> dict[str, Any]:
+    view, other = inspection.view, inspection.other
     words: dict[str, Any] = {
-        "model": found.watched.what,
-        "type": found.watched.form,
-        "image": str(found.image),
-        "input": list(found.watched.input),
-        "page": str(written.page),
-        "top": [] if found.predicted is None else _guesses(found.predicted.top),
+        "model": view.name,
+        "type": view.dtype,
+        "image": str(inspection.image),
+        "input": list(view.input_shape),
+        "page": str(files.page),
+        "top": [] if inspection.prediction is None else _guesses(inspection.prediction.top),
     }
-    if found.cam is not None and found.predicted is not None:
-        label = found.predicted.label(found.cam.index)
-        words["cam"] = {"method": found.cam.method, "layer": found.cam.layer, "class": label}
-    if found.other is not None:
-        top = [] if found.other_predicted is None else _guesses(found.other_predicted.top)
-        words["other"] = {"model": found.other.what, "type": found.other.form, "paired": found.how, "top": top}
-    words["layers"] = []
-    for shown, path in zip(found.shown, written.pictures, strict=True):
-        figures = shown.figures
-        layer = {
-            "name": shown.layer.title,
-            "op": shown.layer.kind,
-            "shape": list(shown.layer.shape),
-            "min": figures.low,
-            "max": figures.high,
-            "mean": figures.mean,
-            "zeros": figures.zeros,
-            "filters": figures.filters,
-            "dead": figures.dead,
-            "not_finite": figures.broken,
-            "picture": str(path),
-        }
-        if shown.compared is not None:
-            layer["sqnr_db"] = _finite(shown.compared.sqnr)
-            layer["cosine"] = _finite(shown.compared.cosine)
-            layer["largest_difference"] = _finite(shown.compared.largest)
-            layer["equalized"] = shown.compared.equalized
-        words["layers"].append(layer)
+    if inspection.cam is not None and inspection.prediction is not None:
+        label = inspection.prediction.label(inspection.cam.index)
+        words["cam"] = {"method": inspection.cam.method, "layer": inspection.cam.layer, "class": label}
+    if other is not None:
+        top = [] if inspection.other_prediction is None else _guesses(inspection.other_prediction.top)
+        words["other"] = {"model": other.name, "type": other.dtype, "paired": inspection.criterion, "top": top}
+    words["layers"] = [_layer_words(*each) for each in zip(inspection.layers, files.pictures, strict=True)]
+    return words
+
+
+def _layer_words(view: LayerView, picture: Path) -> dict[str, Any]:
+    figures, comparison = view.figures, view.comparison
+    words = {
+        "name": view.layer.title,
+        "op": view.layer.kind,
+        "shape": list(view.layer.shape),
+        "min": figures.low,
+        "max": figures.high,
+        "mean": figures.mean,
+        "zeros": figures.zeros,
+        "filters": figures.filters,
+        "dead": figures.dead,
+        "not_finite": figures.broken,
+        "picture": str(picture),
+    }
+    if comparison is not None:
+        words["sqnr_db"] = _finite(comparison.sqnr)
+        words["cosine"] = _finite(comparison.cosine)
+        words["largest_difference"] = _finite(comparison.largest)
+        words["equalized"] = comparison.equalized
     return words
 
 
@@ -201,25 +206,25 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and isfinite(value) else None
 
 
-def _show(found: Look, written: Written) -> None:
-    answers = [(found.watched, found.predicted)]
-    if found.other is not None:
-        answers.append((found.other, found.other_predicted))
-    for watched, answer in answers:
-        if answer is not None:
-            best = answer.top[0]
-            echo(f"{watched.what}: {best.label}, {100 * best.probability:.1f} %")
-    worst = found.worst_first[:_LISTED]
+def _show(inspection: Inspection, files: InspectionFiles) -> None:
+    predictions = [(inspection.view, inspection.prediction)]
+    if inspection.other is not None:
+        predictions.append((inspection.other, inspection.other_prediction))
+    for view, prediction in predictions:
+        if prediction is not None:
+            best = prediction.top[0]
+            echo(f"{view.name}: {best.label}, {100 * best.probability:.1f} %")
+    worst = inspection.comparisons[:_LISTED]
     if worst:
         echo("layers that differ most")
         widest = max(len(each.layer.title) for each in worst)
         for each in worst:
             sqnr = "exact" if each.sqnr is None else f"{each.sqnr:.1f} dB"
             echo(f"  {each.layer.title:<{widest}}  {sqnr:>8}  by {each.largest:.3g} at most")
-    broken = [shown.layer.title for shown in found.shown if shown.figures.broken]
+    broken = [view.layer.title for view in inspection.layers if view.figures.broken]
     if broken:
         echo(f"not finite: {', '.join(broken[:_LISTED])}{', ...' if broken[_LISTED:] else ''}")
-    size = written.page.stat().st_size
-    count = len(written.pictures)
+    size = files.page.stat().st_size
+    count = len(files.pictures)
     pictures = "a picture of its layer" if count == 1 else f"pictures of {count} layers"
-    echo(f"wrote {written.page}, {size / 1e6:.1f} MB, and {pictures} beside it")
+    echo(f"wrote {files.page}, {size / 1e6:.1f} MB, and {pictures} beside it")

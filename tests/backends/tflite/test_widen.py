@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import cnnc
 from cnnc.activations.first_filters import first_filters
-from cnnc.activations.models import watch_file
+from cnnc.activations.model_view import view_file
 from cnnc.backends.tflite.lowering import widen as widening
 from cnnc.backends.tflite.lowering.graph import lower
 from cnnc.backends.tflite.lowering.lowering_site import Flavour
@@ -204,9 +204,8 @@ def test_the_filters_of_a_file_are_shown_without_the_zeros(tmp_path: Path) -> No
     model = model_of(f"input 16x16x3\nconv(3x3, 8, stride=2, padding=half) | relu | {LARGE}")
     path = tmp_path / "wide.tflite"
     path.write_bytes(write_file(File((lower(run(model, INFERENCE_INT8), "int8").program,))))
-    file = watch_file(open_tflite(path, all_tensors=True))
-    assert file.file is not None
-    program = file.file.program
+    file = view_file(open_tflite(path, all_tensors=True))
+    program = file.program
     assert program[program.operators[0].inputs[1]].shape[1:3] == (4, 4)
     found = first_filters(file)
     assert found is not None

@@ -1,4 +1,4 @@
-"""A look as files: a page, and a picture for each layer beside it."""
+"""An inspection as files: a page, and a picture for each layer beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnc import files
-from cnnc.activations.collection import Look
+from cnnc.activations.inspection import Inspection
 from cnnc.activations.page import is_ours, page
 from cnnc.activations.picture_sheet import sheet
 from cnnc.diagnostics import CnnError
@@ -20,16 +20,16 @@ _LONGEST: Final = 80
 
 
 @dataclass(frozen=True)
-class Written:
-    """The page and the layers' pictures in their order; `left` are pictures of an earlier look at other layers."""
+class InspectionFiles:
+    """The page and the layers' pictures in order; `leftovers` are those of an earlier inspection of other layers."""
 
     page: Path
     pictures: tuple[Path, ...]
-    left: tuple[Path, ...]
+    leftovers: tuple[Path, ...]
 
 
 def require_folder(folder: Path) -> None:
-    """Assure that a look can be written to a folder: a new or empty one, or one that holds an earlier look.
+    """Assure that a folder can be written to: a new or empty one, or one that holds an earlier inspection.
 
     Raises:
         CnnError: it is a file, has other things in it, or lies in a folder that is not there.
@@ -37,18 +37,18 @@ def require_folder(folder: Path) -> None:
     files.require_folder(folder)
     if folder.is_dir():
         index = folder / PAGE
-        found = sorted(path.name for path in folder.iterdir())
-        if found and not (index.is_file() and is_ours(index.read_text(encoding="utf-8", errors="replace"))):
+        names = sorted(path.name for path in folder.iterdir())
+        if names and not (index.is_file() and is_ours(index.read_text(encoding="utf-8", errors="replace"))):
             raise CnnError.of(
                 "run",
-                f"`{folder}` has other things in it, such as `{found[0]}`",
+                f"`{folder}` has other things in it, such as `{names[0]}`",
                 help="name a new or empty folder, or one that this command has written to before",
             )
     elif not folder.absolute().parent.is_dir():
         raise CnnError.of("run", f"cannot make `{folder}`: there is no folder `{folder.absolute().parent}`")
 
 
-def write(look: Look, folder: Path) -> Written:
+def write_inspection(inspection: Inspection, folder: Path) -> InspectionFiles:
     """Write `index.html` and a PNG for each layer, numbered in the network's order. Nothing is deleted.
 
     Raises:
@@ -61,13 +61,13 @@ def write(look: Look, folder: Path) -> Written:
     except OSError as error:
         raise CnnError.of("run", f"cannot make `{folder}`: {reason_of(error)}") from error
     pictures = []
-    digits = len(str(len(look.shown)))
-    for place, shown in enumerate(look.shown, 1):
-        path = folder / f"{place:0{digits}}_{_safe(shown.layer.title)}.png"
-        files.write_atomically(path, sheet(look, shown))
+    digits = len(str(len(inspection.layers)))
+    for place, view in enumerate(inspection.layers, 1):
+        path = folder / f"{place:0{digits}}_{_safe(view.layer.title)}.png"
+        files.write_atomically(path, sheet(inspection, view))
         pictures.append(path)
-    files.write_atomically(folder / PAGE, page(look))
-    return Written(folder / PAGE, tuple(pictures), tuple(sorted(earlier - set(pictures))))
+    files.write_atomically(folder / PAGE, page(inspection))
+    return InspectionFiles(folder / PAGE, tuple(pictures), tuple(sorted(earlier - set(pictures))))
 
 
 def _safe(title: str) -> str:
